@@ -1,0 +1,502 @@
+"""MNIST-1D (§2.7.1, §2.7.3, Fig. 8d and f, Table 2): GLE networks trained online, and the baselines.
+
+    python -m bench.mnist1d                                          all models, a short budget
+    python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml    the paper's protocol; --seeds 10 for ten seeds
+    python -m bench.mnist1d --resume runs/mnist1d/<folder>           goes on after a kill
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Optional, Protocol
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+import gle
+from bench import figures
+from bench.baselines import BASELINES, n_parameters, seeded
+from bench.datasets import Mnist1d, Split, mnist1d
+from bench.files import Run, SaveError
+from gle.seeding import generator
+
+log = logging.getLogger(__name__)
+
+CLASSES = 10
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+# Published results (mean, std, in %): Table 2 and Fig. 8f; parameters as in Table 2
+PUBLISHED = {
+    "gle_15k": (91.7, 0.8),
+    "gle_42k": (93.5, 0.9),
+    "lagnet": (90.9, 0.7),
+    "mlp": (65.5, 1.0),
+    "tcn": (96.7, 0.9),
+    "gru": (94.0, 1.1),
+}
+
+
+@dataclass
+class Model:
+    """What is trained.
+
+    Args:
+        kind: a GLE network, LagNet chains below an instantaneous network (§2.7.3), or a baseline of Table 2.
+        populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
+        hidden_layers: number of hidden layers (of the plastic network, for LagNet).
+        output_tau: both time constants of the output neurons, which are instantaneous.
+        lags: time constants tau_m of LagNet's chains.
+        lag_layers: length of LagNet's chains.
+    """
+
+    kind: Literal["gle", "lagnet", "mlp", "tcn", "gru"] = "gle"
+    populations: list[tuple[int, float, float]] = field(
+        default_factory=lambda: [(18, 0.6, 0.2), (18, 1.2, 0.2), (17, 1.2, 1.2)]
+    )
+    hidden_layers: int = 6
+    output_tau: float = 1.0
+    lags: list[float] = field(default_factory=list)
+    lag_layers: int = 4
+
+
+@dataclass
+class Training:
+    """How it is trained.
+
+    Args:
+        epochs: passes over the training samples.
+        batch: samples streamed side by side.
+        lr: learning rate of Adam.
+        schedule: "plateau" halves the rate when the validation loss stalls, as published; "cosine" lets it fall to
+            lr_end over the run.
+        factor: what the plateau schedule multiplies the rate with.
+        patience: epochs without a better validation loss that it waits.
+        lr_end: the last rate of the cosine schedule.
+        every: steps between updates.
+    """
+
+    epochs: int = 150
+    batch: int = 100
+    lr: float = 1e-3
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    factor: float = 0.5
+    patience: int = 2
+    lr_end: float = 0.0
+    every: int = 1
+
+
+@dataclass
+class Config:
+    """One row of the table.
+
+    Args:
+        name: of the row and of its result files.
+        model: what is trained.
+        training: how.
+        seeds: how many of seed_list to train; GLE networks train as one ensemble.
+        seed_list: those of the published runs.
+        device: cpu, cuda, …
+        dtype: float32 or float64.
+        integrator: see gle.integrators.
+        dt: step; a sample lasts 72 time units.
+        compile: whether to compile the step.
+        threads: CPU threads; 0 leaves the choice to PyTorch.
+        samples: size of the data set; 5000 is the published one.
+        runs: folder of the run folders.
+        smoke: a few seconds with tiny settings.
+    """
+
+    name: str = "gle_15k"
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+    seeds: int = 1
+    seed_list: list[int] = field(default_factory=lambda: [12, 34, 56, 78, 98, 76, 54, 32, 42, 69])
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    integrator: Literal["euler", "exponential", "rk4"] = "euler"
+    dt: float = 0.2
+    compile: bool = True
+    threads: int = 0
+    samples: int = 5000
+    runs: Path = Path("runs")
+    smoke: bool = False
+
+    @property
+    def used_seeds(self) -> list[int]:
+        if not 1 <= self.seeds <= len(self.seed_list):
+            raise ValueError(f"seeds must lie between 1 and {len(self.seed_list)}, the length of seed_list; got {self.seeds}")
+        return self.seed_list[: self.seeds]
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def build_network(config: Config) -> gle.Network:
+    """The GLE network of a configuration, one ensemble member per seed."""
+    m, seeds = config.model, config.used_seeds
+    common: dict[str, Any] = {"ensemble": (len(seeds),), "dtype": DTYPES[config.dtype], "device": config.device}
+    n = sum(size for size, _, _ in m.populations)
+    tau_m = torch.cat([torch.full((size,), tau) for size, tau, _ in m.populations])
+    tau_r = torch.cat([torch.full((size,), tau) for size, _, tau in m.populations])
+    hidden: dict[str, Any] = {"tau_m": tau_m, "tau_r": tau_r, **common}
+    output = gle.Layer(n, CLASSES, tau_m=m.output_tau, tau_r=m.output_tau, phi="linear", **common)
+    if m.kind == "gle":  # the first hidden layer has no φ in the published runs
+        first = [gle.Layer(1, n, phi="linear", **hidden)]
+        return gle.Network([*first, *_hidden(n, m.hidden_layers - 1, hidden), output], seeds)
+
+    lags = len(m.lags)
+    chain: dict[str, Any] = {"tau_m": m.lags, "tau_r": config.dt, "phi": "linear", "bias": False, "plastic": False}
+    chains = [gle.Layer(1, lags, **chain, **common), gle.Layer(lags, lags, depth=m.lag_layers - 1, **chain, **common)]
+    top = [gle.Layer(lags, n, **hidden), *_hidden(n, m.hidden_layers - 1, hidden)]
+    network = gle.Network([*chains, *top, output], seeds)
+    with torch.no_grad():
+        chains[0].W.fill_(1.0)
+        chains[1].W.copy_(torch.eye(lags).expand_as(chains[1].W))
+    return network
+
+
+def _hidden(n: int, depth: int, hidden: dict[str, Any]) -> list[gle.Layer]:
+    return [gle.Layer(n, n, depth=depth, **hidden)] if depth else []
+
+
+# -- trainers ----------------------------------------------------------------------------------------------------------
+
+
+Score = dict[str, list[float]]  # accuracy (%) and loss, one value per seed
+Rates = Callable[[float], list[float]]  # from the part of the epoch that has passed to the learning rate of each seed
+
+
+class Trainer(Protocol):
+    parameters: int
+    online: bool
+
+    def epoch(self, split: Split, rates: Rates) -> None: ...
+    def evaluate(self, split: Split) -> Score: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+
+
+class OnlineTrainer:
+    """A GLE network (or LagNet): every sample streams past once per epoch, the network learning at each step; its state goes
+    on from one sample to the next."""
+
+    online = True
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.network = build_network(config)
+        self.parameters = self.network.n_parameters()
+        plasticity = gle.Plasticity("adam", lr=config.training.lr, every=config.training.every)
+        self.simulation = gle.Simulation(
+            self.network,
+            dt=config.dt,
+            integrator=config.integrator,
+            cost="cross_entropy",
+            plasticity=plasticity,
+            compile=config.compile,
+        )
+        self.order = [generator(seed, "data") for seed in config.used_seeds]
+
+    def epoch(self, split: Split, rates: Rates) -> None:
+        batch = self.config.training.batch
+        order = torch.stack([torch.randperm(len(split.y), generator=g) for g in self.order])
+        batches = order.split(batch, dim=1)
+        for i, index in enumerate(batches):
+            if index.shape[1] < batch:  # an incomplete batch: the streams of the state are all taken
+                continue
+            self.simulation.set_lr(rates(i / len(batches)))
+            x, y = self._streams(split, index)
+            self.simulation.run(x, y)
+
+    def _streams(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples [members, batch] → inputs [T, members, batch, 1] and one-hot targets, held for the whole sample."""
+        x = split.x[index].movedim(-1, 0).unsqueeze(-1)
+        y = F.one_hot(split.y[index], CLASSES).to(self.network.dtype)
+        return x.to(self.network.device), y.to(self.network.device).expand(len(x), *y.shape)
+
+    def evaluate(self, split: Split) -> Score:
+        """Streams the samples past the frozen network, the class being the largest summed output; the loss is the mean of the
+        instantaneous cost."""
+        batch = min(self.config.training.batch, len(split.y))
+        state, cost = None, self.simulation.dynamics.cost
+        right, loss = 0.0, 0.0
+        for index in torch.arange(len(split.y)).split(batch):
+            x = split.x[index].T.unsqueeze(-1)
+            if state is not None and len(index) < batch:
+                state = None
+            outputs, state = self.simulation.predict(x, state=state)
+            y = split.y[index].to(outputs.device)
+            right = right + (outputs.sum(0).argmax(-1) == y).sum(-1)
+            target = F.one_hot(y, CLASSES).to(outputs.dtype)
+            loss = loss + cost.value(outputs, target).mean(0).sum(-1)
+        n = len(split.y)
+        return Score(accuracy=(100 * right / n).tolist(), loss=(loss / n).tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"simulation": self.simulation.state_dict(), "order": [g.get_state() for g in self.order]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.simulation.load_state_dict(saved["simulation"])
+        for g, state in zip(self.order, saved["order"], strict=True):
+            g.set_state(state)
+
+
+class OfflineTrainer:
+    """A baseline: backprop through the whole series, one network per seed."""
+
+    online = False
+
+    def __init__(self, config: Config):
+        self.config = config
+        where: dict[str, Any] = {"device": config.device, "dtype": DTYPES[config.dtype]}
+        self.models = [seeded(config.model.kind, seed).to(**where) for seed in config.used_seeds]
+        self.where = where
+        self.parameters = n_parameters(self.models[0])
+        self.optimizers = [torch.optim.Adam(m.parameters(), lr=config.training.lr) for m in self.models]
+        self.order = [generator(seed, "data") for seed in config.used_seeds]
+
+    def epoch(self, split: Split, rates: Rates) -> None:
+        for i, (model, optimizer, g) in enumerate(zip(self.models, self.optimizers, self.order, strict=True)):
+            batches = torch.randperm(len(split.y), generator=g).split(self.config.training.batch)
+            for j, index in enumerate(batches):
+                optimizer.param_groups[0]["lr"] = rates(j / len(batches))[i]
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(split.x[index].to(**self.where)), split.y[index].to(self.where["device"]))
+                loss.backward()
+                optimizer.step()
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> Score:
+        score = Score(accuracy=[], loss=[])
+        x, y = split.x.to(**self.where), split.y.to(self.where["device"])
+        for model in self.models:
+            outputs = model(x)
+            score["accuracy"].append(100 * (outputs.argmax(-1) == y).double().mean().item())
+            score["loss"].append(F.cross_entropy(outputs, y).item())
+        return score
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "models": [m.state_dict() for m in self.models],
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "order": [g.get_state() for g in self.order],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        for part in ("models", "optimizers"):
+            for own, state in zip(getattr(self, part), saved[part], strict=True):
+                own.load_state_dict(state)
+        for g, state in zip(self.order, saved["order"], strict=True):
+            g.set_state(state)
+
+
+class Schedule:
+    """The learning rate of every seed."""
+
+    def __init__(self, training: Training, seeds: int):
+        self.training = training
+        # one scheduler per seed, each around a stand-in optimiser that only carries the rate
+        self._optimizers = [torch.optim.SGD([torch.zeros(1)], lr=training.lr) for _ in range(seeds)]
+        self._plateau = [
+            ReduceLROnPlateau(o, factor=training.factor, patience=training.patience) for o in self._optimizers
+        ]
+
+    def rates(self, progress: float) -> list[float]:
+        """progress: the part of the run that has passed, 0 to 1."""
+        t = self.training
+        if t.schedule == "cosine":
+            rate = t.lr_end + (t.lr - t.lr_end) * 0.5 * (1 + math.cos(math.pi * progress))
+            return [rate] * len(self._optimizers)
+        return [o.param_groups[0]["lr"] for o in self._optimizers]
+
+    def after_epoch(self, losses: list[float]) -> None:
+        if self.training.schedule == "plateau":
+            for plateau, loss in zip(self._plateau, losses, strict=True):
+                plateau.step(loss)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [
+            {"plateau": p.state_dict(), "lr": o.param_groups[0]["lr"]}
+            for p, o in zip(self._plateau, self._optimizers, strict=True)
+        ]
+
+    def load_state_dict(self, saved: list[dict[str, Any]]) -> None:
+        for p, o, state in zip(self._plateau, self._optimizers, saved, strict=True):
+            p.load_state_dict(state["plateau"])
+            o.param_groups[0]["lr"] = state["lr"]
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def parser() -> ArgumentParser:
+    p = ArgumentParser(prog="python -m bench.mnist1d", description=__doc__.splitlines()[0])
+    p.add_class_arguments(Config, as_group=False)
+    p.add_argument("--config", action="config", help="a file of configs/mnist1d; flags win over it")
+    p.add_argument("--resume", type=Optional[Path], default=None, help="a run folder: goes on with its own configuration")
+    return p
+
+
+def to_config(parsed: Namespace) -> Config:
+    values = parsed.clone()
+    for extra in ("config", "resume"):
+        values.pop(extra, None)
+    return Config(**parser().instantiate_classes(values).as_dict())
+
+
+def shortened(config: Config) -> Config:
+    """The same in a few seconds."""
+    training = dataclasses.replace(config.training, epochs=2, batch=10)
+    return dataclasses.replace(config, training=training, samples=50, compile=False, seeds=min(config.seeds, 2))
+
+
+def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Trains one row of the table from the start or from a checkpoint, and returns its result."""
+    trainer: Trainer = OfflineTrainer(config) if config.model.kind in BASELINES else OnlineTrainer(config)
+    schedule = Schedule(config.training, config.seeds)
+    start = 0
+    if saved:
+        trainer.load_state_dict(saved["trainer"])
+        schedule.load_state_dict(saved["schedule"])
+        start = saved["epoch"]
+    epochs = config.training.epochs
+    bar = tqdm(total=epochs, initial=start, desc=config.name, unit="epoch", disable=not sys.stderr.isatty())
+    with bar:
+        for epoch in range(start, epochs):
+            began = time.perf_counter()
+            trainer.epoch(data.train, lambda part, done=epoch: schedule.rates((done + part) / epochs))
+            score = trainer.evaluate(data.validation)
+            run.log(
+                {
+                    "epoch": epoch + 1,
+                    "lr": schedule.rates(epoch / epochs),
+                    "accuracy": score["accuracy"],
+                    "loss": score["loss"],
+                    "seconds": time.perf_counter() - began,
+                }
+            )
+            schedule.after_epoch(score["loss"])
+            state = {"epoch": epoch + 1, "trainer": trainer.state_dict(), "schedule": schedule.state_dict()}
+            run.checkpoint(state)
+            bar.set_postfix_str(f"validation {statistics.mean(score['accuracy']):.1f} %")
+            bar.update()
+            if bar.disable:
+                log.info(
+                    "%s: epoch %d/%d, validation %.1f %%, %.1f s",
+                    config.name, epoch + 1, epochs, statistics.mean(score["accuracy"]), run.rows[-1]["seconds"],
+                )  # fmt: skip
+    test = trainer.evaluate(data.test)
+    result = {
+        "name": config.name,
+        "parameters": trainer.parameters,
+        "online": trainer.online,
+        "epochs": epochs,
+        "seeds": config.used_seeds,
+        "validation": run.rows[-1]["accuracy"],
+        "test": test["accuracy"],
+        "curve": [row["accuracy"] for row in run.rows],
+        "seconds": sum(row["seconds"] for row in run.rows),
+        "smoke": config.smoke,
+    }
+    run.finish(result)
+    return result
+
+
+def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """Trains one configuration in a run folder of its own, or goes on in an old one."""
+    config = shortened(config) if config.smoke else config
+    config.used_seeds  # noqa: B018  complains before any work is done
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
+    torch.set_flush_denormal(True)  # vanishing weights and moments would otherwise cost a hundred times their share
+    length = BASELINES[config.model.kind].length if config.model.kind in BASELINES else 360
+    data = mnist1d(length, config.samples)
+    if resume is None:
+        values = {k: v for k, v in dataclasses.asdict(config).items() if k != "smoke"}
+        run = Run.create(config.runs, "mnist1d", yaml.safe_dump(_plain(values), sort_keys=False), torch.device(config.device))
+        saved = None
+    else:
+        run = Run(resume)
+        saved = run.restore()
+    log.info("%s: results go to %s", config.name, run.path)
+    try:
+        result = train(config, run, data, saved)
+    except (KeyboardInterrupt, SaveError) as stop:
+        print(f"stopped ({stop or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}", file=sys.stderr)
+        raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else 1) from None
+    figures.learning_curves([result], PUBLISHED, run.path / "learning_curve.png")
+    return run.path, result
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and paths as YAML knows them."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The final table, in the layout of Table 2."""
+    rows = [("model", "parameters", "online", "epochs", "seeds", "validation %", "test %", "published %")]
+    for r in results:
+        published = PUBLISHED.get(r["name"])
+        rows.append(
+            (
+                r["name"],
+                str(r["parameters"]),
+                "yes" if r["online"] else "no",
+                str(r["epochs"]),
+                str(len(r["seeds"])),
+                mean_std(r["validation"]),
+                mean_std(r["test"]),
+                "{:.1f} ± {:.1f}".format(*published) if published else "–",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def mean_std(values: list[float]) -> str:
+    """Over seeds; with the standard deviation of the sample, where there is more than one."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = sys.argv[1:] if argv is None else argv
+    p = parser()
+    parsed = p.parse_args(arguments)
+    if parsed.resume:
+        saved = parsed.resume / "config.yaml"
+        if not saved.exists():
+            p.error(f"{parsed.resume} is no run folder: it has no config.yaml")
+        config = to_config(p.parse_args(["--config", str(saved)]))
+        _, result = run_one(config, parsed.resume)
+    else:
+        _, result = run_one(to_config(parsed))
+    print(table([result]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Generalized Latent Equilibrium: networks of representation and error neurons that learn online, with local rules.
+
+Ellenberger, Haider et al., "Backpropagation through space, time and the brain", arXiv 2403.16933. Equation numbers in this
+package are those of that paper.
+"""
+
+from gle.network import Layer, LayerState, Network, Theta
+from gle.plasticity import SGD, Adam, Plasticity, TorchOptimizer
+from gle.simulate import Record, Simulation
+from gle.synapses import Linear
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Layer",
+    "LayerState",
+    "Linear",
+    "Network",
+    "Plasticity",
+    "Record",
+    "Simulation",
+    "Theta",
+    "TorchOptimizer",
+]

@@ -1,0 +1,268 @@
+"""Layers and networks: the ladder of representation and error neurons (Fig. 4).
+
+A `Layer` holds the parameters of one layer, or of `depth` equal layers in series. That depth is the first axis of
+every tensor of the layer, and equal layers then share one batched product: in the delayed scheme all layers
+of a step are independent of each other. Behind it come the ensemble axes, which number the members of an ensemble:
+
+    W [depth, *ensemble, out, in]    b, tau_m, tau_r [depth, *ensemble, out]    u, v, r, e [depth, *ensemble, batch, out]
+
+`Network` wires layers together. It holds no state: states and parameters are passed to its functions as tuples
+with one entry per `Layer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gle.neurons import activation
+from gle.seeding import generator
+from gle.synapses import Linear, Synapse
+
+
+class Theta(NamedTuple):
+    """Parameters of a layer (Postulate 4), or their gradients: descent goes along −gradient. None: absent."""
+
+    W: Tensor | None = None
+    b: Tensor | None = None
+    tau_m: Tensor | None = None
+    tau_r: Tensor | None = None
+    B: Tensor | None = None  # feedback weights, where the feedback pathway has its own
+
+
+class LayerState(NamedTuple):
+    """What a layer carries from step to step. Each [depth, *ensemble, batch, n]."""
+
+    u: Tensor  # membrane potential of the representation neurons
+    v: Tensor  # membrane potential of the error neurons
+    r: Tensor  # their outputs: rate r = φ(D⁺_τr{u}) …
+    e: Tensor  # … and error e = D⁺_τm{v}
+
+
+class Local(NamedTuple):
+    """What is present at a layer's synapses and neurons during a step: all that plasticity may use (Eqs. 21–24)."""
+
+    pre: Tensor  # r of the layer below, as the synapse sees it
+    e: Tensor
+    e_inst: Tensor
+    u_dot: Tensor
+
+
+State = tuple[LayerState, ...]
+Thetas = tuple[Theta, ...]
+
+TIME_CONSTANTS = ("tau_m", "tau_r")
+
+
+def _positive(name: str, tau: Tensor) -> None:
+    bad = tau[~(tau > 0)]
+    if bad.numel():
+        raise ValueError(f"{name} must be positive, got {bad[0].item():g}")
+
+
+class Layer(nn.Module):
+    """`depth` equal layers of `n_out` neurons in series, each with its afferent synapses.
+
+    tau_m, tau_r: a number, or one value per neuron (anything that broadcasts to [depth, *ensemble, n_out]), in the
+    time unit of dt. phi: a name from `neurons.ACTIVATIONS`. plastic: False freezes the layer. ensemble: the
+    ensemble axes in front. Weights and biases start uniform in ± 1/√fan-in (see `Network.initialize`).
+
+    Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are
+    not positive or have the wrong shape.
+    """
+
+    W: nn.Parameter
+    tau_m: nn.Parameter
+    tau_r: nn.Parameter
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        tau_m: float | Sequence[float] | Tensor,
+        tau_r: float | Sequence[float] | Tensor,
+        phi: str = "tanh",
+        depth: int = 1,
+        bias: bool = True,
+        plastic: bool = True,
+        synapse: Synapse | None = None,
+        ensemble: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        super().__init__()
+        if min(n_in, n_out, depth, *ensemble, 1) < 1:
+            raise ValueError(f"sizes must be at least 1, got n_in={n_in}, n_out={n_out}, depth={depth}, {ensemble=}")
+        if depth > 1 and n_in != n_out:
+            raise ValueError(f"{depth} layers in series need n_in = n_out, got {n_in} and {n_out}")
+        self.n_in, self.n_out, self.depth, self.ensemble, self.plastic = n_in, n_out, depth, tuple(ensemble), plastic
+        self.phi = activation(phi)
+        self.synapse: Synapse = synapse or Linear()
+
+        axes = (depth, *self.ensemble)
+        shape_W, shape_b = self.synapse.shapes(n_in, n_out)
+        self.W = nn.Parameter(torch.zeros(*axes, *shape_W, dtype=dtype, device=device))
+        self.b = nn.Parameter(torch.zeros(*axes, *shape_b, dtype=dtype, device=device)) if bias else None
+        for name, value in (("tau_m", tau_m), ("tau_r", tau_r)):
+            tau = torch.as_tensor(value, dtype=dtype, device=device)
+            _positive(name, tau)
+            try:
+                tau = tau.expand(*axes, n_out).clone()
+            except RuntimeError:
+                raise ValueError(
+                    f"{name} of shape {tuple(tau.shape)} does not fit {n_out} neurons: give a number or {n_out} values"
+                ) from None
+            setattr(self, name, nn.Parameter(tau, requires_grad=False))
+        B = self.synapse.feedback.allocate(self.W.detach())
+        self.register_buffer("B", B)
+
+    def theta(self) -> Theta:
+        """The layer's parameters themselves (no copies)."""
+        return Theta(self.W, self.b, self.tau_m, self.tau_r, self.B)
+
+
+class Network(nn.Module):
+    """Layers in a chain, from the input up.
+
+    ensemble axes, dtype and device must agree between layers, and each layer must fit the one below; ValueError
+    otherwise.
+    """
+
+    layers: Sequence[Layer]
+
+    def __init__(self, layers: Sequence[Layer], seed: int | Sequence[int] = 0):
+        super().__init__()
+        if not layers:
+            raise ValueError("a network needs at least one layer")
+        for i, (below, above) in enumerate(zip(layers, layers[1:], strict=False), start=1):
+            if below.n_out != above.n_in:
+                raise ValueError(f"layer {i} takes {above.n_in} inputs, but the layer below has {below.n_out} neurons")
+            if below.ensemble != above.ensemble:
+                raise ValueError(f"layer {i} has ensemble axes {above.ensemble}, the layer below {below.ensemble}")
+            if below.W.dtype != above.W.dtype or below.W.device != above.W.device:
+                raise ValueError(f"layer {i} differs in dtype or device from the layer below")
+        self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
+        self.initialize(seed)
+
+    @property
+    def ensemble(self) -> tuple[int, ...]:
+        return self.layers[0].ensemble
+
+    @property
+    def n_in(self) -> int:
+        return self.layers[0].n_in
+
+    @property
+    def n_out(self) -> int:
+        return self.layers[-1].n_out
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.layers[0].W.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.layers[0].W.device
+
+    @property
+    def depth(self) -> int:
+        """Number of layers ℓ = 0 … depth − 1, those in series counted one by one."""
+        return sum(layer.depth for layer in self.layers)
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """(index of the `Layer`, index within its depth) of each layer ℓ, from the input up."""
+        for i, layer in enumerate(self.layers):
+            for d in range(layer.depth):
+                yield i, d
+
+    def n_parameters(self) -> int:
+        """Plastic weights and biases of one ensemble member."""
+        members = math.prod(self.ensemble)
+        tensors = (t for layer in self.layers if layer.plastic for t in (layer.W, layer.b) if t is not None)
+        return sum(t.numel() for t in tensors) // members
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def initialize(self, seed: int | Sequence[int]) -> None:
+        """Draws weights and biases (Table 1: uniform in ± 1/√fan-in) and fixed feedback weights.
+
+        seed: one per ensemble member, in the order of the flattened ensemble axes; a single one s means
+        s, s + 1, … Member i is then exactly the network that its seed gives alone.
+        """
+        members = math.prod(self.ensemble)
+        seeds = [seed + i for i in range(members)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != members:
+            raise ValueError(f"{len(seeds)} seeds for an ensemble of {members}: give one per member")
+        for name, fields in (("weights", ("W", "b")), ("feedback", ("B",))):
+            for member, s in enumerate(seeds):
+                g = generator(s, name)
+                for layer in self.layers:
+                    bound = layer.synapse.initial_bound(layer.n_in)
+                    for field in fields:
+                        tensor = getattr(layer, field)
+                        if tensor is None:
+                            continue
+                        flat = tensor.view(layer.depth, members, *tensor.shape[1 + len(self.ensemble) :])
+                        draw = torch.rand(flat[:, member].shape, generator=g, dtype=torch.float64)
+                        flat[:, member] = ((2 * draw - 1) * bound).to(tensor)
+
+    def theta(self) -> Thetas:
+        """The parameters as the tuple that the pure functions take (no copies)."""
+        return tuple(layer.theta() for layer in self.layers)
+
+    @torch.no_grad()
+    def load_theta(self, theta: Thetas) -> None:
+        """Copies parameters into the modules."""
+        for own, new in zip(self.theta(), theta, strict=True):
+            for p, q in zip(own, new, strict=True):
+                if p is not None and q is not None and p is not q:
+                    p.copy_(q)
+
+    def assign_grads(self, grads: Thetas) -> None:
+        """Puts gradients into `.grad`, for any optimiser of torch.optim."""
+        for own, grad in zip(self.theta(), grads, strict=True):
+            for p, g in zip(own, grad, strict=True):
+                if p is not None and g is not None:
+                    p.grad = g
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch: int) -> State:
+        """At rest: u = v = e = 0 and r = φ(0)."""
+        states = []
+        for layer in self.layers:
+            zero = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.n_out)
+            states.append(LayerState(u=zero, v=zero, r=layer.phi.phi(zero), e=zero))
+        return tuple(states)
+
+    # -- wiring: one evaluation of the ladder -------------------------------------------------------------------
+
+    def presynaptic(self, x: Tensor, rates: Sequence[Tensor]) -> list[Tensor]:
+        """For each layer the rates r_{ℓ−1} that its synapses see; x: [*ensemble, batch, in]."""
+        below = x.unsqueeze(0)
+        pre = []
+        for r in rates:
+            pre.append(torch.cat([below, r[:-1]]) if len(r) > 1 else below)
+            below = r[-1:]
+        return pre
+
+    def instantaneous_errors(
+        self, theta: Thetas, rates: Sequence[Tensor], errors: Sequence[Tensor], nudge: Tensor
+    ) -> list[Tensor]:
+        """e_inst of each layer (Eqs. 17, 18): φ′ ∘ Wᵀ e of the layer above, at the top φ′ ∘ nudge (−β ∂C/∂r)."""
+        above = nudge.unsqueeze(0)
+        inst = []
+        for layer, p, r, e in zip(reversed(self.layers), *map(reversed, (theta, rates, errors)), strict=True):
+            received = above
+            if layer is not self.layers[0] or layer.depth > 1:  # nobody listens below the first layer
+                back = layer.synapse.backproject(p.W, p.B, e)
+                received = torch.cat([back[1:], above]) if layer.depth > 1 else above
+                above = back[:1]
+            inst.append(layer.phi.slope(r) * received)
+        return inst[::-1]

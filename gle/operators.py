@@ -1,0 +1,94 @@
+"""The temporal operators of GLE, on sampled signals and as transfer functions.
+
+I⁻ (Eq. 1) integrates the past: a leaky integrator with time constant τ.
+D⁺ (Eq. 2) looks ahead: a signal plus τ times its rate of change.
+A neuron applies D⁺_τr I⁻_τm to its input; its error neuron applies D⁺_τm I⁻_τr (Eqs. 6 and 7).
+
+Every first-order filter of the toolkit, forward or backward, is built from the two steps `low_pass`
+and `prospective`; no integrator repeats them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def low_pass(u: Tensor, x: Tensor, a: Tensor | float) -> Tensor:
+    """One step of I⁻ (Eqs. 1, 48): u moves towards x by the fraction a (dt/τ for forward Euler)."""
+    return u + a * (x - u)
+
+
+def prospective(u: Tensor, u_dot: Tensor, tau: Tensor) -> Tensor:
+    """D⁺_τ{u} = u + τ u̇ (Eq. 2)."""
+    return u + tau * u_dot
+
+
+def euler_fraction(dt: float, tau: Tensor) -> Tensor:
+    """The fraction of its distance that a leaky integrator covers in one forward-Euler step: dt/τ (Eq. 48)."""
+    return dt / tau
+
+
+def exponential_fraction(dt: float, tau: Tensor) -> Tensor:
+    """The same for input held constant over the step, without discretisation error: 1 − exp(−dt/τ)."""
+    return -torch.expm1(-dt / tau)
+
+
+def scan_low_pass(u: Tensor, x: Tensor, a: Tensor | float, dim: int) -> tuple[Tensor, Tensor]:
+    """I⁻ over many steps: u *before* each step, stacked along `dim`, and u after the last one.
+
+    u: the state before the first step, shaped as x without `dim`; x: the filter's input.
+    """
+    before = []
+    for x_t in x.unbind(dim):
+        before.append(u)
+        u = low_pass(u, x_t, a)
+    return torch.stack(before, dim), u
+
+
+# Transfer functions (Eqs. 28–32): ω in radians per time unit.
+
+
+@overload
+def retrospective_response(omega: float, tau: float) -> complex: ...
+@overload
+def retrospective_response(omega: np.ndarray, tau: float) -> np.ndarray: ...
+def retrospective_response(omega, tau):
+    """Fourier transform of I⁻_τ: 1 / (1 + iωτ) (Eq. 28)."""
+    return 1 / (1 + 1j * omega * tau)
+
+
+def prospective_response(omega, tau):
+    """Fourier transform of D⁺_τ: 1 + iωτ (Eq. 28)."""
+    return 1 + 1j * omega * tau
+
+
+def neuron_response(omega, tau_m: float, tau_r: float):
+    """A linear representation neuron, D⁺_τr I⁻_τm: (1 + iωτr) / (1 + iωτm)."""
+    return prospective_response(omega, tau_r) * retrospective_response(omega, tau_m)
+
+
+def error_response(omega, tau_m: float, tau_r: float):
+    """Its error neuron, D⁺_τm I⁻_τr: the same with the time constants exchanged."""
+    return neuron_response(omega, tau_r, tau_m)
+
+
+def adjoint_response(omega, tau_m: float, tau_r: float):
+    """The exact adjoint I⁺_τm D⁻_τr (Eqs. 10, 28): the phase of `error_response`, the reciprocal gain."""
+    return (1 - 1j * omega * tau_r) / (1 - 1j * omega * tau_m)
+
+
+def discrete_neuron_response(omega, tau_m: float, tau_r: float, dt: float, *, exponential: bool = False):
+    """The simulated linear neuron: r(z)/x(z) = τr/τm + (1 − τr/τm)·a/(z − 1 + a), z = exp(iω dt).
+
+    a is dt/τm for forward Euler and 1 − exp(−dt/τm) for the exponential scheme. r is taken at the
+    instant of its evaluation; delayed propagation adds a factor 1/z.
+    """
+    a = -math.expm1(-dt / tau_m) if exponential else dt / tau_m
+    z = np.exp(1j * np.asarray(omega) * dt)
+    ratio = tau_r / tau_m
+    return ratio + (1 - ratio) * a / (z - 1 + a)

@@ -1,0 +1,238 @@
+"""Plasticity (Postulate 4, Eqs. 21–24): local gradients, when they are applied, and by which optimiser.
+
+An optimiser acts on one tensor at a time and keeps its memory in `slots` tensors of the same shape; learning rates may differ
+between ensemble members. A new optimiser is one class and one line in `OPTIMIZERS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas
+
+LEARNABLE = ("W", "b", *TIME_CONSTANTS)
+
+
+def gradients(net: Network, local: Sequence[Local], learn: Sequence[str], batch: int) -> Thetas:
+    """∂E/∂θ of every plastic layer, averaged over the batch (Eqs. 21–24); None for what is not in `learn`.
+
+    Rows of `local` beyond the batch are further steps, over which gradients are summed.
+    """
+    return tuple(_layer_gradients(layer, l, learn, batch) for layer, l in zip(net.layers, local, strict=True))
+
+
+def _layer_gradients(layer: Layer, local: Local, learn: Sequence[str], batch: int) -> Theta:
+    if not layer.plastic:
+        return Theta()
+    W, b = layer.synapse.gradient(local.e, local.pre)
+    tau_m = tau_r = None
+    if "tau_m" in learn:
+        tau_m = (local.e * local.u_dot).sum(-2) / batch  # Eq. 23
+    if "tau_r" in learn:
+        tau_r = -(local.e_inst * local.u_dot).sum(-2) / batch  # Eq. 24
+    return Theta(
+        W / batch if "W" in learn else None, b / batch if "b" in learn and layer.b is not None else None, tau_m, tau_r
+    )
+
+
+class Optimizer(Protocol):
+    """lr: broadcasts to p; step: the number of this update, a tensor counting from one."""
+
+    slots: int
+
+    def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]: ...
+
+
+class SGD:
+    """p ← p − lr·g, with optional (heavy-ball) momentum: m ← μ m + g, p ← p − lr·m."""
+
+    def __init__(self, momentum: float = 0.0):
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        self.momentum = momentum
+        self.slots = 1 if momentum else 0
+
+    def update(self, p, g, slots, lr, step):
+        if self.momentum:
+            g = self.momentum * slots[0] + g
+            slots = (g,)
+        return p - lr * g, slots
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015, Algorithm 1), with PyTorch's default parameters."""
+
+    slots = 2
+
+    def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+        if not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas must lie in [0, 1), got {betas}")
+        self.betas, self.eps = betas, eps
+
+    def update(self, p, g, slots, lr, step):
+        m, v = slots
+        beta1, beta2 = self.betas
+        m = m + (1 - beta1) * (g - m)
+        v = v + (1 - beta2) * (g * g - v)
+        rate = lr / (1 - beta1**step)
+        denominator = v.sqrt() * (1 - beta2**step).rsqrt() + self.eps
+        return p - rate * m / denominator, (m, v)
+
+
+OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
+
+
+class TorchOptimizer:
+    """Hands the gradients to any optimiser of torch.optim, which holds the learning rates and changes the module's
+    parameters in place. Eager only."""
+
+    slots = 0
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self.optimizer = optimizer
+
+    def apply(self, net: Network, grads: Thetas) -> Thetas:
+        net.assign_grads(grads)
+        self.optimizer.step()
+        return net.theta()
+
+
+class Learning(NamedTuple):
+    """What plasticity carries from step to step; learning rates included, so that changing one recompiles nothing."""
+
+    lr: dict[str, Tensor]  # per kind of parameter: a number, or one value per ensemble member
+    step: Tensor  # updates so far
+    slots: tuple[Thetas, ...]
+    pending: Thetas  # gradients since the last update, where updates are rarer than steps
+
+
+LearningRate = float | Sequence[float] | Tensor
+
+
+class Plasticity:
+    """How parameters follow their gradients.
+
+    optimizer: an `Optimizer`, or a `TorchOptimizer`. lr: one rate, a rate per ensemble member, or a mapping from
+    parameter kinds ("W", "b", "tau_m", "tau_r") to either. learn: the kinds that are plastic. every: an update every k
+    steps applies the gradients summed since the last one; 0 turns plasticity off. tau_bounds: time constants are kept
+    within these; the lower default is dt, the least that the integrators resolve.
+
+    Raises ValueError for unknown kinds, missing rates, negative `every` and empty bounds.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer | TorchOptimizer | str = "adam",
+        lr: LearningRate | Mapping[str, LearningRate] = 1e-3,
+        learn: Sequence[str] = ("W", "b"),
+        every: int = 1,
+        tau_bounds: tuple[float | None, float] = (None, math.inf),
+    ):
+        if isinstance(optimizer, str):
+            if optimizer not in OPTIMIZERS:
+                raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+            optimizer = OPTIMIZERS[optimizer]()
+        unknown = [k for k in learn if k not in LEARNABLE]
+        if unknown or not learn:
+            raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {tuple(learn)}")
+        if every < 0:
+            raise ValueError(f"every must be 0 (off) or a number of steps, got {every}")
+        if isinstance(lr, Mapping) and (missing := [k for k in learn if k not in lr]):
+            raise ValueError(f"lr has no rate for {', '.join(missing)}")
+        if tau_bounds[0] is not None and not 0 < tau_bounds[0] < tau_bounds[1]:
+            raise ValueError(f"tau_bounds must be 0 < lower < upper, got {tau_bounds}")
+        self.optimizer = optimizer
+        self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
+        self.learn, self.every, self.tau_bounds = tuple(learn), every, tau_bounds
+
+    def init(self, net: Network) -> Learning:
+        """The memory of a fresh start."""
+        theta = net.theta()
+        zeros = self._zeros(net, theta)
+        return Learning(
+            self.rates(net, self.lr),
+            torch.zeros((), dtype=net.dtype, device=net.device),
+            tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
+            zeros if self.every > 1 else (),
+        )
+
+    def rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
+        """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""
+        given = lr if isinstance(lr, Mapping) else {k: lr for k in self.learn}
+        rates = {}
+        for kind in self.learn:
+            rate = torch.as_tensor(given[kind], dtype=net.dtype, device=net.device)
+            if rate.shape not in ((), net.ensemble):
+                raise ValueError(f"lr of {kind} has shape {tuple(rate.shape)}; give a number or one per member {net.ensemble}")
+            if not bool((rate >= 0).all()):
+                raise ValueError(f"lr of {kind} must be ≥ 0, got {rate.tolist()}")
+            rates[kind] = rate.expand(net.ensemble).clone()
+        return rates
+
+    def _zeros(self, net: Network, theta: Thetas) -> Thetas:
+        return tuple(
+            Theta(
+                **{
+                    k: torch.zeros_like(t.detach())
+                    for k, t in p._asdict().items()
+                    if layer.plastic and k in self.learn and t is not None
+                }
+            )
+            for layer, p in zip(net.layers, theta, strict=True)
+        )
+
+    def accumulate(self, learning: Learning, grads: Thetas) -> Learning:
+        """Adds gradients to those that wait for the next update."""
+        added = (
+            Theta(*(None if a is None else a + b for a, b in zip(old, new, strict=True)))
+            for old, new in zip(learning.pending, grads, strict=True)
+        )
+        return learning._replace(pending=tuple(added))
+
+    def apply(
+        self, net: Network, theta: Thetas, learning: Learning, grads: Thetas, dt: float
+    ) -> tuple[Thetas, Learning]:
+        """One update (Eq. 5)."""
+        if isinstance(self.optimizer, TorchOptimizer):
+            new = self.optimizer.apply(net, grads)
+            with torch.no_grad():
+                for p in new:
+                    for k in TIME_CONSTANTS:
+                        getattr(p, k).copy_(self._bounded(k, getattr(p, k), dt))
+            return new, learning
+        step = learning.step + 1
+        thetas: list[Theta] = []
+        slots: list[list[Theta]] = [[] for _ in range(self.optimizer.slots)]
+        for i, (p, g) in enumerate(zip(theta, grads, strict=True)):
+            new_p, new_slots = p._asdict(), [{} for _ in slots]
+            for kind in self.learn:
+                value, grad = getattr(p, kind), getattr(g, kind)
+                if grad is None or value is None:
+                    continue
+                lr = learning.lr[kind][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]
+                old = tuple(getattr(s[i], kind) for s in learning.slots)
+                value, memory = self.optimizer.update(value, grad, old, lr, step)
+                new_p[kind] = self._bounded(kind, value, dt)
+                for slot, m in zip(new_slots, memory, strict=True):
+                    slot[kind] = m
+            thetas.append(Theta(**new_p))
+            for slot, s in zip(slots, new_slots, strict=True):
+                slot.append(Theta(**s))
+        return tuple(thetas), learning._replace(step=step, slots=tuple(map(tuple, slots)))
+
+    def clear(self, learning: Learning) -> Learning:
+        """Forgets the gradients that waited."""
+        return learning._replace(
+            pending=tuple(Theta(*(None if t is None else torch.zeros_like(t) for t in g)) for g in learning.pending)
+        )
+
+    def _bounded(self, kind: str, value: Tensor, dt: float) -> Tensor:
+        if kind not in TIME_CONSTANTS or kind not in self.learn:
+            return value
+        lower, upper = self.tau_bounds
+        return value.clamp(dt if lower is None else lower, upper)

@@ -1,0 +1,482 @@
+"""The only time loop: a network, its dynamics and its plasticity, fed with a stream of inputs.
+
+    sim = Simulation(network, dt=0.2, cost="cross_entropy", plasticity=Plasticity(lr=1e-3))
+    sim.run(inputs, targets)          # [T, batch, features]; goes on from the state it left
+    outputs = sim.predict(inputs)     # frozen
+
+Everything that changes while time passes is in `sim.carry`; the maths are pure functions of it (`Simulation.advance`),
+compiled in blocks of several steps.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gle import plasticity as pl
+from gle.costs import Cost, cost as cost_called
+from gle.integrators import Dynamics, Euler, Integrator, _is_zero, integrator as integrator_called
+from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
+from gle.sweep import STEPS, forward, sweep
+
+log = logging.getLogger(__name__)
+
+Signal = Tensor | Callable[[float], Tensor]
+Stream = Iterable[Tensor | tuple[Tensor, Tensor | None]]
+
+PREDICT_ROWS = 1 << 12  # steps · batch of one product in `predict`: as large as keeps its results in the cache
+
+
+class Carry(NamedTuple):
+    """Everything that changes while the network runs."""
+
+    theta: Thetas
+    state: State
+    learning: pl.Learning | None
+
+
+class Record:
+    """What to keep of a run: names of LayerState fields ("u", "v", "r", "e"), of parameters ("W", "b", "tau_m", "tau_r") or "loss"
+    (the cost of the output, per sample), of which layers ℓ (0 is the first hidden one; negative from the top; None: all),
+    after every n-th step. A run without a Record takes no notice of it.
+
+    `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one tensor;
+    `record.steps` the numbers of the recorded steps.
+    """
+
+    FIELDS = (*LayerState._fields, *pl.LEARNABLE, "loss")
+
+    def __init__(self, *what: str, layers: Sequence[int] | None = None, every: int = 1):
+        unknown = [w for w in what if w not in self.FIELDS]
+        if unknown or not what:
+            raise ValueError(f"a Record takes some of {', '.join(self.FIELDS)}; got {what}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.what, self.layers, self.every = what, layers, every
+        self.steps: list[int] = []
+        self._kept: dict[tuple[str, int | None], list[Tensor]] = {}
+
+    def take(self, net: Network, step: int, carry: Carry, target: Tensor | None, cost: Cost) -> None:
+        """Copies what was asked for."""
+        self.steps.append(step)
+        places = list(net.places())
+        chosen = range(len(places)) if self.layers is None else [range(len(places))[l] for l in self.layers]
+        for what in self.what:
+            if what == "loss":
+                if target is None:
+                    raise ValueError("recording the loss needs targets")
+                self._keep(what, None, cost.value(carry.state[-1].r[-1], target))
+                continue
+            source = carry.state if what in LayerState._fields else carry.theta
+            for l in chosen:
+                i, d = places[l]
+                value = getattr(source[i], what)
+                if value is not None:
+                    self._keep(what, l, value[d])
+
+    def _keep(self, what: str, layer: int | None, value: Tensor) -> None:
+        self._kept.setdefault((what, layer), []).append(value.detach().clone())
+
+    def __getitem__(self, what: str):
+        if what == "loss":
+            return torch.stack(self._kept[what, None])
+        return {l: torch.stack(v) for (w, l), v in self._kept.items() if w == what}
+
+
+class Simulation:
+    """A network in time.
+
+    dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`. plasticity: None
+    freezes the network. compile: build the step with torch.compile (falls back to eager, with one warning, where
+    there is no compiler). block: steps per compiled call.
+
+    Raises ValueError for unknown names, dt ≤ 0, time constants below dt (no integrator resolves those), and a
+    plasticity that cannot be compiled with compile=True.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        dt: float,
+        integrator: str | Integrator = "euler",
+        cost: str | Cost = "mse",
+        beta: float | Tensor = 1.0,
+        gamma: float | Tensor = 0.0,
+        plasticity: pl.Plasticity | None = None,
+        compile: bool = False,
+        block: int = 4,
+    ):
+        if not (dt > 0 and math.isfinite(dt)):
+            raise ValueError(f"dt must be a positive number, got {dt}")
+        if block < 1:
+            raise ValueError(f"block must be at least 1 step, got {block}")
+        self.network = network
+        self.integrator = integrator_called(integrator) if isinstance(integrator, str) else integrator
+        self.dynamics = Dynamics(dt, beta, gamma, cost_called(cost) if isinstance(cost, str) else cost)
+        for name, value in (("beta", beta), ("gamma", gamma)):
+            if isinstance(value, Tensor) and value.shape not in ((), network.ensemble):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; give a number or one per member {network.ensemble}")
+        self.plasticity = plasticity if plasticity is not None and plasticity.every else None
+        self.block = block
+        self.step = 0  # steps simulated so far
+        check_time_constants(network, dt)
+
+        torch_optimizer = self.plasticity is not None and isinstance(self.plasticity.optimizer, pl.TorchOptimizer)
+        if torch_optimizer and compile:
+            raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
+        self._shares_parameters = torch_optimizer
+        self._advance = _compiled(self.advance) if compile else self.advance
+        theta = network.theta() if torch_optimizer else _copy(network.theta())
+        self.carry = Carry(theta, (), self.plasticity.init(network) if self.plasticity else None)
+
+    # -- state and rates -------------------------------------------------------------------------------------------
+
+    def reset(self, batch: int | None = None) -> None:
+        """Puts the neurons to rest (not the parameters); without a batch size, the next run decides it."""
+        self.carry = self.carry._replace(state=() if batch is None else self.network.initial_state(batch))
+
+    def set_lr(self, lr: pl.LearningRate | dict[str, pl.LearningRate]) -> None:
+        """Changes learning rates: a number or one per ensemble member, for all kinds of parameters or by kind."""
+        if self.plasticity is None or self.carry.learning is None:
+            raise ValueError("this simulation has no plasticity")
+        rates = self.plasticity.rates(self.network, lr)
+        self.carry = self.carry._replace(learning=self.carry.learning._replace(lr=rates))
+
+    def write_back(self) -> Network:
+        """Copies the learned parameters into the network's modules, and returns it."""
+        self.network.load_theta(self.carry.theta)
+        return self.network
+
+    def state_dict(self) -> dict:
+        """Everything that a continuation needs, as plain nested dicts of tensors (for torch.load(weights_only=True))."""
+        batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
+        return {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Continues from `state_dict`. Raises ValueError where it belongs to another network or plasticity."""
+        state = self.network.initial_state(saved["batch"]) if saved["batch"] else ()
+        self.carry = _from_dict(self.carry._replace(state=state), saved["carry"], "carry")
+        self.step = saved["step"]
+
+    # -- pure: the same function eager and compiled -----------------------------------------------------------------
+
+    @property
+    def can_sweep(self) -> bool:
+        """Whether steps without updates between them can be taken at once (see `gle.sweep`)."""
+        return isinstance(self.integrator, Euler) and _is_zero(self.dynamics.gamma)
+
+    def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool) -> Carry:
+        """All steps of one block. xs, targets: [steps, nodes, *ensemble, batch, features].
+
+        update: whether the gradients are applied: after every step with every = 1, else after the last.
+        """
+        net, dynamics, plasticity = self.network, self.dynamics, self.plasticity
+        batch = xs.shape[-2]
+        theta, state, learning = carry
+        every_step = plasticity is not None and plasticity.every == 1
+        if not every_step and self.can_sweep and len(xs) > 1:
+            state, local = sweep(
+                net, self.integrator, theta, state, xs[:, 0], None if targets is None else targets[:, 0], dynamics
+            )
+            if plasticity is not None:
+                learning = plasticity.accumulate(learning, pl.gradients(net, local, plasticity.learn, batch))
+        else:
+            for t in range(len(xs)):
+                target = (None,) * xs.shape[1] if targets is None else targets[t]
+                state, local = self.integrator.step(net, theta, state, xs[t], target, dynamics)
+                if plasticity is None:
+                    continue
+                grads = pl.gradients(net, local, plasticity.learn, batch)
+                if every_step:
+                    theta, learning = plasticity.apply(net, theta, learning, grads, dynamics.dt)
+                else:
+                    learning = plasticity.accumulate(learning, grads)
+        if update and plasticity is not None and not every_step:
+            theta, learning = plasticity.apply(net, theta, learning, learning.pending, dynamics.dt)
+            learning = plasticity.clear(learning)
+        return Carry(theta, state, learning)
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        inputs: Signal | Stream,
+        targets: Signal | None = None,
+        *,
+        steps: int | None = None,
+        record: Record | None = None,
+    ) -> None:
+        """Feeds the network and lets it learn; goes on from the state the last run left (see `reset`).
+
+        inputs, targets: tensors [T, batch, features] or [T, *ensemble, batch, features], held over each step; or functions of
+        time returning [batch, features], evaluated where the integrator wants them (then `steps` is needed); or, for inputs,
+        an iterable that yields one step at a time, x or (x, target). steps: stop after so many.
+
+        Raises ValueError for wrong shapes or inputs that are not finite, and FloatingPointError, naming the layer, when the
+        dynamics diverge.
+        """
+        for _ in self.stream(inputs, targets, steps=steps, record=record):
+            pass
+
+    @torch.no_grad()
+    def stream(
+        self,
+        inputs: Signal | Stream,
+        targets: Signal | None = None,
+        *,
+        steps: int | None = None,
+        record: Record | None = None,
+    ) -> Iterator[Carry]:
+        """The same as a generator, for streams that never end: yields the carry after each block of steps."""
+        for xs, ts in self._blocks(inputs, targets, steps, record):
+            if not self.carry.state:
+                self.reset(xs.shape[-2])
+            self._check(xs, ts)
+            n = len(xs)
+            self.step += n
+            every = self.plasticity.every if self.plasticity else 0
+            advance = self._advance if n > 1 else self.advance  # single steps are leftovers: not worth a compilation
+            if self.block == 1 and n == 1:
+                advance = self._advance
+            self.carry = advance(self.carry, xs, ts, bool(every) and self.step % every == 0)
+            if record is not None and self.step % record.every == 0:
+                target = None if ts is None else ts[-1, 0]
+                record.take(self.network, self.step, self.carry, target, self.dynamics.cost)
+            yield self.carry
+        check_finite(self.network, self.carry, self.dynamics.dt, self.step)
+
+    def _length(self, left: int | None, record: Record | None) -> int:
+        """Steps of the next block: a full one, unless the input, a recording or an update falls inside it."""
+        full = self.block
+        every = self.plasticity.every if self.plasticity else 0
+        if every > 1:
+            full = max(d for d in range(1, min(every, max(self.block, 12)) + 1) if every % d == 0)
+        if record is not None:
+            full = math.gcd(full, record.every)
+        aligned = self.step % full == 0 or every in (0, 1) and record is None
+        return full if aligned and (left is None or left >= full) else 1
+
+    def _blocks(self, inputs, targets, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
+        nodes = self.integrator.nodes
+        dt = self.dynamics.dt
+        if isinstance(inputs, Tensor):
+            total = len(inputs) if steps is None else min(steps, len(inputs))
+            if isinstance(targets, Tensor) and len(targets) != len(inputs):
+                raise ValueError(f"inputs have {len(inputs)} steps, targets {len(targets)}")
+            if targets is not None and not isinstance(targets, Tensor):
+                raise ValueError("inputs given as a tensor need targets given as a tensor")
+            held = functools.partial(_held, nodes=len(nodes))
+            xs, ts = held(self._placed(inputs, "inputs")), None if targets is None else held(self._placed(targets, "targets"))
+            t = 0
+            while t < total:
+                n = self._length(total - t, record)
+                yield xs[t : t + n], None if ts is None else ts[t : t + n]
+                t += n
+            return
+
+        if callable(inputs):
+            if steps is None:
+                raise ValueError("inputs given as a function of time need a number of steps")
+
+            def sampled() -> Iterator[tuple[Tensor, Tensor | None]]:
+                for t in range(self.step, self.step + steps):
+                    at = [(t + c) * dt for c in nodes]
+                    target = None if targets is None else torch.stack([targets(a) for a in at])
+                    yield torch.stack([inputs(a) for a in at]), target
+
+            source = sampled()
+        else:
+            if targets is not None:
+                raise ValueError("an iterable yields (x, target) itself; give no targets beside it")
+
+            def pulled() -> Iterator[tuple[Tensor, Tensor | None]]:
+                for item in inputs:
+                    x, target = item if isinstance(item, tuple) else (item, None)
+                    yield x.expand(len(nodes), *x.shape), None if target is None else target.expand(len(nodes), *target.shape)
+
+            source = pulled()
+        yield from self._batched(source, steps, record)
+
+    def _batched(self, source, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
+        taken = 0
+        source = iter(source)
+        while steps is None or taken < steps:
+            n = self._length(None if steps is None else steps - taken, record)
+            items = []
+            for _ in range(n):
+                item = next(source, None)
+                if item is None:
+                    break
+                items.append(item)
+            if not items:
+                return
+            # a stream that ends inside a block: step by step, so that no shape is compiled for it alone
+            for part in [items] if len(items) == n else [[item] for item in items]:
+                xs = self._placed(torch.stack([x for x, _ in part]), "inputs", nodes=1)
+                has_target = part[0][1] is not None
+                ts = self._placed(torch.stack([t for _, t in part]), "targets", nodes=1) if has_target else None
+                yield xs, ts
+            taken += len(items)
+
+    def _placed(self, x: Tensor, name: str, nodes: int = 0) -> Tensor:
+        """On the network's device and dtype, with ensemble axes. `nodes`: 1 if the axis of nodes is there already."""
+        net = self.network
+        lead, members = 1 + nodes, len(net.ensemble)
+        shape = ("T", *map(str, net.ensemble), "batch", "features")
+        if not (x.ndim == lead + 2 or (x.ndim == lead + 2 + members and tuple(x.shape[lead:-2]) == net.ensemble)):
+            got = tuple(x.shape[:1]) + tuple(x.shape[lead:])
+            raise ValueError(f"{name} have shape {got}, expected [T, batch, features] or [{', '.join(shape)}]")
+        features = net.n_in if name == "inputs" else net.n_out
+        if x.shape[-1] != features:
+            raise ValueError(f"{name} have {x.shape[-1]} features, the network has {features}")
+        x = x.to(device=net.device, dtype=net.dtype)
+        if not torch.isfinite(x).all():
+            step = int((~torch.isfinite(x)).nonzero()[0, 0])
+            raise ValueError(f"{name} are not finite at step {step}: clean NaN and infinities from the data first")
+        if x.ndim == lead + 2 and members:
+            x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
+        return x
+
+    def _check(self, xs: Tensor, ts: Tensor | None) -> None:
+        batch = self.carry.state[0].u.shape[-2]
+        if xs.shape[-2] != batch:
+            raise ValueError(f"inputs have a batch of {xs.shape[-2]}, the state one of {batch}: reset() the simulation first")
+        if ts is not None and ts.shape[-2] != batch:
+            raise ValueError(f"targets have a batch of {ts.shape[-2]}, inputs one of {batch}")
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: Tensor,
+        *,
+        theta: Thetas | None = None,
+        state: State | None = None,
+    ) -> tuple[Tensor, State]:
+        """Outputs r_L [T, *ensemble, batch, n_out] of the frozen network without a teacher, and the state after.
+
+        inputs: [T, batch, features] or with ensemble axes. theta: other parameters than the current ones. state: where to start
+        (default: at rest); errors are taken as zero. The simulation itself is left as it is.
+        """
+        theta = self.carry.theta if theta is None else theta
+        xs = self._placed(inputs, "inputs")
+        state = self.network.initial_state(xs.shape[-2]) if state is None else state
+        rest = [torch.zeros_like(s.v) for s in state]
+        state = tuple(LayerState(s.u, z, s.r, z) for s, z in zip(state, rest, strict=True))
+        outputs: list[Tensor] = []
+        length = max(1, PREDICT_ROWS // xs.shape[-2]) if isinstance(self.integrator, Euler) else 1
+        for part in xs.split(length):
+            if isinstance(self.integrator, Euler):
+                fwd = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
+                r = fwd.rates[-1].movedim(STEPS, 0)
+                state = self._resumed(state, fwd.u, fwd.rates)
+            else:
+                held = _held(part, len(self.integrator.nodes))[0]
+                state, _ = self.integrator.step(
+                    self.network, theta, state, held, (None,) * len(self.integrator.nodes), self.dynamics
+                )
+                r = state[-1].r[-1].unsqueeze(0)
+            outputs.append(r)
+        return torch.cat(outputs), state
+
+    def _resumed(self, state: State, u: list[Tensor], rates: list[Tensor]) -> State:
+        new, places = [], 0
+        for layer, s in zip(self.network.layers, state, strict=True):
+            here = slice(places, places + layer.depth)
+            last = torch.stack([r.select(STEPS, -1) for r in rates[here]])
+            new.append(s._replace(u=torch.stack(u[here]), r=last))
+            places += layer.depth
+        return tuple(new)
+
+
+def _held(x: Tensor, nodes: int) -> Tensor:
+    """[T, …] → [T, nodes, …]: the same value at every node of the step."""
+    return x.unsqueeze(1).expand(x.shape[0], nodes, *x.shape[1:])
+
+
+def _copy(theta: Thetas) -> Thetas:
+    return tuple(Theta(*(None if t is None else t.detach().clone() for t in p)) for p in theta)
+
+
+def _to_dict(item):
+    if isinstance(item, tuple):
+        keys = getattr(item, "_fields", map(str, range(len(item))))
+        return {k: _to_dict(v) for k, v in zip(keys, item, strict=True)}
+    return {k: _to_dict(v) for k, v in item.items()} if isinstance(item, dict) else item
+
+
+def _from_dict(template, saved, name: str):
+    """`saved` in the structure of `template`."""
+    if isinstance(template, (tuple, dict)):
+        own = _to_dict(template) if isinstance(template, tuple) else template
+        if not isinstance(saved, dict) or saved.keys() != own.keys():
+            raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
+        items = template.items() if isinstance(template, dict) else zip(own, template, strict=True)
+        new = {k: _from_dict(t, saved[k], f"{name}.{k}") for k, t in items}
+        if isinstance(template, dict):
+            return new
+        return type(template)(**new) if hasattr(template, "_fields") else tuple(new.values())
+    if template is None or saved is None:
+        if template is not saved:
+            raise ValueError(f"{name} is missing on one side: saved by another network or plasticity?")
+        return None
+    if saved.shape != template.shape:
+        raise ValueError(f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}")
+    return saved.to(template).clone()
+
+
+def check_time_constants(net: Network, dt: float) -> None:
+    """Raises ValueError for a τ below dt, naming layer and value."""
+    for l, (i, d) in enumerate(net.places()):
+        for name in TIME_CONSTANTS:
+            tau = getattr(net.layers[i], name)[d]
+            least = float(tau.min())
+            if least < dt * (1 - 1e-6):
+                raise ValueError(
+                    f"{name} = {least:g} in layer {l} is below dt = {dt:g}, which no integrator resolves: "
+                    f"raise it to at least dt (a neuron with tau_r = dt is a plain leaky integrator), or lower dt"
+                )
+
+
+def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
+    """Raises FloatingPointError for NaN or infinite states, naming the first layer and its largest dt/τ."""
+    for l, (i, d) in enumerate(net.places()):
+        for name, value in carry.state[i]._asdict().items() if carry.state else ():
+            if not torch.isfinite(value[d]).all():
+                p = carry.theta[i]
+                ratios = ", ".join(f"dt/{k} ≤ {dt / float(getattr(p, k)[d].min()):.3g}" for k in TIME_CONSTANTS)
+                raise FloatingPointError(
+                    f"{name} of layer {l} is not finite at or before step {step} ({ratios}): "
+                    "lower dt or the learning rate, or raise the time constants"
+                )
+
+
+def _compiled(function: Callable) -> Callable:
+    """torch.compile, or the function itself, said in one line, where no compiler works."""
+    compiled = torch.compile(function, dynamic=False)
+    state = {"works": None}
+
+    @functools.wraps(function)
+    def call(*args):
+        if state["works"]:
+            return compiled(*args)
+        if state["works"] is None:
+            try:
+                result = compiled(*args)
+                state["works"] = True
+                return result
+            except torch._dynamo.exc.BackendCompilerFailed as error:
+                log.warning("torch.compile does not work here (%s); running eagerly", str(error).splitlines()[0])
+                state["works"] = False
+        return function(*args)
+
+    return call
