@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from gle.costs import Cost
-from gle.network import LayerState, Local, Network, State, Theta, Thetas
-from gle.operators import euler_fraction, exponential_fraction, low_pass, prospective, scan_low_pass
+from gle.network import Layer, LayerState, Local, Network, State, Theta, Thetas
+from gle.operators import euler_fraction, exponential_fraction, low_pass, prospective, rate_of_change
 
 
 class Dynamics(NamedTuple):
@@ -60,43 +60,33 @@ def _neuron(tau: Tensor) -> Tensor:
     return tau.unsqueeze(-2)  # [..., n] → [..., rows, n]
 
 
-def error_neuron(p: Theta, v: Tensor, inst: Tensor) -> Tensor:
-    """e = D⁺_τm{v} with v̇ = (e_inst − v)/τr (Eq. 7)."""
-    return prospective(v, (inst - v) / _neuron(p.tau_r), _neuron(p.tau_m))
+def rate(layer: Layer, p: Theta, u: Tensor, current: Tensor) -> Tensor:
+    """r = φ(D⁺_τr{u}) with τm u̇ = I − u (Eqs. 6, 43)."""
+    return layer.phi.phi(prospective(u, current, _neuron(p.tau_m), _neuron(p.tau_r)))
 
 
-def membrane_derivative(p: Theta, u: Tensor, current: Tensor) -> Tensor:
-    """u̇ = (I − u)/τm (Eq. 6)."""
-    return (current - u) / _neuron(p.tau_m)
-
-
-class Cascade(NamedTuple):
-    """All layers at one instant; each a list over `Layer`s."""
-
-    rates: list[Tensor]
-    errors: list[Tensor]
-    local: list[Local]
+def error(p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
+    """e = D⁺_τm{v} with τr v̇ = e_inst − v (Eqs. 7, 45): the same with the time constants exchanged."""
+    return prospective(v, e_inst, _neuron(p.tau_r), _neuron(p.tau_m))
 
 
 def cascade(
     net: Network, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics
-) -> Cascade:
-    """The network at one instant, given u and v: rates bottom-up, then errors top-down.
+) -> tuple[list[Tensor], list[Local]]:
+    """The rates and local quantities of all layers at one instant, given u and v: rates bottom-up, then errors top-down.
 
     With γ ≠ 0 the two are circular (e changes u̇, u̇ changes r, r changes e): the soma then sees `state.e`, the error of
     the previous evaluation, which lowers the order of every integrator to one in γ.
     """
-    u_dots: list[list[Tensor]] = [[] for _ in net.layers]
+    currents: list[list[Tensor]] = [[] for _ in net.layers]
     rates: list[list[Tensor]] = [[] for _ in net.layers]
     below = x
     for i, d in net.places():
         p, s, layer = select(theta[i], d), select(state[i], d), net.layers[i]
         current = layer.synapse.current(p.W, p.b, below) + per_member(dynamics.gamma, below) * s.e
-        u_dot = membrane_derivative(p, s.u, current)
-        below = layer.phi.phi(prospective(s.u, u_dot, _neuron(p.tau_r)))
-        u_dots[i].append(u_dot)
+        below = rate(layer, p, s.u, current)
+        currents[i].append(current)
         rates[i].append(below)
-    stacked = [torch.stack(r) for r in rates]
 
     inst: list[list[Tensor]] = [[] for _ in net.layers]
     errors: list[list[Tensor]] = [[] for _ in net.layers]
@@ -104,17 +94,15 @@ def cascade(
     for i, d in reversed(list(net.places())):
         p, layer = select(theta[i], d), net.layers[i]
         e_inst = layer.phi.slope(rates[i][d]) * above
-        e = error_neuron(p, state[i].v[d], e_inst)
+        e = error(p, state[i].v[d], e_inst)
         if (i, d) != (0, 0):
             above = layer.synapse.backproject(p.W, p.B, e)
         inst[i].insert(0, e_inst)
         errors[i].insert(0, e)
-    pre = net.presynaptic(x, stacked)
-    es = [torch.stack(e) for e in errors]
-    local = [
-        Local(pre[i], es[i], torch.stack(inst[i]), torch.stack(u_dots[i])) for i in range(len(net.layers))
-    ]
-    return Cascade(stacked, es, local)
+    stacked = [[torch.stack(layer) for layer in field] for field in (rates, currents, inst, errors)]
+    pre = net.presynaptic(x, stacked[0])
+    u = [s.u for s in state]
+    return stacked[0], [Local(*fields) for fields in zip(pre, stacked[1], u, stacked[2], stacked[3], strict=True)]
 
 
 def select(item, d: int):
@@ -139,37 +127,37 @@ class Euler:
         self.propagation = propagation
         self.fraction = fraction
 
-    def _advance(self, p: Theta, s: LayerState, u_dot: Tensor, e: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-        """u and v after the step (Eqs. 48, 49)."""
+    def _advance(self, p: Theta, local: Local, v: Tensor, r: Tensor, dt: float) -> LayerState:
+        """The state after the step (Eqs. 48, 49)."""
         a = _neuron(self.fraction(dt, p.tau_m))
-        u = low_pass(s.u, s.u + _neuron(p.tau_m) * u_dot, a)
-        return u, low_pass(s.v, e, a)
+        return LayerState(low_pass(local.u, local.current, a), low_pass(v, local.e, a), r, local.e)
 
     def step(self, net, theta, state, xs, targets, dynamics):
         x, target = xs[0], targets[0]
         if self.propagation == "instant":
-            now = cascade(net, theta, state, x, target, dynamics)
-            new = []
-            for p, s, r, e, local in zip(theta, state, now.rates, now.errors, now.local, strict=True):
-                u, v = self._advance(p, s, local.u_dot, e, dynamics.dt)
-                new.append(LayerState(u, v, r, e))
-            return tuple(new), tuple(now.local)
+            outputs, locals_ = cascade(net, theta, state, x, target, dynamics)
+        else:
+            outputs, locals_ = self._evaluate(net, theta, state, x, target, dynamics)
+        new = (
+            self._advance(p, local, s.v, r, dynamics.dt)
+            for p, local, s, r in zip(theta, locals_, state, outputs, strict=True)
+        )
+        return tuple(new), tuple(locals_)
 
-        rates, errors = [s.r for s in state], [s.e for s in state]
-        pre = net.presynaptic(x, rates)
-        inst = net.instantaneous_errors(theta, rates, errors, nudge(net, rates[-1][-1], target, dynamics))
-        new, locals_ = [], []
+    def _evaluate(self, net, theta, state, x, target, dynamics) -> tuple[list[Tensor], list[Local]]:
+        """As `cascade`, but every layer sees the outputs of the previous step."""
+        seen, errors = [s.r for s in state], [s.e for s in state]
+        pre = net.presynaptic(x, seen)
+        inst = net.instantaneous_errors(theta, seen, errors, nudge(net, seen[-1][-1], target, dynamics))
+        rates, locals_ = [], []
         for layer, p, s, below, e_inst in zip(net.layers, theta, state, pre, inst, strict=True):
-            e = error_neuron(p, s.v, e_inst)
+            e = error(p, s.v, e_inst)
             current = layer.synapse.current(p.W, p.b, below)
             if not _is_zero(dynamics.gamma):
                 current = current + per_member(dynamics.gamma, e) * e
-            u_dot = membrane_derivative(p, s.u, current)
-            r = layer.phi.phi(prospective(s.u, u_dot, _neuron(p.tau_r)))  # the old u
-            u, v = self._advance(p, s, u_dot, e, dynamics.dt)
-            new.append(LayerState(u, v, r, e))
-            locals_.append(Local(below, e, e_inst, u_dot))
-        return tuple(new), tuple(locals_)
+            rates.append(rate(layer, p, s.u, current))
+            locals_.append(Local(below, current, s.u, e_inst, e))
+        return rates, locals_
 
 
 def _is_zero(value: float | Tensor) -> bool:
@@ -200,26 +188,29 @@ class RK4:
         k: list[list[tuple[Tensor, Tensor]]] = []
         stage, first = state, None
         for i, node in enumerate(nodes):
-            now = cascade(net, theta, stage, xs[node], targets[node], dynamics)
-            first = first or now
+            rates, local = cascade(net, theta, stage, xs[node], targets[node], dynamics)
+            first = first or (rates, local)
             k.append(
                 [
-                    (l.u_dot, (l.e_inst - s.v) / _neuron(p.tau_r))
-                    for l, s, p in zip(now.local, stage, theta, strict=True)
+                    (
+                        rate_of_change(s.u, l.current, _neuron(p.tau_m)),
+                        rate_of_change(s.v, l.e_inst, _neuron(p.tau_r)),
+                    )
+                    for l, s, p in zip(local, stage, theta, strict=True)
                 ]
             )
             if i < 3:
                 h = dt if i == 2 else dt / 2
                 stage = tuple(
-                    LayerState(s.u + h * du, s.v + h * dv, r, e)
-                    for s, (du, dv), r, e in zip(state, k[-1], now.rates, now.errors, strict=True)
+                    LayerState(s.u + h * du, s.v + h * dv, r, l.e)
+                    for s, (du, dv), r, l in zip(state, k[-1], rates, local, strict=True)
                 )
+        rates, local = first
         new = []
         for j, s in enumerate(state):
-            du = sum(w * ki[j][0] for w, ki in zip(weights, k, strict=True))
-            dv = sum(w * ki[j][1] for w, ki in zip(weights, k, strict=True))
-            new.append(LayerState(s.u + dt * du, s.v + dt * dv, first.rates[j], first.errors[j]))
-        return tuple(new), tuple(first.local)
+            du, dv = (sum(w * ki[j][c] for w, ki in zip(weights, k, strict=True)) for c in (0, 1))
+            new.append(LayerState(s.u + dt * du, s.v + dt * dv, rates[j], local[j].e))
+        return tuple(new), tuple(local)
 
 
 INTEGRATORS: dict[str, Callable[..., Integrator]] = {"euler": Euler, "exponential": Exponential, "rk4": RK4}

@@ -46,10 +46,11 @@ class LayerState(NamedTuple):
 class Local(NamedTuple):
     """What is present at a layer's synapses and neurons during a step: all that plasticity may use (Eqs. 21–24)."""
 
-    pre: Tensor  # r of the layer below, as the synapse sees it
+    pre: Tensor  # r of the layer below, as the synapses see it
+    current: Tensor  # W r + b (+ γ e), which drives u
+    u: Tensor  # before the step
+    e_inst: Tensor  # φ′ ∘ Wᵀ e of the layer above, which drives v
     e: Tensor
-    e_inst: Tensor
-    u_dot: Tensor
 
 
 State = tuple[LayerState, ...]

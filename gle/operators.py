@@ -4,28 +4,36 @@ I⁻ (Eq. 1) integrates the past: a leaky integrator with time constant τ.
 D⁺ (Eq. 2) looks ahead: a signal plus τ times its rate of change.
 A neuron applies D⁺_τr I⁻_τm to its input; its error neuron applies D⁺_τm I⁻_τr (Eqs. 6 and 7).
 
-Every first-order filter of the toolkit, forward or backward, is built from the two steps `low_pass`
-and `prospective`; no integrator repeats them.
+Both are straight-line mixtures of a state u and its input x, and so is their composition: with u̇ = (x − u)/τ,
+
+    one step of I⁻_τ            u + a (x − u)          a = dt/τ, or 1 − exp(−dt/τ)
+    D⁺_τ′ of that integrator    u + (τ′/τ) (x − u)
+
+Every filter of the toolkit, forward or backward, is built from these two.
 """
 
 from __future__ import annotations
 
 import math
-from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def low_pass(u: Tensor, x: Tensor, a: Tensor | float) -> Tensor:
-    """One step of I⁻ (Eqs. 1, 48): u moves towards x by the fraction a (dt/τ for forward Euler)."""
-    return u + a * (x - u)
+def low_pass(u: Tensor, x: Tensor, a: Tensor) -> Tensor:
+    """One step of I⁻ (Eqs. 1, 48): u moves towards x by the fraction a (see `euler_fraction`)."""
+    return torch.lerp(u, x, a)
 
 
-def prospective(u: Tensor, u_dot: Tensor, tau: Tensor) -> Tensor:
-    """D⁺_τ{u} = u + τ u̇ (Eq. 2)."""
-    return u + tau * u_dot
+def rate_of_change(u: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+    """u̇ = (x − u)/τ of a leaky integrator (Eq. 6)."""
+    return (x - u) / tau
+
+
+def prospective(u: Tensor, x: Tensor, tau: Tensor, tau_ahead: Tensor) -> Tensor:
+    """D⁺_τ′{u} = u + τ′ u̇ (Eq. 2) of a leaky integrator with time constant τ and input x; τ′ is `tau_ahead`."""
+    return torch.lerp(u, x, tau_ahead / tau)
 
 
 def euler_fraction(dt: float, tau: Tensor) -> Tensor:
@@ -38,25 +46,25 @@ def exponential_fraction(dt: float, tau: Tensor) -> Tensor:
     return -torch.expm1(-dt / tau)
 
 
-def scan_low_pass(u: Tensor, x: Tensor, a: Tensor | float, dim: int) -> tuple[Tensor, Tensor]:
+def scan_low_pass(u: Tensor, x: Tensor, a: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """I⁻ over many steps: u *before* each step, stacked along `dim`, and u after the last one.
 
-    u: the state before the first step, shaped as x without `dim`; x: the filter's input.
+    u: the state before the first step, shaped as x without `dim`; x: the filter's input. Not differentiable: each step is written
+    in place, where the result is wanted.
     """
-    before = []
-    for x_t in x.unbind(dim):
-        before.append(u)
-        u = low_pass(u, x_t, a)
-    return torch.stack(before, dim), u
+    before = torch.empty_like(x)
+    here, *rest = before.unbind(dim)
+    here.copy_(u)
+    *earlier, x_end = x.unbind(dim)
+    for x_t, there in zip(earlier, rest, strict=True):
+        torch.lerp(here, x_t, a, out=there)
+        here = there
+    return before, low_pass(here, x_end, a)
 
 
 # Transfer functions (Eqs. 28–32): ω in radians per time unit.
 
 
-@overload
-def retrospective_response(omega: float, tau: float) -> complex: ...
-@overload
-def retrospective_response(omega: np.ndarray, tau: float) -> np.ndarray: ...
 def retrospective_response(omega, tau):
     """Fourier transform of I⁻_τ: 1 / (1 + iωτ) (Eq. 28)."""
     return 1 / (1 + 1j * omega * tau)

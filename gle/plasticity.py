@@ -14,27 +14,29 @@ import torch
 from torch import Tensor
 
 from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas
+from gle.operators import rate_of_change
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
 
 
-def gradients(net: Network, local: Sequence[Local], learn: Sequence[str], batch: int) -> Thetas:
+def gradients(net: Network, theta: Thetas, local: Sequence[Local], learn: Sequence[str], batch: int) -> Thetas:
     """∂E/∂θ of every plastic layer, averaged over the batch (Eqs. 21–24); None for what is not in `learn`.
 
     Rows of `local` beyond the batch are further steps, over which gradients are summed.
     """
-    return tuple(_layer_gradients(layer, l, learn, batch) for layer, l in zip(net.layers, local, strict=True))
+    return tuple(layer_gradients(*each, learn, batch) for each in zip(net.layers, theta, local, strict=True))
 
 
-def _layer_gradients(layer: Layer, local: Local, learn: Sequence[str], batch: int) -> Theta:
+def layer_gradients(layer: Layer, p: Theta, local: Local, learn: Sequence[str], batch: int) -> Theta:
+    """The same of one layer; with or without an axis of depth."""
     if not layer.plastic:
         return Theta()
     W, b = layer.synapse.gradient(local.e, local.pre)
     tau_m = tau_r = None
-    if "tau_m" in learn:
-        tau_m = (local.e * local.u_dot).sum(-2) / batch  # Eq. 23
-    if "tau_r" in learn:
-        tau_r = -(local.e_inst * local.u_dot).sum(-2) / batch  # Eq. 24
+    if "tau_m" in learn or "tau_r" in learn:
+        u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
+        tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in learn else None  # Eq. 23
+        tau_r = -(local.e_inst * u_dot).sum(-2) / batch if "tau_r" in learn else None  # Eq. 24
     return Theta(
         W / batch if "W" in learn else None, b / batch if "b" in learn and layer.b is not None else None, tau_m, tau_r
     )

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from gle import plasticity as pl
 from gle.costs import Cost, cost as cost_called
-from gle.integrators import Dynamics, Euler, Integrator, _is_zero, integrator as integrator_called
+from gle.integrators import Dynamics, Euler, Integrator, _is_zero, select, integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
-from gle.sweep import STEPS, forward, sweep
+from gle.sweep import STEPS, forward, restack, sweep
 
 log = logging.getLogger(__name__)
 
@@ -186,14 +186,18 @@ class Simulation:
                 net, self.integrator, theta, state, xs[:, 0], None if targets is None else targets[:, 0], dynamics
             )
             if plasticity is not None:
-                learning = plasticity.accumulate(learning, pl.gradients(net, local, plasticity.learn, batch))
+                grads = [
+                    pl.layer_gradients(net.layers[i], select(theta[i], d), l, plasticity.learn, batch)
+                    for (i, d), l in zip(net.places(), local, strict=True)
+                ]
+                learning = plasticity.accumulate(learning, restack(net, grads))
         else:
             for t in range(len(xs)):
                 target = (None,) * xs.shape[1] if targets is None else targets[t]
                 state, local = self.integrator.step(net, theta, state, xs[t], target, dynamics)
                 if plasticity is None:
                     continue
-                grads = pl.gradients(net, local, plasticity.learn, batch)
+                grads = pl.gradients(net, theta, local, plasticity.learn, batch)
                 if every_step:
                     theta, learning = plasticity.apply(net, theta, learning, grads, dynamics.dt)
                 else:
@@ -376,9 +380,12 @@ class Simulation:
         length = max(1, PREDICT_ROWS // xs.shape[-2]) if isinstance(self.integrator, Euler) else 1
         for part in xs.split(length):
             if isinstance(self.integrator, Euler):
-                fwd = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
-                r = fwd.rates[-1].movedim(STEPS, 0)
-                state = self._resumed(state, fwd.u, fwd.rates)
+                passes = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
+                r = passes[-1].rates.movedim(STEPS, 0)
+                last = [LayerState(f.u_end, f.u_end, f.rates.select(STEPS, -1), f.u_end) for f in passes]
+                state = tuple(
+                    s._replace(u=new.u, r=new.r) for s, new in zip(state, restack(self.network, last), strict=True)
+                )
             else:
                 held = _held(part, len(self.integrator.nodes))[0]
                 state, _ = self.integrator.step(
@@ -387,15 +394,6 @@ class Simulation:
                 r = state[-1].r[-1].unsqueeze(0)
             outputs.append(r)
         return torch.cat(outputs), state
-
-    def _resumed(self, state: State, u: list[Tensor], rates: list[Tensor]) -> State:
-        new, places = [], 0
-        for layer, s in zip(self.network.layers, state, strict=True):
-            here = slice(places, places + layer.depth)
-            last = torch.stack([r.select(STEPS, -1) for r in rates[here]])
-            new.append(s._replace(u=torch.stack(u[here]), r=last))
-            places += layer.depth
-        return tuple(new)
 
 
 def _held(x: Tensor, nodes: int) -> Tensor:
