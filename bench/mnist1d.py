@@ -14,7 +14,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional, Protocol
@@ -31,7 +31,9 @@ import gle
 from bench import figures
 from bench.baselines import BASELINES, n_parameters, seeded
 from bench.datasets import Mnist1d, Split, mnist1d
-from bench.files import Run, SaveError
+from bench.files import Run, SaveError, environment
+from bench.tables import layout, mean_std
+from gle.costs import CrossEntropy
 from gle.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ class Training:
         factor: what the plateau schedule multiplies the rate with.
         patience: epochs without a better validation loss that it waits.
         lr_end: the last rate of the cosine schedule.
+        stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where weights no
+            longer move.
         every: steps between updates.
     """
 
@@ -96,6 +100,7 @@ class Training:
     factor: float = 0.5
     patience: int = 2
     lr_end: float = 0.0
+    stop_rate: float = 1e-7
     every: int = 1
 
 
@@ -229,20 +234,19 @@ class OnlineTrainer:
         return x.to(self.network.device), y.to(self.network.device).expand(len(x), *y.shape)
 
     def evaluate(self, split: Split) -> Score:
-        """Streams the samples past the frozen network, the class being the largest summed output; the loss is the mean of the
-        instantaneous cost."""
+        """Streams the samples past the frozen network. Class and loss come from the outputs summed over the sample: the
+        classification loss CE(y, softmax(Σ_t y_t)) of §12.3, which for GLE serves the schedule alone."""
         batch = min(self.config.training.batch, len(split.y))
-        state, cost = None, self.simulation.dynamics.cost
+        state = None
         right, loss = 0.0, 0.0
         for index in torch.arange(len(split.y)).split(batch):
             x = split.x[index].T.unsqueeze(-1)
             if state is not None and len(index) < batch:
                 state = None
             outputs, state = self.simulation.predict(x, state=state)
-            y = split.y[index].to(outputs.device)
-            right = right + (outputs.sum(0).argmax(-1) == y).sum(-1)
-            target = F.one_hot(y, CLASSES).to(outputs.dtype)
-            loss = loss + cost.value(outputs, target).mean(0).sum(-1)
+            y, logits = split.y[index].to(outputs.device), outputs.sum(0)  # [batch], [members, batch, classes]
+            right = right + (logits.argmax(-1) == y).sum(-1)
+            loss = loss + CrossEntropy().value(logits, F.one_hot(y, CLASSES).to(logits)).sum(-1)
         n = len(split.y)
         return Score(accuracy=(100 * right / n).tolist(), loss=(loss / n).tolist())
 
@@ -328,6 +332,10 @@ class Schedule:
             for plateau, loss in zip(self._plateau, losses, strict=True):
                 plateau.step(loss)
 
+    @property
+    def finished(self) -> bool:
+        return self.training.schedule == "plateau" and max(self.rates(0)) < self.training.stop_rate
+
     def state_dict(self) -> list[dict[str, Any]]:
         return [
             {"plateau": p.state_dict(), "lr": o.param_groups[0]["lr"]}
@@ -355,7 +363,7 @@ def to_config(parsed: Namespace) -> Config:
     values = parsed.clone()
     for extra in ("config", "resume"):
         values.pop(extra, None)
-    return Config(**parser().instantiate_classes(values).as_dict())
+    return Config(**parser().instantiate(values).as_dict())
 
 
 def shortened(config: Config) -> Config:
@@ -377,6 +385,9 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
     bar = tqdm(total=epochs, initial=start, desc=config.name, unit="epoch", disable=not sys.stderr.isatty())
     with bar:
         for epoch in range(start, epochs):
+            if schedule.finished:
+                log.info("%s: all rates are below %g after %d epochs", config.name, config.training.stop_rate, epoch)
+                break
             began = time.perf_counter()
             trainer.epoch(data.train, lambda part, done=epoch: schedule.rates((done + part) / epochs))
             score = trainer.evaluate(data.validation)
@@ -404,13 +415,14 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
         "name": config.name,
         "parameters": trainer.parameters,
         "online": trainer.online,
-        "epochs": epochs,
+        "epochs": len(run.rows),
         "seeds": config.used_seeds,
         "validation": run.rows[-1]["accuracy"],
         "test": test["accuracy"],
         "curve": [row["accuracy"] for row in run.rows],
         "seconds": sum(row["seconds"] for row in run.rows),
-        "smoke": config.smoke,
+        "config": plain(config),
+        "environment": environment(torch.device(config.device)),
     }
     run.finish(result)
     return result
@@ -428,8 +440,8 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
     length = BASELINES[config.model.kind].length if config.model.kind in BASELINES else 360
     data = mnist1d(length, config.samples)
     if resume is None:
-        values = {k: v for k, v in dataclasses.asdict(config).items() if k != "smoke"}
-        run = Run.create(config.runs, "mnist1d", yaml.safe_dump(_plain(values), sort_keys=False), torch.device(config.device))
+        resolved = yaml.safe_dump(plain(dataclasses.replace(config, smoke=False)), sort_keys=False)
+        run = Run.create(config.runs, "mnist1d", resolved, torch.device(config.device))
         saved = None
     else:
         run = Run(resume)
@@ -444,16 +456,12 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
     return run.path, result
 
 
-def _plain(value: Any) -> Any:
-    """Tuples and paths as YAML knows them."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as YAML and JSON know it: no tuples, no paths."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def table(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The final table, in the layout of Table 2."""
     rows = [("model", "parameters", "online", "epochs", "seeds", "validation %", "test %", "published %")]
     for r in results:
@@ -470,16 +478,36 @@ def table(results: list[dict[str, Any]]) -> str:
                 "{:.1f} ± {:.1f}".format(*published) if published else "–",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return rows
 
 
-def mean_std(values: list[float]) -> str:
-    """Over seeds; with the standard deviation of the sample, where there is more than one."""
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+# What the run without arguments changes in the configurations of the paper: epochs, and for the GLE network a rate that falls
+# to zero within them
+CONFIGS = Path(__file__).parent.parent / "configs" / "mnist1d"
+SHORT: dict[str, list[str]] = {
+    "mlp": ["--training.epochs=20"],
+    "tcn": ["--training.epochs=20"],
+    "gru": ["--training.epochs=20"],
+    "gle_15k": ["--training.epochs=20", "--training.schedule=cosine"],
+}
+
+
+def run_all(arguments: list[str]) -> None:
+    """All models of Fig. 8d on a short budget, with one table and one figure."""
+    results = []
+    runs = Path("runs")
+    for name, changes in SHORT.items():
+        config = parse(["--config", str(CONFIGS / f"{name}.yaml"), *changes, *arguments])
+        runs = config.runs
+        results.append(run_one(config)[1])
+    print(layout(table(results)))
+    path = runs / "mnist1d" / "learning_curves.png"
+    figures.learning_curves(results, PUBLISHED, path)
+    print(f"Short budget: the published figures are for 150 epochs. Learning curves: {path}")
+
+
+def parse(arguments: list[str]) -> Config:
+    return to_config(parser().parse_args(arguments))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -491,11 +519,13 @@ def main(argv: list[str] | None = None) -> None:
         saved = parsed.resume / "config.yaml"
         if not saved.exists():
             p.error(f"{parsed.resume} is no run folder: it has no config.yaml")
-        config = to_config(p.parse_args(["--config", str(saved)]))
-        _, result = run_one(config, parsed.resume)
+        path, result = run_one(parse(["--config", str(saved)]), parsed.resume)
+    elif parsed.config:
+        path, result = run_one(to_config(parsed))
     else:
-        _, result = run_one(to_config(parsed))
-    print(table([result]))
+        return run_all(arguments)
+    print(layout(table([result])))
+    print(f"results: {path}")
 
 
 if __name__ == "__main__":

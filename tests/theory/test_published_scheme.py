@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
+from nets import DT, mixed_network, signals
 
 import gle
-
-DT = 0.2
 
 
 def transcription(net, xs, targets, *, beta, gamma, eta, learn_tau=False):
@@ -51,26 +49,6 @@ def transcription(net, xs, targets, *, beta, gamma, eta, learn_tau=False):
                 tau_m[l] = np.maximum(tau_m[l] + eta * dm, DT)
                 tau_r[l] = np.maximum(tau_r[l] + eta * dr, DT)
     return {"W": W, "b": b, "tau_m": tau_m, "tau_r": tau_r, "u": u, "v": v, "r": r, "e": e}
-
-
-def mixed_network(ensemble=(), seed=3):
-    common = dict(dtype=torch.float64, ensemble=ensemble)
-    taus = dict(tau_m=[0.6, 1.2, 1.2, 0.9], tau_r=[0.2, 0.2, 1.2, 0.5])
-    return gle.Network(
-        [
-            gle.Layer(2, 4, phi="linear", **taus, **common),
-            gle.Layer(4, 4, phi="tanh", depth=3, **taus, **common),
-            gle.Layer(4, 3, phi="linear", tau_m=1.0, tau_r=1.0, **common),
-        ],
-        seed,
-    )
-
-
-def signals(T=40, batch=5, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    xs = torch.randn(T, batch, 2, generator=g, dtype=torch.float64)
-    y = torch.nn.functional.one_hot(torch.randint(3, (batch,), generator=g), 3).double()
-    return xs, y.expand(T, batch, 3)
 
 
 @pytest.mark.parametrize("learn_tau", [False, True])

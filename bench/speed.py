@@ -1,0 +1,229 @@
+"""How fast a training step is, beside the matrix products that it cannot avoid.
+
+    python -m bench.speed             the whole table
+    python -m bench.speed --quick true   one size, a few rows
+
+A step is the forward pass, errors, plasticity and Adam of the MNIST-1D networks with a batch of 100. The floor is timed in the same
+run, in turns with the step: the products of the forward pass, of the errors sent back and of the weight gradients, batched over equal
+layers or one by one, whichever is faster. Ratios are medians over the turns, so that a busy machine disturbs both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import CLI
+from torch import Tensor
+
+import gle
+from bench.files import environment, write_text
+from bench.mnist1d import CLASSES, Config, Model, build_network
+from bench.tables import layout
+
+log = logging.getLogger(__name__)
+
+SIZES = {
+    "15k": Model(),
+    "42k": Model(populations=[(30, 0.6, 0.2), (30, 1.2, 0.2), (30, 1.2, 1.2)]),
+}
+STEPS = 360  # one sample
+BATCH = 100
+
+
+@dataclass
+class Options:
+    """What to time.
+
+    Args:
+        sizes: of the networks.
+        every: steps between updates.
+        ensembles: numbers of seeds for the ensemble rows.
+        threads: numbers of CPU threads; empty: 1 and all.
+        modes: eager, compiled.
+        turns: timed turns of each row.
+        device: cpu, cuda, …
+        block: steps per compiled call.
+        quick: only the 15k network, eager, one thread.
+        out: result file; a folder gets one named after the device.
+    """
+
+    sizes: list[str] = field(default_factory=lambda: list(SIZES))
+    every: list[int] = field(default_factory=lambda: [1, 12])
+    ensembles: list[int] = field(default_factory=lambda: [1, 4, 10])
+    threads: list[int] = field(default_factory=list)
+    modes: list[str] = field(default_factory=lambda: ["eager", "compiled"])
+    turns: int = 7
+    device: str = "cpu"
+    block: int = 4
+    quick: bool = False
+    out: Path = Path("runs/speed")
+
+
+def simulation(size: str, seeds: int, every: int, compiled: bool, device: str, block: int) -> gle.Simulation:
+    config = Config(model=SIZES[size], seeds=seeds, device=device)
+    network = build_network(config)
+    plasticity = gle.Plasticity("adam", lr=1e-3, every=every)
+    return gle.Simulation(
+        network, dt=config.dt, cost="cross_entropy", plasticity=plasticity, compile=compiled, block=block
+    )
+
+
+def stream(seeds: int, device: str) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(STEPS, seeds, BATCH, 1, generator=g)
+    y = torch.nn.functional.one_hot(torch.randint(CLASSES, (seeds, BATCH), generator=g), CLASSES).float()
+    return x.to(device), y.to(device).expand(STEPS, *y.shape)
+
+
+def products(network: gle.Network, steps: int, training: bool = True) -> list[Callable[[], Any]]:
+    """The bare products of `steps` steps with frozen weights, in two arrangements: batched over equal layers, and one by one."""
+    g = torch.Generator().manual_seed(0)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g).to(network.device)
+
+    operands = []
+    for i, layer in enumerate(network.layers):
+        lead = (layer.depth, *network.ensemble)
+        rows = steps * BATCH
+        pre, e = rand(*lead, rows, layer.n_in), rand(*lead, rows, layer.n_out)
+        operands.append((i, pre, e, layer.W.detach()))
+
+    def batched() -> None:
+        for i, pre, e, W in operands:
+            torch.matmul(pre, W.mT)
+            if training:
+                torch.matmul(e.mT, pre)
+                if i or len(W) > 1:  # nobody listens below the first layer
+                    torch.matmul(e, W)
+
+    singles = [
+        (i + d, pre[d].flatten(0, -3), e[d].flatten(0, -3), W[d].flatten(0, -3))
+        for i, pre, e, W in operands
+        for d in range(len(W))
+    ]
+    singles = [(l, p[m], e[m], W[m]) for l, p, e, W in singles for m in range(len(p))]
+
+    def one_by_one() -> None:
+        for l, pre, e, W in singles:
+            torch.mm(pre, W.mT)
+            if training:
+                torch.mm(e.mT, pre)
+                if l:
+                    torch.mm(e, W)
+
+    return [batched, one_by_one]
+
+
+def seconds(f: Callable[[], Any], device: str, repeat: int = 1) -> float:
+    began = time.perf_counter()
+    for _ in range(repeat):
+        f()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / repeat
+
+
+def in_turns(step: Callable[[], Any], floors: list[Callable[[], Any]], floor_steps: int, o: Options) -> tuple[float, float, float]:
+    """Milliseconds a step, of the floor, and the median of their ratios over turns."""
+    repeat = max(1, STEPS // floor_steps // 2)
+    for f in (step, *floors):
+        f()
+    steps, floor, ratio = [], [], []
+    for _ in range(o.turns):
+        a = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
+        s = seconds(step, o.device) / STEPS
+        b = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
+        steps.append(s)
+        floor.append((a + b) / 2)
+        ratio.append(s / floor[-1])
+    return 1e3 * statistics.median(steps), 1e3 * statistics.median(floor), statistics.median(ratio)
+
+
+def training_row(size: str, seeds: int, every: int, mode: str, threads: int, o: Options) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    torch._dynamo.reset()
+    sim = simulation(size, seeds, every, mode == "compiled", o.device, o.block)
+    x, y = stream(seeds, o.device)
+    ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o)
+    row = {"row": "train", "size": size, "seeds": seeds, "every": every, "mode": mode, "threads": threads}
+    return row | {"ms": ms, "floor_ms": floor, "ratio": ratio, "per_seed_ms": ms / seeds}
+
+
+def evaluation_row(size: str, threads: int, o: Options) -> dict[str, Any]:
+    """1000 samples past the frozen network; milliseconds for all of them."""
+    torch.set_num_threads(threads)
+    sim = simulation(size, 1, 1, False, o.device, o.block)
+    x = torch.randn(STEPS, 10 * BATCH, 1).to(o.device)
+    chunk = 40  # steps of one product, as many rows as `predict` takes at once
+    floors = products(sim.network, chunk, training=False)
+    ms, floor, ratio = in_turns(lambda: sim.predict(x), floors, chunk, o)
+    row = {"row": "evaluate 1000", "size": size, "seeds": 1, "every": 0, "mode": "eager", "threads": threads}
+    # `in_turns` counts a step of `predict` as one; the floor is for a batch of 100
+    return row | {"ms": ms * STEPS, "floor_ms": floor * 10 * STEPS, "ratio": ratio / 10, "per_seed_ms": ms * STEPS}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    one = next((r for r in rows if r["row"] == "train" and r["seeds"] == r["threads"] == 1 and r["mode"] == "compiled"), None)
+    cells = [("", "net", "seeds", "every", "mode", "threads", "ms", "floor ms", "ratio", "throughput")]
+    for r in rows:
+        gain = ""
+        if one and r["row"] == "train" and r["every"] == 1 and r["size"] == one["size"]:
+            gain = f"{one['ms'] / r['per_seed_ms']:.2f} ×"
+        numbers = (f"{r['ms']:.3f}", f"{r['floor_ms']:.3f}", f"{r['ratio']:.2f}")
+        cells.append((r["row"], r["size"], str(r["seeds"]), str(r["every"] or "–"), r["mode"], str(r["threads"]), *numbers, gain))
+    return layout(cells)
+
+
+def measure(o: Options) -> list[dict[str, Any]]:
+    threads = o.threads or sorted({1, os.cpu_count() or 1})
+    rows = []
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        log.info("%s", " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
+
+    for n in threads:
+        for size in o.sizes:
+            for every in o.every:
+                for mode in o.modes:
+                    add(training_row(size, 1, every, mode, n, o))
+    for n in threads:
+        for seeds in o.ensembles:
+            if seeds > 1:
+                add(training_row(o.sizes[0], seeds, 1, o.modes[-1], n, o))
+    for n in threads:
+        for size in o.sizes:
+            add(evaluation_row(size, n, o))
+    return rows
+
+
+def main(options: Options) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.quick:
+        options.sizes, options.modes, options.threads = options.sizes[:1], ["eager"], [1]
+        options.ensembles, options.turns = [1, 2], 2
+    torch.set_flush_denormal(True)
+    with torch.no_grad():
+        rows = measure(options)
+    print(table(rows))
+    device = environment(torch.device(options.device))
+    out = options.out
+    if out.suffix != ".json":
+        name = (device["device"] if options.device != "cpu" else f"cpu-{device['processor']}").lower().replace(" ", "-")
+        out = out / f"{name}.json"
+    write_text(out, json.dumps({"environment": device, "rows": rows}, indent=1))
+    log.info("written to %s", out)
+
+
+if __name__ == "__main__":
+    CLI(main, as_positional=False)

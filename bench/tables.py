@@ -1,0 +1,26 @@
+"""Plain tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+
+def layout(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns; the first row is the heading."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The same for a README."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def mean_std(values: Sequence[float]) -> str:
+    """Mean over seeds, with the standard deviation of the sample where there is more than one."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"

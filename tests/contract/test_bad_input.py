@@ -1,0 +1,121 @@
+"""Bad input gets a clear error, before any work is lost."""
+
+import pytest
+import torch
+from nets import DT, mixed_network, signals
+
+import gle
+
+
+def simulation(**kw):
+    return gle.Simulation(mixed_network(), dt=DT, cost="cross_entropy", plasticity=gle.Plasticity(), **kw)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(5, 3, 7), torch.zeros(5, 3, 3), "7 features, the network has 2"),
+        (torch.zeros(5, 3, 2), torch.zeros(5, 3, 4), "4 features, the network has 3"),
+        (torch.zeros(5, 2), torch.zeros(5, 3, 3), r"expected \[T, batch, features\]"),
+        (torch.zeros(5, 3, 2), torch.zeros(4, 3, 3), "inputs have 5 steps, targets 4"),
+        (torch.zeros(5, 3, 2), torch.zeros(5, 9, 3), "batch of 9"),
+        (torch.full((5, 3, 2), torch.nan), torch.zeros(5, 3, 3), "not finite at step 0"),
+    ],
+)
+def test_shapes_and_nan(x, y, message):
+    sim = simulation()
+    with pytest.raises(ValueError, match=message):
+        sim.run(x, y)
+    for p, q in zip(sim.carry.theta, sim.network.theta()):
+        assert torch.equal(p.W, q.W)
+
+
+def test_nan_in_a_stream_names_the_step_before_learning_from_it():
+    x, y = signals(8)
+    x[6, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match="not finite"):
+        simulation().run(zip(x, y))
+
+
+def test_other_batch_than_the_state():
+    sim = simulation()
+    sim.run(*signals(4, batch=5))
+    with pytest.raises(ValueError, match="reset"):
+        sim.run(*signals(4, batch=6))
+
+
+def test_time_constants_below_dt():
+    with pytest.raises(ValueError, match=r"tau_r = 0\.2 in layer 0 is below dt = 0\.3"):
+        gle.Simulation(mixed_network(), dt=0.3)
+    with pytest.raises(ValueError, match="must be positive, got -1"):
+        gle.Layer(1, 2, tau_m=-1.0, tau_r=1.0)
+    with pytest.raises(ValueError, match="does not fit 3 neurons"):
+        gle.Layer(1, 3, tau_m=[1.0, 2.0], tau_r=1.0)
+
+
+def test_divergence_names_the_layer():
+    net = mixed_network(dtype=torch.float32)
+    sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("sgd", lr=1e6))
+    with pytest.raises(FloatingPointError, match=r"layer \d is not finite .*dt/tau_m"):
+        sim.run(*signals(200, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, phi="swish"), "unknown activation 'swish'; choose one of linear"),
+        (lambda: gle.Linear("sideways"), "unknown feedback"),
+        (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, depth=2), "need n_in = n_out"),
+        (lambda: gle.Layer(0, 3, tau_m=1.0, tau_r=1.0), "at least 1"),
+        (lambda: gle.Network([]), "at least one layer"),
+        (lambda: gle.Network([gle.Layer(1, 2, tau_m=1.0, tau_r=1.0)] * 2), "takes 1 inputs, but the layer below has 2"),
+        (lambda: gle.Network([gle.Layer(1, 2, tau_m=1.0, tau_r=1.0, ensemble=(2,))], [1, 2, 3]), "3 seeds for"),
+        (lambda: gle.Plasticity("adagrad"), "unknown optimizer"),
+        (lambda: gle.Plasticity(learn=("W", "colour")), "learn must name"),
+        (lambda: gle.Plasticity(every=-1), "every must be"),
+        (lambda: gle.Plasticity(lr={"W": 1.0}), "no rate for b"),
+        (lambda: gle.Plasticity(tau_bounds=(2.0, 1.0)), "lower < upper"),
+        (lambda: gle.Adam(betas=(1.0, 0.9)), "betas"),
+        (lambda: gle.SGD(-1.0), "momentum"),
+        (lambda: gle.Record("colour"), "a Record takes"),
+        (lambda: gle.Record("u", every=0), "at least 1"),
+        (lambda: simulation(integrator="heun"), "unknown integrator 'heun'"),
+        (lambda: gle.Simulation(mixed_network(), dt=0.0), "dt must be"),
+        (lambda: gle.Simulation(mixed_network(), dt=DT, cost="hinge"), "unknown cost"),
+        (lambda: simulation(beta=torch.ones(3)), "one per member"),
+        (lambda: simulation().set_lr(-1.0), "≥ 0"),
+        (lambda: simulation().set_lr([1.0, 2.0]), "has shape"),
+        (lambda: simulation().run(lambda t: t), "number of steps"),
+    ],
+)  # fmt: skip
+def test_settings(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_saved_state_of_another_network():
+    sim = simulation()
+    sim.run(*signals(4))
+    other = gle.Simulation(gle.Network([gle.Layer(2, 3, tau_m=1.0, tau_r=1.0)]), dt=DT)
+    with pytest.raises(ValueError, match="another network"):
+        other.load_state_dict(sim.state_dict())
+
+
+def test_no_compiler_falls_back_with_one_line(monkeypatch, caplog):
+    """Prevents: a crash, or silence, on machines without a C++ compiler."""
+
+    def broken(function, **kw):
+        def call(*args):
+            raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("no g++ here"), None)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    x, y = signals(12)
+    compiled = simulation(compile=True)
+    compiled.run(x, y)
+    eager = simulation()
+    eager.run(x, y)
+    assert torch.equal(compiled.carry.theta[0].W, eager.carry.theta[0].W)
+    assert len(caplog.records) == 1
+    assert "running eagerly" in caplog.text

@@ -1,0 +1,140 @@
+"""The local rules against autograd: on the energy of Postulate 2, and in the limits where GLE is backprop."""
+
+import pytest
+import torch
+from nets import DT, flat, mixed_network, signals
+
+import gle
+from gle import plasticity as pl
+from gle.costs import CrossEntropy, MeanSquaredError
+from gle.integrators import Dynamics, Euler
+
+LEARN = ("W", "b", "tau_m", "tau_r")
+INSTANT = {"tau_m": [0.4, 1.2, 2.0, 0.9], "tau_r": [0.4, 1.2, 2.0, 0.9]}
+
+
+def step_from_random_state(net, gamma, cost, propagation="instant", seed=1):
+    """One step; returns what the synapses saw, and the gradients."""
+    g = torch.Generator().manual_seed(seed)
+
+    def random(s):
+        return torch.randn(s.shape, generator=g, dtype=s.dtype)
+
+    x, y = signals(1)
+    state = tuple(type(s)(random(s.u), random(s.v), torch.tanh(random(s.r)), random(s.e)) for s in net.initial_state(5))
+    dynamics = Dynamics(DT, 0.8, gamma, cost)
+    theta = net.theta()
+    new, local = Euler(propagation).step(net, theta, state, (x[0],), (y[0],), dynamics)
+    return state, new, local, pl.gradients(net, theta, local, LEARN, 5), (x[0], y[0])
+
+
+def test_gradients_of_the_energy():
+    """Postulate 4 on the energy of Postulate 2: ∂/∂θ of ½‖e‖² at fixed u, u̇ gives Eqs. 21–23.
+
+    Prevents: wrong signs and factors of the time-constant rules, which no other rule shows.
+    """
+    net = mixed_network()
+    state, _, local, grads, _ = step_from_random_state(net, 0.0, MeanSquaredError())
+    compared = 0
+    for layer, s, seen, g in zip(net.layers, state, local, grads):
+        p = [t.detach().clone().requires_grad_() for t in (layer.W, layer.b, layer.tau_m)]
+        W, b, tau_m = p
+        u_dot = ((seen.current - s.u) / layer.tau_m.unsqueeze(-2)).detach()
+        current = seen.pre.detach() @ W.mT + b.unsqueeze(-2)
+        # mismatch error of Postulate 2, shifted by a constant so that its value is the e of the network
+        mismatch = s.u + tau_m.unsqueeze(-2) * u_dot - current
+        e = mismatch + (seen.e - mismatch).detach()
+        energy = 0.5 * e.square().sum() / 5
+        for expected, got in zip(torch.autograd.grad(energy, p), (g.W, g.b, g.tau_m)):
+            assert expected.abs().max() > 1e-3
+            torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
+            compared += 1
+    assert compared == 9
+
+
+def test_prospective_time_constants():
+    """Eq. 24: τr acts through the rate on the mismatch of the layer above, at the top on the cost."""
+    net = mixed_network()
+    cost = CrossEntropy()
+    state, _, local, grads, (_, y) = step_from_random_state(net, 0.0, cost)
+    places = list(net.places())
+    for n, (i, d) in enumerate(places):
+        layer, seen = net.layers[i], local[i]
+        tau_r = layer.tau_r[d].detach().clone().requires_grad_()
+        u_dot = (seen.current[d] - state[i].u[d]) / layer.tau_m[d]
+        r = layer.phi.phi(state[i].u[d] + tau_r * u_dot.detach())
+        if n + 1 == len(places):
+            energy = 0.8 * cost.value(r, y).sum() / 5
+        else:
+            j, c = places[n + 1]
+            mismatch = -(r @ net.layers[j].W[c].mT)
+            e = mismatch + (local[j].e[c] - mismatch).detach()
+            energy = 0.5 * e.square().sum() / 5
+        (expected,) = torch.autograd.grad(energy, tau_r)
+        assert expected.abs().max() > 1e-4
+        torch.testing.assert_close(grads[i].tau_r[d], expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("cost", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("phi", ["tanh", "softplus", "sigmoid", "relu", "hard_tanh", "hard_sigmoid"])
+def test_instantaneous_network_is_backprop(cost, phi):
+    """τm = τr, instant propagation: at every step the gradient is that of backprop, whatever the state."""
+    net = mixed_network(taus=INSTANT, phi=phi)
+    net_cost = CrossEntropy() if cost == "cross_entropy" else MeanSquaredError()
+    _, _, _, grads, (x, y) = step_from_random_state(net, 0.0, net_cost)
+    check_backprop(net, net_cost, x, y, grads)
+
+
+@pytest.mark.parametrize("scheme", ["euler", "exponential", "rk4"])
+@pytest.mark.parametrize("cost", ["mse", "cross_entropy"])
+def test_steady_state_is_backprop(cost, scheme):
+    """Constant input and target, γ = 0: after the transient the gradient is that of backprop, element by element, for any τ."""
+    net = mixed_network()
+    x, y = signals(1)
+    sim = gle.Simulation(net, dt=DT, cost=cost, beta=0.8, integrator=scheme)
+    sim.run(x.expand(600, -1, -1), y.expand(600, -1, -1))
+    _, local = sim.integrator.step(net, net.theta(), sim.carry.state, (x[0],) * 3, (y[0],) * 3, sim.dynamics)
+    check_backprop(net, sim.dynamics.cost, x[0], y[0], pl.gradients(net, net.theta(), local, ("W", "b"), 5))
+
+
+def check_backprop(net, cost, x, y, grads):
+    parameters = [p.requires_grad_() for layer in net.layers for p in (layer.W, layer.b)]
+    r = x
+    for i, d in net.places():
+        layer = net.layers[i]
+        r = layer.phi.phi(r @ layer.W[d].mT + layer.b[d])
+    expected = torch.autograd.grad(0.8 * cost.value(r, y).mean(), parameters)
+    for got, e in zip(flat(grads, ("W", "b")), expected):
+        assert e.abs().max() > 1e-6
+        torch.testing.assert_close(got, e, atol=1e-9, rtol=1e-9)
+
+
+def test_feedback_alignment_uses_its_own_weights():
+    """Prevents: a random feedback pathway that is silently the transpose, or that learns."""
+    transpose, random = mixed_network(), mixed_network(feedback="fixed_random")
+    x, y = signals(60)
+    sims = [gle.Simulation(n, dt=DT, plasticity=gle.Plasticity("sgd", lr=0.01)) for n in (transpose, random)]
+    B = random.layers[1].B.clone()
+    for sim in sims:
+        sim.run(x, y)
+    a, b = (sim.carry.theta for sim in sims)
+    assert (a[0].W - b[0].W).abs().max() > 1e-4
+    torch.testing.assert_close(b[1].B, B, atol=0, rtol=0)
+    with torch.no_grad():
+        for layer in random.layers:
+            layer.B.copy_(layer.W)
+    _, _, _, g_random, _ = step_from_random_state(random, 0.0, MeanSquaredError())
+    _, _, _, g_transpose, _ = step_from_random_state(transpose, 0.0, MeanSquaredError())
+    for p, q in zip(flat(g_random), flat(g_transpose)):
+        torch.testing.assert_close(p, q, atol=1e-13, rtol=0)
+
+
+def test_costs_are_consistent():
+    """error = −∂value/∂r."""
+    g = torch.Generator().manual_seed(0)
+    r = torch.randn(6, 4, generator=g, dtype=torch.float64, requires_grad=True)
+    target = torch.softmax(torch.randn(6, 4, generator=g, dtype=torch.float64), -1)
+    for cost in (MeanSquaredError(), CrossEntropy()):
+        (grad,) = torch.autograd.grad(cost.value(r, target).sum(), r)
+        assert grad.abs().max() > 0.1
+        torch.testing.assert_close(cost.error(r, target), -grad, atol=1e-12, rtol=0)
