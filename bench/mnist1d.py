@@ -372,9 +372,28 @@ def shortened(config: Config) -> Config:
     return dataclasses.replace(config, training=training, samples=50, compile=False, seeds=min(config.seeds, 2))
 
 
-def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None = None) -> dict[str, Any]:
+def validate(config: Config) -> None:
+    """Complains before any work is done: ValueError with the value and the fix."""
+    t = config.training
+    if config.samples % CLASSES or config.samples < 2 * CLASSES:
+        raise ValueError(f"samples must be a multiple of {CLASSES}, at least {2 * CLASSES}; got {config.samples}")
+    training = int(config.samples * 0.8)
+    if not 1 <= t.batch <= training:
+        raise ValueError(f"batch must lie between 1 and the {training} training samples, got {t.batch}")
+    if t.epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {t.epochs}")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
+
+
+def build_trainer(config: Config) -> Trainer:
+    return OfflineTrainer(config) if config.model.kind in BASELINES else OnlineTrainer(config)
+
+
+def train(
+    config: Config, trainer: Trainer, run: Run, data: Mnist1d, saved: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Trains one row of the table from the start or from a checkpoint, and returns its result."""
-    trainer: Trainer = OfflineTrainer(config) if config.model.kind in BASELINES else OnlineTrainer(config)
     schedule = Schedule(config.training, config.seeds)
     start = 0
     if saved:
@@ -431,12 +450,11 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
 def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str, Any]]:
     """Trains one configuration in a run folder of its own, or goes on in an old one."""
     config = shortened(config) if config.smoke else config
-    config.used_seeds  # noqa: B018  complains before any work is done
+    validate(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
     torch.set_flush_denormal(True)  # vanishing weights and moments would otherwise cost a hundred times their share
+    trainer = build_trainer(config)
     length = BASELINES[config.model.kind].length if config.model.kind in BASELINES else 360
     data = mnist1d(length, config.samples)
     if resume is None:
@@ -448,7 +466,7 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
         saved = run.restore()
     log.info("%s: results go to %s", config.name, run.path)
     try:
-        result = train(config, run, data, saved)
+        result = train(config, trainer, run, data, saved)
     except (KeyboardInterrupt, SaveError) as stop:
         print(f"stopped ({stop or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}", file=sys.stderr)
         raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else 1) from None

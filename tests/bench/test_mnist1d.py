@@ -1,0 +1,294 @@
+"""The MNIST-1D benchmark: configurations, counts, data, and what happens when it is killed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import baselines, datasets, files, mnist1d
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs" / "mnist1d").glob("*.yaml"))
+PARAMETERS = {"gle_15k": 14956, "gle_42k": 42040, "mlp": 47210, "tcn": 11960, "gru": 8974, "lagnet": 4930}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Data sets go to one folder for all tests of this file, never to the user's cache."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "gle-toolkit"
+
+
+def run(config, tmp_path, *flags):
+    """The smoke run of a configuration, in this process."""
+    changes = ["--smoke", "true", "--runs", str(tmp_path), *flags]
+    return mnist1d.run_one(mnist1d.parse(["--config", str(config), *changes]))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_configuration_builds_its_model(path):
+    """Published parameter counts (Table 2), exactly."""
+    config = mnist1d.parse(["--config", str(path)])
+    assert config.name == path.stem
+    if config.model.kind in baselines.BASELINES:
+        count = baselines.n_parameters(baselines.seeded(config.model.kind, 0))
+    else:
+        count = mnist1d.build_network(config).n_parameters()
+    expected = PARAMETERS[config.name.removesuffix("_annealed")]
+    assert count == expected
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_smoke(path, tmp_path):
+    folder, result = run(path, tmp_path, "--seeds", "2")
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.yaml", "env.json", "metrics.jsonl", "checkpoint.pt", "result.json", "learning_curve.png"
+    }  # fmt: skip
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert len(result["validation"]) == len(result["test"]) == 2
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_smoke_without_arguments(tmp_path, capsys):
+    mnist1d.main(["--smoke", "true", "--runs", str(tmp_path)])
+    printed = capsys.readouterr().out
+    for name in ("gle_15k", "mlp", "tcn", "gru", "91.7 ± 0.8"):
+        assert name in printed
+    assert (tmp_path / "mnist1d" / "learning_curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("flag", ["--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"])
+def test_flags_change_the_run(flag, tmp_path):
+    path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
+    plain, changed = run(path, tmp_path)[0], run(path, tmp_path, flag)[0]
+    weights = [torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"] for f in (plain, changed)]
+    assert not torch.equal(weights[0]["1"]["W"].double(), weights[1]["1"]["W"].double())
+
+
+def test_seeds_of_an_ensemble_are_the_single_runs(tmp_path):
+    path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
+    folder, _ = run(path, tmp_path, "--seeds=2", "--dtype=float64")
+    alone, _ = run(path, tmp_path, "--seed_list=[34]", "--dtype=float64")
+    both, one = (
+        torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"]["1"]["W"] for f in (folder, alone)
+    )
+    torch.testing.assert_close(both[:, 1], one[:, 0], atol=1e-9, rtol=0)
+
+
+def curves(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(r["epoch"], r["accuracy"], r["loss"]) for r in rows]
+
+
+def start(tmp_path, *arguments, epochs=6):
+    command = [sys.executable, "-m", "bench.mnist1d", *arguments]
+    if not any(a.startswith("--resume") for a in arguments):
+        command += [
+            "--runs", str(tmp_path), "--compile", "false", "--samples", "150", "--training.batch", "10",
+            "--training.epochs", str(epochs), "--threads", "1",
+        ]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gle_15k", "tcn"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
+    """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the schedule or a row.
+
+    Resumed twice: after the kill, and once more from the finished run.
+    """
+    config = ["--config", str(ROOT / "configs" / "mnist1d" / f"{name}.yaml"), "--training.patience", "0"]
+    epochs = 5 if name == "gle_15k" else 400
+    whole = start(tmp_path / "whole", *config, epochs=epochs)
+    killed = start(tmp_path / "killed", *config, epochs=epochs)
+    deadline = time.time() + 120
+    rows = 0
+    while time.time() < deadline and killed.poll() is None and rows < 2:
+        found = list((tmp_path / "killed").rglob("metrics.jsonl"))
+        rows = len(found[0].read_text().splitlines()) if found else 0
+        time.sleep(0.05)
+    killed.send_signal(how)
+    _, err = killed.communicate(timeout=60)
+    assert killed.returncode != 0, "it ended before it could be killed"
+    if how == signal.SIGINT:
+        assert "--resume" in err
+    assert whole.wait(timeout=180) == 0
+    (reference,) = (p.parent for p in (tmp_path / "whole").rglob("config.yaml"))
+    (folder,) = (p.parent for p in (tmp_path / "killed").rglob("config.yaml"))
+    assert not (folder / "result.json").exists()
+    resumed = start(tmp_path, "--resume", str(folder))
+    out, err = resumed.communicate(timeout=180)
+    assert resumed.returncode == 0, err
+    assert curves(folder) == curves(reference)
+    results = [json.loads((f / "result.json").read_text()) for f in (folder, reference)]
+    for key in ("validation", "test", "curve"):
+        assert results[0][key] == results[1][key]
+    for a, b in zip(*(list(tensors(torch.load(f / "checkpoint.pt")["state"]["trainer"])) for f in (folder, reference)), strict=True):
+        assert torch.equal(a, b)
+
+
+def tensors(item):
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif isinstance(item, dict):
+        for v in item.values():
+            yield from tensors(v)
+    elif isinstance(item, (list, tuple)):
+        for v in item:
+            yield from tensors(v)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_configuration_key(tmp_path, capsys):
+    path = tmp_path / "bad.yaml"
+    path.write_text("training:\n  learning_rate: 0.1\n")
+    with pytest.raises(SystemExit):
+        mnist1d.main(["--config", str(path)])
+    assert "learning_rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "0"], "seeds must lie between 1 and 10"),
+        (["--seeds", "11"], "seeds must lie between 1 and 10"),
+        (["--device", "cuda"], "no CUDA device"),
+        (["--dt", "0.5"], "below dt = 0.5"),
+        (["--samples", "5"], "samples"),
+        (["--training.batch", "100000"], "batch"),
+        (["--training.epochs", "0"], "epochs"),
+    ],
+)
+def test_bad_settings_before_any_work(flags, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = mnist1d.parse(["--config", str(ROOT / "configs/mnist1d/gle_15k.yaml"), "--runs", str(tmp_path), *flags])
+    with pytest.raises(ValueError, match=message):
+        mnist1d.run_one(config)
+
+
+def test_resume_of_something_else(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        mnist1d.main(["--resume", str(tmp_path)])
+    assert "no run folder" in capsys.readouterr().err
+
+
+def test_corrupt_cache_is_made_anew(tmp_path, caplog):
+    """Prevents: training on a damaged file."""
+    first = datasets.mnist1d(40, 50, tmp_path)
+    archive = next(tmp_path.glob("*.npz"))
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 1
+    archive.write_bytes(content)
+    again = datasets.mnist1d(40, 50, tmp_path)
+    assert "damaged" in caplog.text
+    assert torch.equal(first.train.x, again.train.x)
+    caplog.clear()
+    archive.with_suffix(".json").unlink()
+    assert torch.equal(datasets.mnist1d(40, 50, tmp_path).test.x, first.test.x)
+    assert "damaged" in caplog.text
+    caplog.clear()
+    datasets.mnist1d(40, 50, tmp_path)
+    assert not caplog.records
+
+
+def test_data_splits_are_independent(tmp_path):
+    data = datasets.mnist1d(40, 200, tmp_path)
+    assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (160, 40, 200)
+    rows = torch.cat([s.x for s in data])
+    assert len(torch.unique(rows, dim=0)) == len(rows)
+
+
+def test_data_leave_the_global_generators_alone(tmp_path):
+    import random
+
+    import numpy as np
+
+    random.seed(1), np.random.seed(1)
+    expected = random.random(), np.random.rand()
+    random.seed(1), np.random.seed(1)
+    datasets.mnist1d(40, 30, tmp_path)
+    assert (random.random(), np.random.rand()) == expected
+
+
+def test_disk_full_while_saving(tmp_path, monkeypatch):
+    """The old file stays, no half file is left, and the message says what to do."""
+    run = files.Run.create(tmp_path, "x", "a: 1\n", torch.device("cpu"))
+    run.log({"epoch": 1})
+    run.checkpoint({"epoch": 1, "w": torch.ones(3)})
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(files.SaveError, match=r"No space left.*intact"):
+        run.checkpoint({"epoch": 2, "w": torch.zeros(3)})
+    monkeypatch.undo()
+    assert not list(run.path.glob(".*tmp"))
+    assert files.Run(run.path).restore()["epoch"] == 1
+
+
+def test_disk_full_stops_the_run_with_advice(tmp_path, monkeypatch, capsys):
+    config = mnist1d.parse(["--smoke", "true", "--runs", str(tmp_path)])
+
+    def full(*_):
+        raise files.SaveError("could not save checkpoint.pt: No space left on device")
+
+    monkeypatch.setattr(files.Run, "checkpoint", full)
+    with pytest.raises(SystemExit) as stop:
+        mnist1d.run_one(config)
+    assert stop.value.code == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_killed_while_saving(tmp_path):
+    """A kill in the middle of writing leaves the last complete checkpoint, and rows after it are taken back."""
+    program = f"""
+import os, signal, torch
+from pathlib import Path
+from bench import files
+run = files.Run.create(Path({str(tmp_path)!r}), "x", "a: 1", torch.device("cpu"))
+run.log({{"epoch": 1}})
+run.checkpoint({{"epoch": 1}})
+run.log({{"epoch": 2}})
+def half(f):
+    f.write(b"half a checkpoint"); f.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomically(run.path / "checkpoint.pt", half)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    (folder,) = (p.parent for p in tmp_path.rglob("config.yaml"))
+    run = files.Run(folder)
+    assert run.restore() == {"epoch": 1}
+    assert run.rows == [{"epoch": 1}]
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_damaged_checkpoint(tmp_path):
+    run = files.Run.create(tmp_path, "x", "a: 1", torch.device("cpu"))
+    (run.path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="damaged"):
+        run.restore()
+
+
+def test_report(tmp_path, capsys):
+    from bench import report
+
+    _, result = run(ROOT / "configs/mnist1d/mlp.yaml", tmp_path / "runs")
+    (tmp_path / "mlp.json").write_text(json.dumps(result))
+    report.main([str(tmp_path)])
+    assert "| mlp | 47210 | no |" in capsys.readouterr().out
+    assert (tmp_path / "learning_curves.png").exists()
+    with pytest.raises(SystemExit):
+        report.main([str(tmp_path / "runs")])

@@ -1,0 +1,12 @@
+import json
+
+from bench import speed
+
+
+def test_smoke(tmp_path, capsys):
+    speed.main(speed.Options(quick=True, out=tmp_path))
+    assert "ratio" in capsys.readouterr().out
+    (file,) = tmp_path.glob("*.json")
+    rows = json.loads(file.read_text())["rows"]
+    assert {r["row"] for r in rows} == {"train", "evaluate 1000"}
+    assert all(r["ms"] > 0 and r["floor_ms"] > 0 for r in rows)
