@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+LENGTHS = {"mlp": 360, "tcn": 360, "gru": 72}  # points that each series is supersampled to
+
 
 class MLP(nn.Module):
     """360 → 100 → 100 → 10, ReLU: the whole series at once."""
 
-    length = 360
-
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(self.length, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
+            nn.Linear(LENGTHS["mlp"], 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,11 +24,10 @@ class MLP(nn.Module):
 class TCN(nn.Module):
     """Three dilated convolutions of 25 channels, stride 2, kernels 5, 3, 3, dilation 9, and a linear readout.
 
-    The paper gives a readout of 125 inputs, but its parameter count (11 960) needs 800: 25 channels × 32 positions. Of the
+    The paper gives a readout of 125 inputs, but its parameter count (11 960) needs 800: 25 channels × 32 positions.
+    Of the
     paddings, which are not published, these give 32.
     """
-
-    length = 360
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,12 +48,10 @@ class TCN(nn.Module):
 class GRU(nn.Module):
     """A bidirectional GRU of 6 units over 72 points; the readout sees its states at all of them."""
 
-    length = 72
-
     def __init__(self) -> None:
         super().__init__()
         self.gru = nn.GRU(1, 6, batch_first=True, bidirectional=True)
-        self.readout = nn.Linear(2 * 6 * self.length, 10)
+        self.readout = nn.Linear(2 * 6 * LENGTHS["gru"], 10)
 
     def forward(self, x: Tensor) -> Tensor:
         states, _ = self.gru(x.unsqueeze(-1))

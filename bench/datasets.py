@@ -19,7 +19,8 @@ from bench.files import write_atomically, write_text
 
 log = logging.getLogger(__name__)
 
-# Settings of the published runs: 72 points supersampled to 360, a longer and less cropped series than the package's default.
+# Settings of the published runs: 72 points supersampled to 360, a longer and less cropped series than the package's
+# default.
 MNIST1D = {
     "padding": [36, 60],
     "scale_coeff": 0.4,
@@ -40,7 +41,8 @@ class Split(NamedTuple):
 
 
 class Mnist1d(NamedTuple):
-    """train and validation: the two halves of the published data. test: drawn independently, and used once, at the end."""
+    """train and validation: the two halves of the published data. test: drawn independently, and used once, at the
+    end."""
 
     train: Split
     validation: Split
@@ -52,7 +54,8 @@ def cache_dir() -> Path:
 
 
 def mnist1d(length: int = 360, samples: int = 5000, folder: Path | None = None) -> Mnist1d:
-    """MNIST-1D (Greydanus 2020), each series interpolated to `length` points: 80 % training, 20 % validation, and a test
+    """MNIST-1D (Greydanus 2020), each series interpolated to `length` points: 80 % training, 20 % validation, and a
+    test
     set of `samples` more. Generated once, then read from the cache; a damaged cache is noticed and made anew."""
     folder = folder or cache_dir()
     first = _cached(folder, {**MNIST1D, "final_seq_length": length, "num_samples": samples, "seed": SEED})
@@ -69,7 +72,7 @@ def _cached(folder: Path, settings: dict) -> dict[str, Tensor]:
     if arrays is None:
         arrays = _generate(settings)
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_atomically(path, lambda f: f.write(buffer.getvalue()))
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         write_text(info, json.dumps({"sha256": digest, "settings": settings}, indent=1))

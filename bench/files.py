@@ -1,6 +1,6 @@
 """Run folders: configuration, environment, metrics, checkpoint and result, written so that a kill loses nothing.
 
-    runs/<name>/<time>-<hash>/   config.yaml  env.json  metrics.jsonl  checkpoint.pt  result.json  *.png
+runs/<name>/<time>-<hash>/   config.yaml  env.json  metrics.jsonl  checkpoint.pt  result.json  *.png
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
         temporary.unlink(missing_ok=True)
-        raise SaveError(f"could not save {path}: {error}. What was saved before is intact: free some space and resume") from error
+        raise SaveError(
+            f"could not save {path}: {error}. What was saved before is intact: free some space and resume"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -109,7 +111,9 @@ class Run:
             with open(self.path / "metrics.jsonl", "a") as f:
                 f.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise SaveError(f"could not write {self.path / 'metrics.jsonl'}: {error}. Free some space and resume") from error
+            raise SaveError(
+                f"could not write {self.path / 'metrics.jsonl'}: {error}. Free some space and resume"
+            ) from error
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Replaces the checkpoint: nested dicts and lists of tensors and plain values."""
@@ -127,7 +131,9 @@ class Run:
                 saved = torch.load(path, map_location="cpu", weights_only=True)
                 state, self.rows = saved["state"], json.loads(saved["rows"])
             except Exception as error:
-                raise ValueError(f"{path} is damaged ({error}): delete it to start this run again from its beginning") from error
+                raise ValueError(
+                    f"{path} is damaged ({error}): delete it to start this run again from its beginning"
+                ) from error
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         return state
 

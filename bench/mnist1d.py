@@ -1,8 +1,8 @@
 """MNIST-1D (§2.7.1, §2.7.3, Fig. 8d and f, Table 2): GLE networks trained online, and the baselines.
 
-    python -m bench.mnist1d                                          all models, a short budget
-    python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml    the paper's protocol; --seeds 10 for ten seeds
-    python -m bench.mnist1d --resume runs/mnist1d/<folder>           goes on after a kill
+python -m bench.mnist1d                                          all models, a short budget
+python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml    the paper's protocol; --seeds 10 for ten seeds
+python -m bench.mnist1d --resume runs/mnist1d/<folder>           goes on after a kill
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import gle
 from bench import figures
-from bench.baselines import BASELINES, n_parameters, seeded
+from bench.baselines import BASELINES, LENGTHS, n_parameters, seeded
 from bench.datasets import Mnist1d, Split, mnist1d
 from bench.files import Run, SaveError, environment
 from bench.tables import layout, mean_std
@@ -88,9 +88,12 @@ class Training:
         factor: what the plateau schedule multiplies the rate with.
         patience: epochs without a better validation loss that it waits.
         lr_end: the last rate of the cosine schedule.
-        stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where weights no
+        stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where
+        weights no
             longer move.
         every: steps between updates.
+        balanced: order the samples so that each batch holds as many of every class as the data allow; by default the
+            order is random, as published.
     """
 
     epochs: int = 150
@@ -102,6 +105,7 @@ class Training:
     lr_end: float = 0.0
     stop_rate: float = 1e-7
     every: int = 1
+    balanced: bool = False
 
 
 @dataclass
@@ -143,7 +147,9 @@ class Config:
     @property
     def used_seeds(self) -> list[int]:
         if not 1 <= self.seeds <= len(self.seed_list):
-            raise ValueError(f"seeds must lie between 1 and {len(self.seed_list)}, the length of seed_list; got {self.seeds}")
+            raise ValueError(
+                f"seeds must lie between 1 and {len(self.seed_list)}, the length of seed_list; got {self.seeds}"
+            )
         return self.seed_list[: self.seeds]
 
 
@@ -195,8 +201,21 @@ class Trainer(Protocol):
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
 
 
+def sample_order(y: Tensor, balanced: bool, g: torch.Generator) -> Tensor:
+    """Each sample once, in random order; balanced: with the classes evenly spread over it."""
+    order = torch.randperm(len(y), generator=g)
+    if not balanced:
+        return order
+    place = torch.empty(len(y))
+    for c in range(CLASSES):
+        members = (y[order] == c).nonzero()[:, 0]
+        place[members] = (torch.arange(len(members)) + torch.rand(1, generator=g)) / max(1, len(members))
+    return order[place.argsort()]
+
+
 class OnlineTrainer:
-    """A GLE network (or LagNet): every sample streams past once per epoch, the network learning at each step; its state goes
+    """A GLE network (or LagNet): every sample streams past once per epoch, the network learning at each step; its
+    state goes
     on from one sample to the next."""
 
     online = True
@@ -218,7 +237,8 @@ class OnlineTrainer:
 
     def epoch(self, split: Split, rates: Rates) -> None:
         batch = self.config.training.batch
-        order = torch.stack([torch.randperm(len(split.y), generator=g) for g in self.order])
+        balanced = self.config.training.balanced
+        order = torch.stack([sample_order(split.y, balanced, g) for g in self.order])
         batches = order.split(batch, dim=1)
         for i, index in enumerate(batches):
             if index.shape[1] < batch:  # an incomplete batch: the streams of the state are all taken
@@ -238,7 +258,7 @@ class OnlineTrainer:
         classification loss CE(y, softmax(Σ_t y_t)) of §12.3, which for GLE serves the schedule alone."""
         batch = min(self.config.training.batch, len(split.y))
         state = None
-        right, loss = 0.0, 0.0
+        right = loss = torch.zeros(len(self.order), device=self.network.device)
         for index in torch.arange(len(split.y)).split(batch):
             x = split.x[index].T.unsqueeze(-1)
             if state is not None and len(index) < batch:
@@ -275,7 +295,8 @@ class OfflineTrainer:
 
     def epoch(self, split: Split, rates: Rates) -> None:
         for i, (model, optimizer, g) in enumerate(zip(self.models, self.optimizers, self.order, strict=True)):
-            batches = torch.randperm(len(split.y), generator=g).split(self.config.training.batch)
+            order = sample_order(split.y, self.config.training.balanced, g)
+            batches = order.split(self.config.training.batch)
             for j, index in enumerate(batches):
                 optimizer.param_groups[0]["lr"] = rates(j / len(batches))[i]
                 optimizer.zero_grad()
@@ -327,6 +348,10 @@ class Schedule:
             return [rate] * len(self._optimizers)
         return [o.param_groups[0]["lr"] for o in self._optimizers]
 
+    def during(self, epoch: int) -> Rates:
+        """The rates as a function of the part of this epoch that has passed."""
+        return lambda part: self.rates((epoch + part) / self.training.epochs)
+
     def after_epoch(self, losses: list[float]) -> None:
         if self.training.schedule == "plateau":
             for plateau, loss in zip(self._plateau, losses, strict=True):
@@ -355,7 +380,9 @@ def parser() -> ArgumentParser:
     p = ArgumentParser(prog="python -m bench.mnist1d", description=__doc__.splitlines()[0])
     p.add_class_arguments(Config, as_group=False)
     p.add_argument("--config", action="config", help="a file of configs/mnist1d; flags win over it")
-    p.add_argument("--resume", type=Optional[Path], default=None, help="a run folder: goes on with its own configuration")
+    p.add_argument(
+        "--resume", type=Optional[Path], default=None, help="a run folder: goes on with its own configuration"
+    )
     return p
 
 
@@ -408,7 +435,7 @@ def train(
                 log.info("%s: all rates are below %g after %d epochs", config.name, config.training.stop_rate, epoch)
                 break
             began = time.perf_counter()
-            trainer.epoch(data.train, lambda part, done=epoch: schedule.rates((done + part) / epochs))
+            trainer.epoch(data.train, schedule.during(epoch))
             score = trainer.evaluate(data.validation)
             run.log(
                 {
@@ -455,7 +482,7 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)  # vanishing weights and moments would otherwise cost a hundred times their share
     trainer = build_trainer(config)
-    length = BASELINES[config.model.kind].length if config.model.kind in BASELINES else 360
+    length = LENGTHS.get(config.model.kind, 360)
     data = mnist1d(length, config.samples)
     if resume is None:
         resolved = yaml.safe_dump(plain(dataclasses.replace(config, smoke=False)), sort_keys=False)
@@ -468,7 +495,10 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
     try:
         result = train(config, trainer, run, data, saved)
     except (KeyboardInterrupt, SaveError) as stop:
-        print(f"stopped ({stop or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}", file=sys.stderr)
+        print(
+            f"stopped ({stop or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}",
+            file=sys.stderr,
+        )
         raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else 1) from None
     figures.learning_curves([result], PUBLISHED, run.path / "learning_curve.png")
     return run.path, result
@@ -481,7 +511,9 @@ def plain(config: Config) -> dict[str, Any]:
 
 def table(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The final table, in the layout of Table 2."""
-    rows = [("model", "parameters", "online", "epochs", "seeds", "validation %", "test %", "published %")]
+    rows: list[tuple[str, ...]] = [
+        ("model", "parameters", "online", "epochs", "seeds", "validation %", "test %", "published %")
+    ]
     for r in results:
         published = PUBLISHED.get(r["name"])
         rows.append(
@@ -499,7 +531,8 @@ def table(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-# What the run without arguments changes in the configurations of the paper: epochs, and for the GLE network a rate that falls
+# What the run without arguments changes in the configurations of the paper: epochs, and for the GLE network a rate
+# that falls
 # to zero within them
 CONFIGS = Path(__file__).parent.parent / "configs" / "mnist1d"
 SHORT: dict[str, list[str]] = {

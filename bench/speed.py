@@ -3,9 +3,12 @@
     python -m bench.speed             the whole table
     python -m bench.speed --quick true   one size, a few rows
 
-A step is the forward pass, errors, plasticity and Adam of the MNIST-1D networks with a batch of 100. The floor is timed in the same
-run, in turns with the step: the products of the forward pass, of the errors sent back and of the weight gradients, batched over equal
-layers or one by one, whichever is faster. Ratios are medians over the turns, so that a busy machine disturbs both alike.
+A step is the forward pass, errors, plasticity and Adam of the MNIST-1D networks with a batch of 100. The floor is
+timed in the same
+run, in turns with the step: the products of the forward pass, of the errors sent back and of the weight gradients,
+batched over equal
+layers or one by one, whichever is faster. Ratios are medians over the turns, so that a busy machine disturbs both
+alike.
 """
 
 from __future__ import annotations
@@ -85,7 +88,8 @@ def stream(seeds: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def products(network: gle.Network, steps: int, training: bool = True) -> list[Callable[[], Any]]:
-    """The bare products of `steps` steps with frozen weights, in two arrangements: batched over equal layers, and one by one."""
+    """The bare products of `steps` steps with frozen weights, in two arrangements: batched over equal layers, and
+    one by one."""
     g = torch.Generator().manual_seed(0)
 
     def rand(*shape: int) -> Tensor:
@@ -133,7 +137,9 @@ def seconds(f: Callable[[], Any], device: str, repeat: int = 1) -> float:
     return (time.perf_counter() - began) / repeat
 
 
-def in_turns(step: Callable[[], Any], floors: list[Callable[[], Any]], floor_steps: int, o: Options) -> tuple[float, float, float]:
+def in_turns(
+    step: Callable[[], Any], floors: list[Callable[[], Any]], floor_steps: int, o: Options
+) -> tuple[float, float, float]:
     """Milliseconds a step, of the floor, and the median of their ratios over turns."""
     repeat = max(1, STEPS // floor_steps // 2)
     for f in (step, *floors):
@@ -173,14 +179,18 @@ def evaluation_row(size: str, threads: int, o: Options) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    one = next((r for r in rows if r["row"] == "train" and r["seeds"] == r["threads"] == 1 and r["mode"] == "compiled"), None)
+    one = next(
+        (r for r in rows if r["row"] == "train" and r["seeds"] == r["threads"] == 1 and r["mode"] == "compiled"), None
+    )
     cells = [("", "net", "seeds", "every", "mode", "threads", "ms", "floor ms", "ratio", "throughput")]
     for r in rows:
         gain = ""
         if one and r["row"] == "train" and r["every"] == 1 and r["size"] == one["size"]:
             gain = f"{one['ms'] / r['per_seed_ms']:.2f} ×"
         numbers = (f"{r['ms']:.3f}", f"{r['floor_ms']:.3f}", f"{r['ratio']:.2f}")
-        cells.append((r["row"], r["size"], str(r["seeds"]), str(r["every"] or "–"), r["mode"], str(r["threads"]), *numbers, gain))
+        cells.append(
+            (r["row"], r["size"], str(r["seeds"]), str(r["every"] or "–"), r["mode"], str(r["threads"]), *numbers, gain)
+        )
     return layout(cells)
 
 

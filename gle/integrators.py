@@ -33,9 +33,12 @@ class Dynamics(NamedTuple):
 
 
 class Integrator(Protocol):
-    order: int
-    propagation: str
-    nodes: tuple[float, ...]
+    @property
+    def order(self) -> int: ...
+    @property
+    def propagation(self) -> str: ...
+    @property
+    def nodes(self) -> tuple[float, ...]: ...
 
     def step(
         self, net: Network, theta: Thetas, state: State, xs: tuple[Tensor, ...], targets: tuple, dynamics: Dynamics
@@ -73,7 +76,7 @@ def error(p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
 def cascade(
     net: Network, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics
 ) -> tuple[list[Tensor], list[Local]]:
-    """The rates and local quantities of all layers at one instant, given u and v: rates bottom-up, then errors top-down.
+    """Rates and local quantities of all layers at one instant, given u and v: rates bottom-up, then errors top-down.
 
     With γ ≠ 0 the two are circular (e changes u̇, u̇ changes r, r changes e): the soma then sees `state.e`, the error of
     the previous evaluation, which lowers the order of every integrator to one in γ.
@@ -114,8 +117,8 @@ class Euler:
     """Forward Euler, order 1 (§5.6.1). "delayed" is the published scheme: every right-hand side uses the neighbours'
     output of the previous step, and the soma the new error of its own layer.
 
-    With one fraction a = dt/τm for both filters, u moves by a (I − u) and v by a (e − v) [= dt/τr (e_inst − v)]: the error
-    filter is then the exact discrete inverse of the forward filter.
+    With one fraction a = dt/τm for both filters, u moves by a (I − u) and v by a (e − v), which is dt/τr (e_inst − v).
+    The error filter is then the exact discrete inverse of the forward filter.
     """
 
     order = 1
@@ -165,7 +168,8 @@ def _is_zero(value: float | Tensor) -> bool:
 
 
 class Exponential(Euler):
-    """The matched exponential scheme: each neuron is exact for input held over the step, and the error filter remains the
+    """The matched exponential scheme: each neuron is exact for input held over the step, and the error filter
+    remains the
     exact inverse of the forward filter. Order 1 for smooth signals, because the input is held."""
 
     def __init__(self, propagation: str = "delayed"):
@@ -186,10 +190,11 @@ class RK4:
         dt = dynamics.dt
         nodes, weights = (0, 1, 1, 2), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
         k: list[list[tuple[Tensor, Tensor]]] = []
-        stage, first = state, None
+        stage = state
+        at_t: tuple[list[Tensor], list[Local]] | None = None
         for i, node in enumerate(nodes):
             rates, local = cascade(net, theta, stage, xs[node], targets[node], dynamics)
-            first = first or (rates, local)
+            at_t = at_t or (rates, local)
             k.append(
                 [
                     (
@@ -205,7 +210,8 @@ class RK4:
                     LayerState(s.u + h * du, s.v + h * dv, r, l.e)
                     for s, (du, dv), r, l in zip(state, k[-1], rates, local, strict=True)
                 )
-        rates, local = first
+        assert at_t is not None
+        rates, local = at_t
         new = []
         for j, s in enumerate(state):
             du, dv = (sum(w * ki[j][c] for w, ki in zip(weights, k, strict=True)) for c in (0, 1))
@@ -213,7 +219,7 @@ class RK4:
         return tuple(new), tuple(local)
 
 
-INTEGRATORS: dict[str, Callable[..., Integrator]] = {"euler": Euler, "exponential": Exponential, "rk4": RK4}
+INTEGRATORS: dict[str, type[Euler] | type[RK4]] = {"euler": Euler, "exponential": Exponential, "rk4": RK4}
 
 
 def integrator(name: str) -> Integrator:

@@ -4,7 +4,8 @@ A `Layer` holds the parameters of one layer, or of `depth` equal layers in serie
 every tensor of the layer, and equal layers then share one batched product: in the delayed scheme all layers
 of a step are independent of each other. Behind it come the ensemble axes, which number the members of an ensemble:
 
-    W [depth, *ensemble, out, in]    b, tau_m, tau_r [depth, *ensemble, out]    u, v, r, e [depth, *ensemble, batch, out]
+    W [depth, *ensemble, out, in]    b, tau_m, tau_r [depth, *ensemble, out]    u, v, r, e [depth, *ensemble, batch,
+    out]
 
 `Network` wires layers together. It holds no state: states and parameters are passed to its functions as tuples
 with one entry per `Layer`.
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +27,16 @@ from gle.synapses import Linear, Synapse
 
 
 class Theta(NamedTuple):
-    """Parameters of a layer (Postulate 4), or their gradients: descent goes along −gradient. None: absent."""
+    """Parameters of a layer (Postulate 4), or their gradients: descent goes along −gradient.
 
-    W: Tensor | None = None
-    b: Tensor | None = None
-    tau_m: Tensor | None = None
-    tau_r: Tensor | None = None
-    B: Tensor | None = None  # feedback weights, where the feedback pathway has its own
+    None stands for what is absent: among gradients anything that does not learn, among parameters b and B alone.
+    """
+
+    W: Any = None
+    b: Any = None
+    tau_m: Any = None
+    tau_r: Any = None
+    B: Any = None  # feedback weights, where the feedback pathway has its own
 
 
 class LayerState(NamedTuple):
@@ -140,7 +145,7 @@ class Network(nn.Module):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
-        for i, (below, above) in enumerate(zip(layers, layers[1:], strict=False), start=1):
+        for i, (below, above) in enumerate(pairwise(layers), start=1):
             if below.n_out != above.n_in:
                 raise ValueError(f"layer {i} takes {above.n_in} inputs, but the layer below has {below.n_out} neurons")
             if below.ensemble != above.ensemble:

@@ -49,7 +49,8 @@ def exponential_fraction(dt: float, tau: Tensor) -> Tensor:
 def scan_low_pass(u: Tensor, x: Tensor, a: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """I⁻ over many steps: u *before* each step, stacked along `dim`, and u after the last one.
 
-    u: the state before the first step, shaped as x without `dim`; x: the filter's input. Not differentiable: each step is written
+    u: the state before the first step, shaped as x without `dim`; x: the filter's input. Not differentiable: each
+    step is written
     in place, where the result is wanted.
     """
     before = torch.empty_like(x)

@@ -1,6 +1,7 @@
 """Plasticity (Postulate 4, Eqs. 21–24): local gradients, when they are applied, and by which optimiser.
 
-An optimiser acts on one tensor at a time and keeps its memory in `slots` tensors of the same shape; learning rates may differ
+An optimiser acts on one tensor at a time and keeps its memory in `slots` tensors of the same shape; learning rates
+may differ
 between ensemble members. A new optimiser is one class and one line in `OPTIMIZERS`.
 """
 
@@ -135,10 +136,8 @@ class Plasticity:
         every: int = 1,
         tau_bounds: tuple[float | None, float] = (None, math.inf),
     ):
-        if isinstance(optimizer, str):
-            if optimizer not in OPTIMIZERS:
-                raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
-            optimizer = OPTIMIZERS[optimizer]()
+        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
         unknown = [k for k in learn if k not in LEARNABLE]
         if unknown or not learn:
             raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {tuple(learn)}")
@@ -148,7 +147,9 @@ class Plasticity:
             raise ValueError(f"lr has no rate for {', '.join(missing)}")
         if tau_bounds[0] is not None and not 0 < tau_bounds[0] < tau_bounds[1]:
             raise ValueError(f"tau_bounds must be 0 < lower < upper, got {tau_bounds}")
-        self.optimizer = optimizer
+        self.optimizer: Optimizer | TorchOptimizer = (
+            OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer
+        )
         self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
         self.learn, self.every, self.tau_bounds = tuple(learn), every, tau_bounds
 
@@ -170,7 +171,9 @@ class Plasticity:
         for kind in self.learn:
             rate = torch.as_tensor(given[kind], dtype=net.dtype, device=net.device)
             if rate.shape not in ((), net.ensemble):
-                raise ValueError(f"lr of {kind} has shape {tuple(rate.shape)}; give a number or one per member {net.ensemble}")
+                raise ValueError(
+                    f"lr of {kind} has shape {tuple(rate.shape)}; give a number or one per member {net.ensemble}"
+                )
             if not bool((rate >= 0).all()):
                 raise ValueError(f"lr of {kind} must be ≥ 0, got {rate.tolist()}")
             rates[kind] = rate.expand(net.ensemble).clone()
@@ -191,7 +194,7 @@ class Plasticity:
     def accumulate(self, learning: Learning, grads: Thetas) -> Learning:
         """Adds gradients to those that wait for the next update."""
         added = (
-            Theta(*(None if a is None else a + b for a, b in zip(old, new, strict=True)))
+            Theta(*(None if a is None or b is None else a + b for a, b in zip(old, new, strict=True)))
             for old, new in zip(learning.pending, grads, strict=True)
         )
         return learning._replace(pending=tuple(added))
@@ -211,7 +214,8 @@ class Plasticity:
         thetas: list[Theta] = []
         slots: list[list[Theta]] = [[] for _ in range(self.optimizer.slots)]
         for i, (p, g) in enumerate(zip(theta, grads, strict=True)):
-            new_p, new_slots = p._asdict(), [{} for _ in slots]
+            new_p = p._asdict()
+            new_slots: list[dict[str, Tensor]] = [{} for _ in slots]
             for kind in self.learn:
                 value, grad = getattr(p, kind), getattr(g, kind)
                 if grad is None or value is None:
@@ -220,11 +224,11 @@ class Plasticity:
                 old = tuple(getattr(s[i], kind) for s in learning.slots)
                 value, memory = self.optimizer.update(value, grad, old, lr, step)
                 new_p[kind] = self._bounded(kind, value, dt)
-                for slot, m in zip(new_slots, memory, strict=True):
-                    slot[kind] = m
+                for kept, m in zip(new_slots, memory, strict=True):
+                    kept[kind] = m
             thetas.append(Theta(**new_p))
-            for slot, s in zip(slots, new_slots, strict=True):
-                slot.append(Theta(**s))
+            for slot, memories in zip(slots, new_slots, strict=True):
+                slot.append(Theta(**memories))
         return tuple(thetas), learning._replace(step=step, slots=tuple(map(tuple, slots)))
 
     def clear(self, learning: Learning) -> Learning:

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from gle import plasticity as pl
-from gle.costs import Cost, cost as cost_called
-from gle.integrators import Dynamics, Euler, Integrator, _is_zero, select, integrator as integrator_called
+from gle.costs import Cost
+from gle.costs import cost as cost_called
+from gle.integrators import Dynamics, Euler, Integrator, _is_zero, select
+from gle.integrators import integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
 from gle.sweep import STEPS, forward, restack, sweep
 
@@ -42,8 +44,9 @@ class Carry(NamedTuple):
 
 
 class Record:
-    """What to keep of a run: names of LayerState fields ("u", "v", "r", "e"), of parameters ("W", "b", "tau_m", "tau_r") or "loss"
-    (the cost of the output, per sample), of which layers ℓ (0 is the first hidden one; negative from the top; None: all),
+    """What to keep of a run: names of LayerState fields ("u", "v", "r", "e"), of parameters ("W", "b", "tau_m",
+    "tau_r") or "loss"
+    (the cost of the output, per sample), of which layers ℓ (0: the first hidden one; negative: from the top; None: all)
     after every n-th step. A run without a Record takes no notice of it.
 
     `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one tensor;
@@ -92,7 +95,8 @@ class Record:
 class Simulation:
     """A network in time.
 
-    dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`. plasticity: None
+    dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`.
+    plasticity: None
     freezes the network. compile: build the step with torch.compile (falls back to eager, with one warning, where
     there is no compiler). block: steps per compiled call.
 
@@ -122,7 +126,9 @@ class Simulation:
         self.dynamics = Dynamics(dt, beta, gamma, cost_called(cost) if isinstance(cost, str) else cost)
         for name, value in (("beta", beta), ("gamma", gamma)):
             if isinstance(value, Tensor) and value.shape not in ((), network.ensemble):
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; give a number or one per member {network.ensemble}")
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)}; give a number or one per member {network.ensemble}"
+                )
         self.plasticity = plasticity if plasticity is not None and plasticity.every else None
         self.block = block
         self.step = 0  # steps simulated so far
@@ -155,7 +161,8 @@ class Simulation:
         return self.network
 
     def state_dict(self) -> dict:
-        """Everything that a continuation needs, as plain nested dicts of tensors (for torch.load(weights_only=True))."""
+        """Everything that a continuation needs, as plain nested dicts of tensors (for
+        torch.load(weights_only=True))."""
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
         return {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
 
@@ -180,29 +187,29 @@ class Simulation:
         net, dynamics, plasticity = self.network, self.dynamics, self.plasticity
         batch = xs.shape[-2]
         theta, state, learning = carry
+        grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
-        if not every_step and self.can_sweep and len(xs) > 1:
-            state, local = sweep(
-                net, self.integrator, theta, state, xs[:, 0], None if targets is None else targets[:, 0], dynamics
-            )
-            if plasticity is not None:
-                grads = [
+        if isinstance(self.integrator, Euler) and self.can_sweep and not every_step and len(xs) > 1:
+            target = None if targets is None else targets[:, 0]
+            state, local = sweep(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
+            if plasticity is not None and learning is not None:
+                layers = [
                     pl.layer_gradients(net.layers[i], select(theta[i], d), l, plasticity.learn, batch)
                     for (i, d), l in zip(net.places(), local, strict=True)
                 ]
-                learning = plasticity.accumulate(learning, restack(net, grads))
+                learning = plasticity.accumulate(learning, restack(net, layers))
         else:
             for t in range(len(xs)):
-                target = (None,) * xs.shape[1] if targets is None else targets[t]
-                state, local = self.integrator.step(net, theta, state, xs[t], target, dynamics)
-                if plasticity is None:
+                nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
+                state, seen = self.integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
+                if plasticity is None or learning is None:
                     continue
-                grads = pl.gradients(net, theta, local, plasticity.learn, batch)
+                grads = pl.gradients(net, theta, seen, plasticity.learn, batch)
                 if every_step:
                     theta, learning = plasticity.apply(net, theta, learning, grads, dynamics.dt)
                 else:
                     learning = plasticity.accumulate(learning, grads)
-        if update and plasticity is not None and not every_step:
+        if update and not every_step and plasticity is not None and learning is not None:
             theta, learning = plasticity.apply(net, theta, learning, learning.pending, dynamics.dt)
             learning = plasticity.clear(learning)
         return Carry(theta, state, learning)
@@ -219,11 +226,13 @@ class Simulation:
     ) -> None:
         """Feeds the network and lets it learn; goes on from the state the last run left (see `reset`).
 
-        inputs, targets: tensors [T, batch, features] or [T, *ensemble, batch, features], held over each step; or functions of
-        time returning [batch, features], evaluated where the integrator wants them (then `steps` is needed); or, for inputs,
-        an iterable that yields one step at a time, x or (x, target). steps: stop after so many.
+        inputs, targets: tensors [T, batch, features] or [T, *ensemble, batch, features], held over each step; or
+        functions of
+        time returning [batch, features], evaluated where the integrator wants them (then `steps` is needed); or, for
+        inputs, an iterable that yields one step at a time, x or (x, target). steps: stop after so many.
 
-        Raises ValueError for wrong shapes or inputs that are not finite, and FloatingPointError, naming the layer, when the
+        Raises ValueError for wrong shapes or inputs that are not finite, and FloatingPointError, naming the layer,
+        when the
         dynamics diverge.
         """
         for _ in self.stream(inputs, targets, steps=steps, record=record):
@@ -264,7 +273,7 @@ class Simulation:
             full = max(d for d in range(1, min(every, max(self.block, 12)) + 1) if every % d == 0)
         if record is not None:
             full = math.gcd(full, record.every)
-        aligned = self.step % full == 0 or every in (0, 1) and record is None
+        aligned = self.step % full == 0 or (every in (0, 1) and record is None)
         return full if aligned and (left is None or left >= full) else 1
 
     def _blocks(self, inputs, targets, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -278,7 +287,10 @@ class Simulation:
             if targets is not None and not isinstance(targets, Tensor):
                 raise ValueError("inputs given as a tensor need targets given as a tensor")
             held = functools.partial(_held, nodes=len(nodes))
-            xs, ts = held(self._placed(inputs, "inputs")), None if targets is None else held(self._placed(targets, "targets"))
+            xs, ts = (
+                held(self._placed(inputs, "inputs")),
+                None if targets is None else held(self._placed(targets, "targets")),
+            )
             t = 0
             while t < total:
                 n = self._length(total - t, record)
@@ -304,7 +316,10 @@ class Simulation:
             def pulled() -> Iterator[tuple[Tensor, Tensor | None]]:
                 for item in inputs:
                     x, target = item if isinstance(item, tuple) else (item, None)
-                    yield x.expand(len(nodes), *x.shape), None if target is None else target.expand(len(nodes), *target.shape)
+                    yield (
+                        x.expand(len(nodes), *x.shape),
+                        None if target is None else target.expand(len(nodes), *target.shape),
+                    )
 
             source = pulled()
         yield from self._batched(source, steps, record)
@@ -352,7 +367,9 @@ class Simulation:
     def _check(self, xs: Tensor, ts: Tensor | None) -> None:
         batch = self.carry.state[0].u.shape[-2]
         if xs.shape[-2] != batch:
-            raise ValueError(f"inputs have a batch of {xs.shape[-2]}, the state one of {batch}: reset() the simulation first")
+            raise ValueError(
+                f"inputs have a batch of {xs.shape[-2]}, the state one of {batch}: reset() the simulation first"
+            )
         if ts is not None and ts.shape[-2] != batch:
             raise ValueError(f"targets have a batch of {ts.shape[-2]}, inputs one of {batch}")
 
@@ -368,7 +385,8 @@ class Simulation:
     ) -> tuple[Tensor, State]:
         """Outputs r_L [T, *ensemble, batch, n_out] of the frozen network without a teacher, and the state after.
 
-        inputs: [T, batch, features] or with ensemble axes. theta: other parameters than the current ones. state: where to start
+        inputs: [T, batch, features] or with ensemble axes. theta: other parameters than the current ones. state:
+        where to start
         (default: at rest); errors are taken as zero. The simulation itself is left as it is.
         """
         theta = self.carry.theta if theta is None else theta
@@ -387,10 +405,8 @@ class Simulation:
                     s._replace(u=new.u, r=new.r) for s, new in zip(state, restack(self.network, last), strict=True)
                 )
             else:
-                held = _held(part, len(self.integrator.nodes))[0]
-                state, _ = self.integrator.step(
-                    self.network, theta, state, held, (None,) * len(self.integrator.nodes), self.dynamics
-                )
+                n = len(self.integrator.nodes)
+                state, _ = self.integrator.step(self.network, theta, state, (part[0],) * n, (None,) * n, self.dynamics)
                 r = state[-1].r[-1].unsqueeze(0)
             outputs.append(r)
         return torch.cat(outputs), state
@@ -428,7 +444,9 @@ def _from_dict(template, saved, name: str):
             raise ValueError(f"{name} is missing on one side: saved by another network or plasticity?")
         return None
     if saved.shape != template.shape:
-        raise ValueError(f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}")
+        raise ValueError(
+            f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}"
+        )
     return saved.to(template).clone()
 
 
@@ -461,7 +479,7 @@ def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
 def _compiled(function: Callable) -> Callable:
     """torch.compile, or the function itself, said in one line, where no compiler works."""
     compiled = torch.compile(function, dynamic=False)
-    state = {"works": None}
+    state: dict[str, bool | None] = {"works": None}
 
     @functools.wraps(function)
     def call(*args):

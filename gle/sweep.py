@@ -1,10 +1,12 @@
 """Many steps at once, for frozen parameters.
 
-With γ = 0 the forward pass does not see the errors. While the parameters rest, a layer's currents over many steps are therefore
+With γ = 0 the forward pass does not see the errors. While the parameters rest, a layer's currents over many steps
+are therefore
 one matrix product over all of them, followed by a first-order filter; so are its errors, from the top down. The
 result is that of `Euler.step` (or `Exponential.step`), repeated; only the order of the sums differs.
 
-Inside, steps stand before the batch, [*ensemble, steps, batch, features], so that both merge into the rows of one product.
+Inside, steps stand before the batch, [*ensemble, steps, batch, features], so that both merge into the rows of one
+product.
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ def sweep(
 ) -> tuple[State, list[Local]]:
     """What `integrator.step` gives after `steps` steps; xs, targets: [steps, *ensemble, batch, features].
 
-    The `Local` of each layer ℓ, here without an axis of depth, holds the steps as further rows: summing over rows then sums over
+    The `Local` of each layer ℓ, here without an axis of depth, holds the steps as further rows: summing over rows
+    then sums over
     samples and steps.
     """
     dt = dynamics.dt
@@ -89,7 +92,8 @@ def sweep(
     for place, ((i, d), fwd) in reversed(list(enumerate(zip(net.places(), passes, strict=True)))):
         p, s, layer = select(theta[i], d), select(state[i], d), net.layers[i]
         e_inst = layer.phi.slope(fwd.seen) * above
-        # v moves towards e by the fraction by which u moves towards the current (see `Euler`): towards e_inst by τm/τr of it
+        # v moves towards e by the fraction by which u moves towards the current (see `Euler`): towards e_inst by
+        # τm/τr of it
         a = _neuron(integrator.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
         v, v_end = scan_low_pass(s.v, e_inst, a, STEPS)
         e = error(_over_steps(p), v, e_inst)

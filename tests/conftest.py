@@ -11,7 +11,7 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that take one: cpu, cuda, …")
 
 
-@pytest.fixture()
+@pytest.fixture
 def device(request):
     return request.config.getoption("--device")
 

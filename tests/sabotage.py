@@ -1,6 +1,7 @@
 """One-line sabotages of the core, each of which a named test must catch: `python tests/sabotage.py` runs them all.
 
-Every sabotage is applied to a copy of the tree, where the named test must then fail (untouched, it passes in the suite itself).
+Every sabotage is applied to a copy of the tree, where the named test must then fail (untouched, it passes in the
+suite itself).
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ SABOTAGES = [
 
 def run_test(tree: Path, test: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
-    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env={**_environment(), "PYTHONPATH": str(tree)})
+    return subprocess.run(
+        command, cwd=tree, capture_output=True, text=True, env={**_environment(), "PYTHONPATH": str(tree)}
+    )
 
 
 def _environment() -> dict[str, str]:
@@ -161,7 +164,8 @@ def _environment() -> dict[str, str]:
 
 
 def caught(sabotage: Sabotage) -> tuple[bool, str]:
-    """Whether the named test fails on the sabotaged tree; raises ValueError where the line is not there exactly once."""
+    """Whether the named test fails on the sabotaged tree; raises ValueError where the line is not there exactly
+    once."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in ("gle", "tests"):
@@ -170,7 +174,9 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
         path = tree / sabotage.file
         text = path.read_text()
         if text.count(sabotage.line) != 1:
-            raise ValueError(f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}")
+            raise ValueError(
+                f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}"
+            )
         path.write_text(text.replace(sabotage.line, sabotage.replacement))
         result = run_test(tree, sabotage.test)
         # exit code 1: tests ran and failed; anything else is an accident, not a catch

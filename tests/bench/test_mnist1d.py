@@ -65,11 +65,15 @@ def test_smoke_without_arguments(tmp_path, capsys):
     assert (tmp_path / "mnist1d" / "learning_curves.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("flag", ["--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"])
+@pytest.mark.parametrize(
+    "flag", ["--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"]
+)
 def test_flags_change_the_run(flag, tmp_path):
     path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
     plain, changed = run(path, tmp_path)[0], run(path, tmp_path, flag)[0]
-    weights = [torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"] for f in (plain, changed)]
+    weights = [
+        torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"] for f in (plain, changed)
+    ]
     assert not torch.equal(weights[0]["1"]["W"].double(), weights[1]["1"]["W"].double())
 
 
@@ -78,7 +82,8 @@ def test_seeds_of_an_ensemble_are_the_single_runs(tmp_path):
     folder, _ = run(path, tmp_path, "--seeds=2", "--dtype=float64")
     alone, _ = run(path, tmp_path, "--seed_list=[34]", "--dtype=float64")
     both, one = (
-        torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"]["1"]["W"] for f in (folder, alone)
+        torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"]["1"]["W"]
+        for f in (folder, alone)
     )
     torch.testing.assert_close(both[:, 1], one[:, 0], atol=1e-9, rtol=0)
 
@@ -102,7 +107,8 @@ def start(tmp_path, *arguments, epochs=6):
 @pytest.mark.parametrize("name", ["gle_15k", "tcn"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
-    """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the schedule or a row.
+    """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the schedule or
+    a row.
 
     Resumed twice: after the kill, and once more from the finished run.
     """
@@ -126,13 +132,15 @@ def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
     (folder,) = (p.parent for p in (tmp_path / "killed").rglob("config.yaml"))
     assert not (folder / "result.json").exists()
     resumed = start(tmp_path, "--resume", str(folder))
-    out, err = resumed.communicate(timeout=180)
+    _, err = resumed.communicate(timeout=180)
     assert resumed.returncode == 0, err
     assert curves(folder) == curves(reference)
     results = [json.loads((f / "result.json").read_text()) for f in (folder, reference)]
     for key in ("validation", "test", "curve"):
         assert results[0][key] == results[1][key]
-    for a, b in zip(*(list(tensors(torch.load(f / "checkpoint.pt")["state"]["trainer"])) for f in (folder, reference)), strict=True):
+    for a, b in zip(
+        *(list(tensors(torch.load(f / "checkpoint.pt")["state"]["trainer"])) for f in (folder, reference)), strict=True
+    ):
         assert torch.equal(a, b)
 
 
@@ -292,3 +300,13 @@ def test_report(tmp_path, capsys):
     assert (tmp_path / "learning_curves.png").exists()
     with pytest.raises(SystemExit):
         report.main([str(tmp_path / "runs")])
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_order_of_samples(balanced):
+    """Each sample exactly once an epoch; balanced batches differ by few samples of a class."""
+    y = torch.arange(10).repeat_interleave(torch.tensor([38, 42] * 5))
+    order = mnist1d.sample_order(y, balanced, torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(400))
+    counts = torch.stack([y[b].bincount(minlength=10) for b in order.split(50)])
+    assert ((counts - 5).abs().max() <= 1) == balanced

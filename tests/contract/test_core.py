@@ -41,7 +41,9 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
     lr = torch.tensor(rates, dtype=torch.float64).reshape(ensemble)
     net = mixed_network(ensemble, seed=3, device=device)
     beta = torch.linspace(0.5, 1.0, members, dtype=torch.float64).reshape(ensemble)
-    together = trained(net, x, y, plasticity=gle.Plasticity(lr=lr, learn=ALL), integrator=scheme, beta=beta, gamma=beta / 9)
+    together = trained(
+        net, x, y, plasticity=gle.Plasticity(lr=lr, learn=ALL), integrator=scheme, beta=beta, gamma=beta / 9
+    )
     index = [tuple(i) for i in torch.ones(ensemble).nonzero().tolist()]
     for n, i in enumerate(index):
         at = (slice(None), *i)
@@ -82,7 +84,11 @@ def test_every_k_equals_summed_updates(scheme, propagation):
     fast = trained(net, *x_y, plasticity=plasticity, integrator=Euler(propagation), block=k)
     # by hand: single steps of the integrator
     sim = gle.Simulation(
-        net, dt=DT, cost="cross_entropy", integrator=Euler(propagation), plasticity=gle.Plasticity(scheme, lr=0.01, learn=ALL)
+        net,
+        dt=DT,
+        cost="cross_entropy",
+        integrator=Euler(propagation),
+        plasticity=gle.Plasticity(scheme, lr=0.01, learn=ALL),
     )
     theta, state, learning = sim.carry.theta, net.initial_state(5), sim.carry.learning
     total = None

@@ -88,7 +88,8 @@ def test_instantaneous_network_is_backprop(cost, phi):
 @pytest.mark.parametrize("scheme", ["euler", "exponential", "rk4"])
 @pytest.mark.parametrize("cost", ["mse", "cross_entropy"])
 def test_steady_state_is_backprop(cost, scheme):
-    """Constant input and target, γ = 0: after the transient the gradient is that of backprop, element by element, for any τ."""
+    """Constant input and target, γ = 0: after the transient the gradient is that of backprop, element by element,
+    for any τ."""
     net = mixed_network()
     x, y = signals(1)
     sim = gle.Simulation(net, dt=DT, cost=cost, beta=0.8, integrator=scheme)
