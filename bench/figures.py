@@ -35,7 +35,7 @@ def learning_curves(
         color = f"C{i}"
         axes.plot(epochs, mean, color=color, label=f"{r['name']} ({r['parameters']:,} parameters)".replace(",", " "))
         axes.fill_between(epochs, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
-        if r["name"] in published:
+        if r["name"] in published:  # one mark for each published row, in the colour of its own protocol
             value, spread = published[r["name"]]
             axes.errorbar([last * (1.03 + 0.02 * i)], [value], [spread], color=color, fmt="D", markersize=3, capsize=2)
     axes.set(xlabel="epoch", ylabel="validation accuracy / %", ylim=(0, 100), xlim=(0, last * 1.16))

@@ -42,8 +42,7 @@ def test_every_configuration_builds_its_model(path):
         count = baselines.n_parameters(baselines.seeded(config.model.kind, 0))
     else:
         count = mnist1d.build_network(config).n_parameters()
-    expected = PARAMETERS[config.name.removesuffix("_annealed")]
-    assert count == expected
+    assert count == PARAMETERS[mnist1d.base(config.name)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
