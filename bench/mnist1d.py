@@ -509,6 +509,15 @@ def plain(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
+def load_results(folder: Path) -> list[dict[str, Any]]:
+    """The result files of a folder, in the order of the paper's table."""
+    order = list(PUBLISHED)
+    results = [json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))]
+    return sorted(
+        results, key=lambda r: (order.index(base(r["name"])) if base(r["name"]) in order else len(order), r["name"])
+    )
+
+
 def base(name: str) -> str:
     """The row of the paper that a configuration is compared with."""
     return name.removesuffix("_annealed")

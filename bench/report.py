@@ -5,11 +5,10 @@ learning curves there."""
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from bench import figures
-from bench.mnist1d import PUBLISHED, table
+from bench.mnist1d import PUBLISHED, load_results, table
 from bench.tables import markdown
 
 
@@ -17,12 +16,9 @@ def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     p.add_argument("folder", type=Path, help="a folder of result files *.json")
     folder = p.parse_args(argv).folder
-    files = sorted(folder.glob("*.json"))
-    if not files:
+    results = load_results(folder)
+    if not results:
         p.error(f"{folder} holds no result files (*.json)")
-    results = [json.loads(f.read_text()) for f in files]
-    order = list(PUBLISHED)
-    results.sort(key=lambda r: (order.index(r["name"]) if r["name"] in order else len(order), r["name"]))
     print(markdown(table(results)))
     figures.learning_curves(results, PUBLISHED, folder / "learning_curves.png")
 
