@@ -25,8 +25,7 @@ class TCN(nn.Module):
     """Three dilated convolutions of 25 channels, stride 2, kernels 5, 3, 3, dilation 9, and a linear readout.
 
     The paper gives a readout of 125 inputs, but its parameter count (11 960) needs 800: 25 channels × 32 positions.
-    Of the
-    paddings, which are not published, these give 32.
+    Of the paddings, which are not published, these give 32.
     """
 
     def __init__(self) -> None:

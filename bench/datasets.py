@@ -55,8 +55,7 @@ def cache_dir() -> Path:
 
 def mnist1d(length: int = 360, samples: int = 5000, folder: Path | None = None) -> Mnist1d:
     """MNIST-1D (Greydanus 2020), each series interpolated to `length` points: 80 % training, 20 % validation, and a
-    test
-    set of `samples` more. Generated once, then read from the cache; a damaged cache is noticed and made anew."""
+    test set of `samples` more. Generated once, then read from the cache; a damaged cache is noticed and made anew."""
     folder = folder or cache_dir()
     first = _cached(folder, {**MNIST1D, "final_seq_length": length, "num_samples": samples, "seed": SEED})
     second = _cached(folder, {**MNIST1D, "final_seq_length": length, "num_samples": samples, "seed": TEST_SEED})

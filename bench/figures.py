@@ -24,8 +24,7 @@ def learning_curves(
     results: Sequence[Mapping[str, Any]], published: Mapping[str, tuple[float, float]], path: Path
 ) -> None:
     """Validation accuracy over epochs, mean ± standard deviation over seeds, with the published final accuracies as
-    marks
-    at the right edge (Fig. 8d, f)."""
+    marks at the right edge (Fig. 8d, f)."""
     figure, axes = plt.subplots(figsize=(5, 3.4))
     last = max(len(r["curve"]) for r in results)
     for i, r in enumerate(results):

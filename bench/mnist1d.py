@@ -215,8 +215,7 @@ def sample_order(y: Tensor, balanced: bool, g: torch.Generator) -> Tensor:
 
 class OnlineTrainer:
     """A GLE network (or LagNet): every sample streams past once per epoch, the network learning at each step; its
-    state goes
-    on from one sample to the next."""
+    state goes on from one sample to the next."""
 
     online = True
 

@@ -1,6 +1,5 @@
 """Tables and figures from result files: `python -m bench.report bench/results/mnist1d` prints the table (Markdown)
-and redraws the
-learning curves there."""
+and redraws the learning curves there."""
 
 from __future__ import annotations
 

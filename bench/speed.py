@@ -4,11 +4,9 @@
     python -m bench.speed --quick true   one size, a few rows
 
 A step is the forward pass, errors, plasticity and Adam of the MNIST-1D networks with a batch of 100. The floor is
-timed in the same
-run, in turns with the step: the products of the forward pass, of the errors sent back and of the weight gradients,
-batched over equal
-layers or one by one, whichever is faster. Ratios are medians over the turns, so that a busy machine disturbs both
-alike.
+timed in the same run, in turns with the step: the products of the forward pass, of the errors sent back and of the
+weight gradients, batched over equal layers or one by one, whichever is faster. Ratios are medians over the turns, so
+that a busy machine disturbs both alike.
 """
 
 from __future__ import annotations

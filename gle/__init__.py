@@ -1,8 +1,7 @@
 """Generalized Latent Equilibrium: networks of representation and error neurons that learn online, with local rules.
 
-Ellenberger, Haider et al., "Backpropagation through space, time and the brain", arXiv 2403.16933. Equation numbers
-in this
-package are those of that paper.
+Ellenberger, Haider et al., "Backpropagation through space, time and the brain", arXiv 2403.16933. Equation numbers in
+this package are those of that paper.
 """
 
 from gle.network import Layer, LayerState, Network, Theta

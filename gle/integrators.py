@@ -168,9 +168,8 @@ def _is_zero(value: float | Tensor) -> bool:
 
 
 class Exponential(Euler):
-    """The matched exponential scheme: each neuron is exact for input held over the step, and the error filter
-    remains the
-    exact inverse of the forward filter. Order 1 for smooth signals, because the input is held."""
+    """The matched exponential scheme: each neuron is exact for input held over the step, and the error filter remains
+    the exact inverse of the forward filter. Order 1 for smooth signals, because the input is held."""
 
     def __init__(self, propagation: str = "delayed"):
         super().__init__(propagation, exponential_fraction)

@@ -7,8 +7,8 @@ of a step are independent of each other. Behind it come the ensemble axes, which
     W [depth, *ensemble, out, in]    b, tau_m, tau_r [depth, *ensemble, out]    u, v, r, e [depth, *ensemble, batch,
     out]
 
-`Network` wires layers together. It holds no state: states and parameters are passed to its functions as tuples
-with one entry per `Layer`.
+`Network` wires layers together. It holds no state: states and parameters are passed to its functions as tuples with
+one entry per `Layer`.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Layer(nn.Module):
     time unit of dt. phi: a name from `neurons.ACTIVATIONS`. plastic: False freezes the layer. ensemble: the
     ensemble axes in front. Weights and biases start uniform in ± 1/√fan-in (see `Network.initialize`).
 
-    Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are
-    not positive or have the wrong shape.
+    Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are not
+    positive or have the wrong shape.
     """
 
     W: nn.Parameter

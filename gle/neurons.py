@@ -1,8 +1,8 @@
 """Activation functions φ and their derivatives.
 
-φ′ is written as a function of the rate r = φ(u), not of the voltage: the error neuron that multiplies its
-input by φ′ (Eq. 17) then needs nothing but the rate of its partner, and the state needs no extra field.
-A new activation is one entry of `ACTIVATIONS`.
+φ′ is written as a function of the rate r = φ(u), not of the voltage: the error neuron that multiplies its input by φ′
+(Eq. 17) then needs nothing but the rate of its partner, and the state needs no extra field. A new activation is one
+entry of `ACTIVATIONS`.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ def scan_low_pass(u: Tensor, x: Tensor, a: Tensor, dim: int) -> tuple[Tensor, Te
     """I⁻ over many steps: u *before* each step, stacked along `dim`, and u after the last one.
 
     u: the state before the first step, shaped as x without `dim`; x: the filter's input. Not differentiable: each
-    step is written
-    in place, where the result is wanted.
+    step is written in place, where the result is wanted.
     """
     before = torch.empty_like(x)
     here, *rest = before.unbind(dim)

@@ -1,8 +1,7 @@
 """Plasticity (Postulate 4, Eqs. 21–24): local gradients, when they are applied, and by which optimiser.
 
 An optimiser acts on one tensor at a time and keeps its memory in `slots` tensors of the same shape; learning rates
-may differ
-between ensemble members. A new optimiser is one class and one line in `OPTIMIZERS`.
+may differ between ensemble members. A new optimiser is one class and one line in `OPTIMIZERS`.
 """
 
 from __future__ import annotations

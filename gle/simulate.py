@@ -4,8 +4,8 @@
     sim.run(inputs, targets)          # [T, batch, features]; goes on from the state it left
     outputs = sim.predict(inputs)     # frozen
 
-Everything that changes while time passes is in `sim.carry`; the maths are pure functions of it (`Simulation.advance`),
-compiled in blocks of several steps.
+Everything that changes while time passes is in `sim.carry`; the maths are pure functions of it
+(`Simulation.advance`), compiled in blocks of several steps.
 """
 
 from __future__ import annotations
@@ -45,12 +45,11 @@ class Carry(NamedTuple):
 
 class Record:
     """What to keep of a run: names of LayerState fields ("u", "v", "r", "e"), of parameters ("W", "b", "tau_m",
-    "tau_r") or "loss"
-    (the cost of the output, per sample), of which layers ℓ (0: the first hidden one; negative: from the top; None: all)
-    after every n-th step. A run without a Record takes no notice of it.
+    "tau_r") or "loss" (the cost of the output, per sample), of which layers ℓ (0: the first hidden one; negative:
+    from the top; None: all) after every n-th step. A run without a Record takes no notice of it.
 
-    `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one tensor;
-    `record.steps` the numbers of the recorded steps.
+    `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one
+    tensor; `record.steps` the numbers of the recorded steps.
     """
 
     FIELDS = (*LayerState._fields, *pl.LEARNABLE, "loss")
@@ -96,9 +95,8 @@ class Simulation:
     """A network in time.
 
     dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`.
-    plasticity: None
-    freezes the network. compile: build the step with torch.compile (falls back to eager, with one warning, where
-    there is no compiler). block: steps per compiled call.
+    plasticity: None freezes the network. compile: build the step with torch.compile (falls back to eager, with one
+    warning, where there is no compiler). block: steps per compiled call.
 
     Raises ValueError for unknown names, dt ≤ 0, time constants below dt (no integrator resolves those), and a
     plasticity that cannot be compiled with compile=True.
@@ -227,13 +225,12 @@ class Simulation:
         """Feeds the network and lets it learn; goes on from the state the last run left (see `reset`).
 
         inputs, targets: tensors [T, batch, features] or [T, *ensemble, batch, features], held over each step; or
-        functions of
-        time returning [batch, features], evaluated where the integrator wants them (then `steps` is needed); or, for
-        inputs, an iterable that yields one step at a time, x or (x, target). steps: stop after so many.
+        functions of time returning [batch, features], evaluated where the integrator wants them (then `steps` is
+        needed); or, for inputs, an iterable that yields one step at a time, x or (x, target). steps: stop after so
+        many.
 
         Raises ValueError for wrong shapes or inputs that are not finite, and FloatingPointError, naming the layer,
-        when the
-        dynamics diverge.
+        when the dynamics diverge.
         """
         for _ in self.stream(inputs, targets, steps=steps, record=record):
             pass
@@ -386,8 +383,7 @@ class Simulation:
         """Outputs r_L [T, *ensemble, batch, n_out] of the frozen network without a teacher, and the state after.
 
         inputs: [T, batch, features] or with ensemble axes. theta: other parameters than the current ones. state:
-        where to start
-        (default: at rest); errors are taken as zero. The simulation itself is left as it is.
+        where to start (default: at rest); errors are taken as zero. The simulation itself is left as it is.
         """
         theta = self.carry.theta if theta is None else theta
         xs = self._placed(inputs, "inputs")

@@ -1,9 +1,8 @@
 """Many steps at once, for frozen parameters.
 
-With γ = 0 the forward pass does not see the errors. While the parameters rest, a layer's currents over many steps
-are therefore
-one matrix product over all of them, followed by a first-order filter; so are its errors, from the top down. The
-result is that of `Euler.step` (or `Exponential.step`), repeated; only the order of the sums differs.
+With γ = 0 the forward pass does not see the errors. While the parameters rest, a layer's currents over many steps are
+therefore one matrix product over all of them, followed by a first-order filter; so are its errors, from the top down.
+The result is that of `Euler.step` (or `Exponential.step`), repeated; only the order of the sums differs.
 
 Inside, steps stand before the batch, [*ensemble, steps, batch, features], so that both merge into the rows of one
 product.
@@ -79,8 +78,7 @@ def sweep(
     """What `integrator.step` gives after `steps` steps; xs, targets: [steps, *ensemble, batch, features].
 
     The `Local` of each layer ℓ, here without an axis of depth, holds the steps as further rows: summing over rows
-    then sums over
-    samples and steps.
+    then sums over samples and steps.
     """
     dt = dynamics.dt
     passes = forward(net, integrator, theta, state, xs.movedim(0, STEPS), dt)

@@ -1,8 +1,8 @@
 """Synapses: the forward current, the error sent back, and the local gradient.
 
-All three work on the last two axes, rows × features, and broadcast over every axis in front (stacked layers,
-ensemble members). Rows are samples, or samples of several time steps. A new kind of synapse is one class with
-these methods; a new feedback pathway likewise.
+All three work on the last two axes, rows × features, and broadcast over every axis in front (stacked layers, ensemble
+members). Rows are samples, or samples of several time steps. A new kind of synapse is one class with these methods; a
+new feedback pathway likewise.
 """
 
 from __future__ import annotations

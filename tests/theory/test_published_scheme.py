@@ -9,8 +9,7 @@ import gle
 
 def transcription(net, xs, targets, *, beta, gamma, eta, learn_tau=False):
     """Algorithm 1 with the conventions of the published runs: every right-hand side of the previous step, the soma
-    with the new
-    error, r from the old u; SGD after every step. Cross-entropy with linear outputs."""
+    with the new error, r from the old u; SGD after every step. Cross-entropy with linear outputs."""
     phi = {"linear": lambda u: u, "tanh": np.tanh}
     slope = {"linear": lambda u: np.ones_like(u), "tanh": lambda u: 1 / np.cosh(u) ** 2}
     W, b, tau_m, tau_r, names = [], [], [], [], []
@@ -56,8 +55,7 @@ def transcription(net, xs, targets, *, beta, gamma, eta, learn_tau=False):
 @pytest.mark.parametrize("gamma", [0.0, 0.3])
 def test_euler_equals_transcription(gamma, learn_tau):
     """Prevents: new u in place of old, exchanged time constants, wrong delays, a missing φ′ or a wrong sign, all of
-    which still
-    learn a little."""
+    which still learn a little."""
     net = mixed_network()
     xs, ys = signals()
     expected = transcription(net, xs.numpy(), ys.numpy(), beta=0.7, gamma=gamma, eta=0.02, learn_tau=learn_tau)
