@@ -56,7 +56,8 @@ def nudge(net: Network, r_top: Tensor, target: Tensor | None, dynamics: Dynamics
     """−β ∂C/∂r at the output (Eq. 18); zero without a target."""
     if target is None:
         return torch.zeros_like(r_top)
-    return per_member(dynamics.beta, r_top) * dynamics.cost.error(r_top, target)
+    behind = r_top.ndim - len(net.ensemble)  # [batch, n], and an axis of steps in front of them in a sweep
+    return per_member(dynamics.beta, r_top, behind) * dynamics.cost.error(r_top, target)
 
 
 def _neuron(tau: Tensor) -> Tensor:

@@ -302,3 +302,15 @@ def test_dtypes_and_devices(dtype, device):
         assert t.device.type == torch.device(device).type
     reference = trained(mixed_network(), x.double(), y.double())
     torch.testing.assert_close(sim.carry.theta[0].W.double().cpu(), reference.carry.theta[0].W, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("ensemble", [(3,), (2, 2)])
+def test_members_keep_their_nudging_in_a_sweep(ensemble):
+    """Prevents: β per member that lands on the axis of steps, where several steps are taken at once."""
+    members = torch.Size(ensemble).numel()
+    x, y = signals(12, members=ensemble)
+    beta = torch.linspace(0.2, 1.0, members, dtype=torch.float64).reshape(ensemble)
+    plasticity = gle.Plasticity("sgd", lr=0.01, learn=ALL, every=members)  # as many steps as members: shapes would fit
+    whole = trained(mixed_network(ensemble), x, y, plasticity=plasticity, beta=beta)
+    single = trained(mixed_network(ensemble), x, y, plasticity=plasticity, beta=beta, runs=12)
+    same(whole, single, atol=1e-12)
