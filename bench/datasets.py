@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.files import write_atomically, write_text
+from bench.files import SaveError, write_atomically, write_text
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,12 @@ def _cached(folder: Path, settings: dict) -> dict[str, Tensor]:
         arrays = _generate(settings)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        write_atomically(path, lambda f: f.write(buffer.getvalue()))
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        write_text(info, json.dumps({"sha256": digest, "settings": settings}, indent=1))
+        try:
+            write_atomically(path, lambda f: f.write(buffer.getvalue()))
+            write_text(info, json.dumps({"sha256": digest, "settings": settings}, indent=1))
+        except SaveError as error:
+            log.warning("the data are not cached: %s", error)
     return {k: torch.from_numpy(v) for k, v in arrays.items()}
 
 
@@ -87,7 +90,7 @@ def _read(path: Path, info: Path) -> dict[str, np.ndarray] | None:
             raise ValueError("the checksum differs")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {k: archive[k] for k in archive.files}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("cached data %s is damaged (%s): making it anew", path, error)
         return None
 

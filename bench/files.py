@@ -5,10 +5,12 @@ runs/<name>/<time>-<hash>/   config.yaml  env.json  metrics.jsonl  checkpoint.pt
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
+import pickle
 import platform
 import subprocess
 import time
@@ -37,13 +39,18 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise SaveError(
-            f"could not save {path}: {error}. What was saved before is intact: free some space and resume"
+            f"could not save {path}: {error}. What was saved before is intact: free some space, then go on"
         ) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,10 +102,16 @@ class Run:
         """A new folder; config: the resolved configuration as YAML."""
         digest = hashlib.sha256(config.encode()).hexdigest()[:8]
         path = root / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{digest}"
-        n = 1
-        while path.exists():
-            n += 1
-            path = path.with_name(f"{path.name.split('.')[0]}.{n}")
+        first, n = path.name, 1
+        while True:  # two runs of the same second must not share a folder
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                n += 1
+                path = path.with_name(f"{first}.{n}")
+            except OSError as error:
+                raise SaveError(f"could not make the run folder {path}: {error}") from error
         run = cls(path)
         write_text(path / "config.yaml", config)
         write_text(path / "env.json", json.dumps(environment(device), indent=1))
@@ -112,7 +125,7 @@ class Run:
                 f.write(json.dumps(row) + "\n")
         except OSError as error:
             raise SaveError(
-                f"could not write {self.path / 'metrics.jsonl'}: {error}. Free some space and resume"
+                f"could not write {self.path / 'metrics.jsonl'}: {error}. Free some space, then go on"
             ) from error
 
     def checkpoint(self, state: dict[str, Any]) -> None:
@@ -130,7 +143,7 @@ class Run:
             try:
                 saved = torch.load(path, map_location="cpu", weights_only=True)
                 state, self.rows = saved["state"], json.loads(saved["rows"])
-            except Exception as error:
+            except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
                 raise ValueError(
                     f"{path} is damaged ({error}): delete it to start this run again from its beginning"
                 ) from error

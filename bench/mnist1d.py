@@ -39,6 +39,7 @@ from gle.seeding import generator
 log = logging.getLogger(__name__)
 
 CLASSES = 10
+DURATION = 72.0  # time units of a sample (Table 1)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 # Published results (mean, std, in %): Table 2 and Fig. 8f; parameters as in Table 2
@@ -406,8 +407,15 @@ def validate(config: Config) -> None:
     training = int(config.samples * 0.8)
     if not 1 <= t.batch <= training:
         raise ValueError(f"batch must lie between 1 and the {training} training samples, got {t.batch}")
-    if t.epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {t.epochs}")
+    for name, value in (("epochs", t.epochs), ("every", t.every), ("hidden_layers", config.model.hidden_layers)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if config.model.kind == "lagnet" and (config.model.lag_layers < 2 or not config.model.lags):
+        raise ValueError("a LagNet needs lags, and lag_layers of at least 2")
+    if not 0 < t.factor < 1:
+        raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
+    if abs(DURATION / config.dt - round(DURATION / config.dt)) > 1e-6:
+        raise ValueError(f"dt must divide the {DURATION:g} time units of a sample, got {config.dt}")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {config.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
 
@@ -481,8 +489,7 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)  # vanishing weights and moments would otherwise cost a hundred times their share
     trainer = build_trainer(config)
-    length = LENGTHS.get(config.model.kind, 360)
-    data = mnist1d(length, config.samples)
+    data = mnist1d(LENGTHS.get(config.model.kind, round(DURATION / config.dt)), config.samples)
     if resume is None:
         resolved = yaml.safe_dump(plain(dataclasses.replace(config, smoke=False)), sort_keys=False)
         run = Run.create(config.runs, "mnist1d", resolved, torch.device(config.device))
@@ -576,10 +583,18 @@ def parse(arguments: list[str]) -> Config:
 
 def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        dispatch(sys.argv[1:] if argv is None else argv)
+    except (ValueError, FloatingPointError, SaveError) as error:  # expected: said in one line, without a traceback
+        sys.exit(f"error: {error}")
+
+
+def dispatch(arguments: list[str]) -> None:
     p = parser()
     parsed = p.parse_args(arguments)
     if parsed.resume:
+        if sum(a.startswith("--") for a in arguments) > 1:
+            p.error("--resume goes on with the run's own configuration: drop the other flags")
         saved = parsed.resume / "config.yaml"
         if not saved.exists():
             p.error(f"{parsed.resume} is no run folder: it has no config.yaml")

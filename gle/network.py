@@ -145,6 +145,8 @@ class Network(nn.Module):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
+        if len({id(layer) for layer in layers}) < len(layers):
+            raise ValueError("a layer appears twice: make one Layer for each, or one with depth > 1")
         for i, (below, above) in enumerate(pairwise(layers), start=1):
             if below.n_out != above.n_in:
                 raise ValueError(f"layer {i} takes {above.n_in} inputs, but the layer below has {below.n_out} neurons")
@@ -202,7 +204,7 @@ class Network(nn.Module):
         s, s + 1, … Member i is then exactly the network that its seed gives alone.
         """
         members = math.prod(self.ensemble)
-        seeds = [seed + i for i in range(members)] if isinstance(seed, int) else list(seed)
+        seeds = list(seed) if isinstance(seed, Sequence) else [int(seed) + i for i in range(members)]
         if len(seeds) != members:
             raise ValueError(f"{len(seeds)} seeds for an ensemble of {members}: give one per member")
         for name, fields in (("weights", ("W", "b")), ("feedback", ("B",))):

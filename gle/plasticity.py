@@ -90,15 +90,24 @@ OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
 
 
 class TorchOptimizer:
-    """Hands the gradients to any optimiser of torch.optim, which holds the learning rates and changes the module's
-    parameters in place. Eager only."""
+    """Hands the gradients to any optimiser of torch.optim, which holds the learning rates (those of `Plasticity` are
+    not used) and changes the module's parameters in place. Eager only."""
 
     slots = 0
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
 
+    def check(self, net: Network, learn: Sequence[str]) -> None:
+        """Raises ValueError unless the optimiser holds every parameter that is to learn."""
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for i, layer in enumerate(net.layers):
+            for kind in learn if layer.plastic else ():
+                if (p := getattr(layer, kind)) is not None and id(p) not in held:
+                    raise ValueError(f"the optimiser does not hold {kind} of layers.{i}: give it network.parameters()")
+
     def apply(self, net: Network, grads: Thetas) -> Thetas:
+        self.optimizer.zero_grad(set_to_none=True)  # what does not learn here must not move
         net.assign_grads(grads)
         self.optimizer.step()
         return net.theta()
@@ -140,17 +149,31 @@ class Plasticity:
         unknown = [k for k in learn if k not in LEARNABLE]
         if unknown or not learn:
             raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {tuple(learn)}")
-        if every < 0:
+        if not isinstance(every, int) or every < 0:
             raise ValueError(f"every must be 0 (off) or a number of steps, got {every}")
         if isinstance(lr, Mapping) and (missing := [k for k in learn if k not in lr]):
             raise ValueError(f"lr has no rate for {', '.join(missing)}")
-        if tau_bounds[0] is not None and not 0 < tau_bounds[0] < tau_bounds[1]:
+        lower, upper = tau_bounds
+        if not upper > 0 or (lower is not None and not 0 < lower < upper):
             raise ValueError(f"tau_bounds must be 0 < lower < upper, got {tau_bounds}")
         self.optimizer: Optimizer | TorchOptimizer = (
             OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer
         )
         self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
         self.learn, self.every, self.tau_bounds = tuple(learn), every, tau_bounds
+
+    def check(self, net: Network, dt: float) -> None:
+        """Raises ValueError where this plasticity does not suit the network."""
+        lower, upper = self.tau_bounds
+        for kind in set(TIME_CONSTANTS) & set(self.learn):
+            if (lower is not None and lower < dt) or upper < dt:
+                raise ValueError(f"tau_bounds {self.tau_bounds} reach below dt = {dt:g}, which no integrator resolves")
+            for layer in net.layers:
+                tau = getattr(layer, kind)
+                if layer.plastic and bool(((tau < (lower or dt)) | (tau > upper)).any()):
+                    raise ValueError(f"{kind} starts outside tau_bounds {self.tau_bounds}: widen them or change {kind}")
+        if isinstance(self.optimizer, TorchOptimizer):
+            self.optimizer.check(net, self.learn)
 
     def init(self, net: Network) -> Learning:
         """The memory of a fresh start."""
@@ -166,6 +189,10 @@ class Plasticity:
     def rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
         """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""
         given = lr if isinstance(lr, Mapping) else {k: lr for k in self.learn}
+        if missing := [k for k in self.learn if k not in given]:
+            raise ValueError(f"lr has no rate for {', '.join(missing)}")
+        if unknown := [k for k in given if k not in LEARNABLE]:
+            raise ValueError(f"lr names unknown parameters {', '.join(unknown)}; there are {', '.join(LEARNABLE)}")
         rates = {}
         for kind in self.learn:
             rate = torch.as_tensor(given[kind], dtype=net.dtype, device=net.device)

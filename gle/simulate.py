@@ -10,12 +10,14 @@ Everything that changes while time passes is in `sim.carry`; the maths are pure 
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 Signal = Tensor | Callable[[float], Tensor]
 Stream = Iterable[Tensor | tuple[Tensor, Tensor | None]]
 
+CHECK_EVERY = 1000  # steps between looks for NaN in the dynamics, besides one at the end of a run
 PREDICT_ROWS = 1 << 12  # steps · batch of one product in `predict`: as large as keeps its results in the cache
 
 
@@ -64,15 +67,21 @@ class Record:
         self.steps: list[int] = []
         self._kept: dict[tuple[str, int | None], list[Tensor]] = {}
 
+    def check(self, net: Network) -> None:
+        """Raises ValueError for layers that the network does not have."""
+        for l in self.layers or ():
+            if not -net.depth <= l < net.depth:
+                raise ValueError(f"there is no layer {l} to record: the network has {net.depth}")
+
     def take(self, net: Network, step: int, carry: Carry, target: Tensor | None, cost: Cost) -> None:
         """Copies what was asked for."""
         self.steps.append(step)
         places = list(net.places())
-        chosen = range(len(places)) if self.layers is None else [range(len(places))[l] for l in self.layers]
+        every = range(len(places))
+        chosen = every if self.layers is None else sorted({every[l] for l in self.layers})
         for what in self.what:
             if what == "loss":
-                if target is None:
-                    raise ValueError("recording the loss needs targets")
+                assert target is not None
                 self._keep(what, None, cost.value(carry.state[-1].r[-1], target))
                 continue
             source = carry.state if what in LayerState._fields else carry.theta
@@ -86,6 +95,10 @@ class Record:
         self._kept.setdefault((what, layer), []).append(value.detach().clone())
 
     def __getitem__(self, what: str):
+        if what not in self.what or not self.steps:
+            raise KeyError(
+                f"{what} was not recorded: this Record keeps {', '.join(self.what)}, of {len(self.steps)} steps"
+            )
         if what == "loss":
             return torch.stack(self._kept[what, None])
         return {l: torch.stack(v) for (w, l), v in self._kept.items() if w == what}
@@ -119,37 +132,39 @@ class Simulation:
             raise ValueError(f"dt must be a positive number, got {dt}")
         if block < 1:
             raise ValueError(f"block must be at least 1 step, got {block}")
+        beta, gamma = _per_member("beta", beta, network), _per_member("gamma", gamma, network)
         self.network = network
         self.integrator = integrator_called(integrator) if isinstance(integrator, str) else integrator
         self.dynamics = Dynamics(dt, beta, gamma, cost_called(cost) if isinstance(cost, str) else cost)
-        for name, value in (("beta", beta), ("gamma", gamma)):
-            if isinstance(value, Tensor) and value.shape not in ((), network.ensemble):
-                raise ValueError(
-                    f"{name} has shape {tuple(value.shape)}; give a number or one per member {network.ensemble}"
-                )
         self.plasticity = plasticity if plasticity is not None and plasticity.every else None
         self.block = block
         self.step = 0  # steps simulated so far
         check_time_constants(network, dt)
+        if self.plasticity is not None:
+            self.plasticity.check(network, dt)
 
-        torch_optimizer = self.plasticity is not None and isinstance(self.plasticity.optimizer, pl.TorchOptimizer)
-        if torch_optimizer and compile:
+        # a torch.optim optimiser works on the module's own parameters, in place
+        optimizer = self.plasticity.optimizer if self.plasticity is not None else None
+        self._shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
+        if self._shared and compile:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
-        self._shares_parameters = torch_optimizer
         self._advance = _compiled(self.advance) if compile else self.advance
-        theta = network.theta() if torch_optimizer else _copy(network.theta())
+        theta = network.theta() if self._shared else _copy(network.theta())
         self.carry = Carry(theta, (), self.plasticity.init(network) if self.plasticity else None)
 
     # -- state and rates -------------------------------------------------------------------------------------------
 
     def reset(self, batch: int | None = None) -> None:
-        """Puts the neurons to rest (not the parameters); without a batch size, the next run decides it."""
+        """Puts the neurons to rest; without a batch size, the next run decides it. Parameters, gradients that wait for
+        their update, and the time that functions of time see go on."""
         self.carry = self.carry._replace(state=() if batch is None else self.network.initial_state(batch))
 
     def set_lr(self, lr: pl.LearningRate | dict[str, pl.LearningRate]) -> None:
         """Changes learning rates: a number or one per ensemble member, for all kinds of parameters or by kind."""
         if self.plasticity is None or self.carry.learning is None:
             raise ValueError("this simulation has no plasticity")
+        if self._shared is not None:
+            raise ValueError("the torch.optim optimiser holds the learning rates: change them in its param_groups")
         rates = self.plasticity.rates(self.network, lr)
         self.carry = self.carry._replace(learning=self.carry.learning._replace(lr=rates))
 
@@ -160,15 +175,25 @@ class Simulation:
 
     def state_dict(self) -> dict:
         """Everything that a continuation needs, as plain nested dicts of tensors (for
-        torch.load(weights_only=True))."""
+        torch.load(weights_only=True)); a snapshot, which later learning leaves alone."""
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
-        return {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
+        if self._shared is None:
+            return {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
+        carry = _to_dict(self.carry._replace(theta=_copy(self.carry.theta)))
+        optimizer = copy.deepcopy(self._shared.optimizer.state_dict())
+        return {"step": self.step, "batch": batch, "carry": carry, "optimizer": optimizer}
 
     def load_state_dict(self, saved: dict) -> None:
         """Continues from `state_dict`. Raises ValueError where it belongs to another network or plasticity."""
+        if missing := [k for k in ("step", "batch", "carry") if k not in saved]:
+            raise ValueError(f"this is no saved simulation: it has no {', '.join(missing)}")
         state = self.network.initial_state(saved["batch"]) if saved["batch"] else ()
-        self.carry = _from_dict(self.carry._replace(state=state), saved["carry"], "carry")
-        self.step = saved["step"]
+        carry = _from_dict(self.carry._replace(state=state), saved["carry"], "carry")
+        if self._shared is not None:
+            self._shared.optimizer.load_state_dict(saved["optimizer"])
+            self.network.load_theta(carry.theta)
+            carry = carry._replace(theta=self.network.theta())
+        self.carry, self.step = carry, saved["step"]
 
     # -- pure: the same function eager and compiled -----------------------------------------------------------------
 
@@ -245,17 +270,23 @@ class Simulation:
         record: Record | None = None,
     ) -> Iterator[Carry]:
         """The same as a generator, for streams that never end: yields the carry after each block of steps."""
+        if record is not None:
+            record.check(self.network)
         for xs, ts in self._blocks(inputs, targets, steps, record):
+            self._check(xs, ts)
+            if record is not None and "loss" in record.what and ts is None:
+                raise ValueError("recording the loss needs targets")
             if not self.carry.state:
                 self.reset(xs.shape[-2])
-            self._check(xs, ts)
-            n = len(xs)
-            self.step += n
+            n, checked = len(xs), self.step // CHECK_EVERY
             every = self.plasticity.every if self.plasticity else 0
             advance = self._advance if n > 1 else self.advance  # single steps are leftovers: not worth a compilation
             if self.block == 1 and n == 1:
                 advance = self._advance
-            self.carry = advance(self.carry, xs, ts, bool(every) and self.step % every == 0)
+            carry = advance(self.carry, xs, ts, bool(every) and (self.step + n) % every == 0)
+            self.carry, self.step = carry, self.step + n
+            if self.step // CHECK_EVERY != checked:
+                check_finite(self.network, self.carry, self.dynamics.dt, self.step)
             if record is not None and self.step % record.every == 0:
                 target = None if ts is None else ts[-1, 0]
                 record.take(self.network, self.step, self.carry, target, self.dynamics.cost)
@@ -277,6 +308,8 @@ class Simulation:
         """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
         nodes = self.integrator.nodes
         dt = self.dynamics.dt
+        if isinstance(inputs, np.ndarray):
+            inputs, targets = torch.as_tensor(inputs), None if targets is None else torch.as_tensor(targets)
         if isinstance(inputs, Tensor):
             total = len(inputs) if steps is None else min(steps, len(inputs))
             if isinstance(targets, Tensor) and len(targets) != len(inputs):
@@ -298,6 +331,8 @@ class Simulation:
         if callable(inputs):
             if steps is None:
                 raise ValueError("inputs given as a function of time need a number of steps")
+            if targets is not None and not callable(targets):
+                raise ValueError("inputs given as a function of time need targets given as one")
 
             def sampled() -> Iterator[tuple[Tensor, Tensor | None]]:
                 for t in range(self.step, self.step + steps):
@@ -312,11 +347,10 @@ class Simulation:
 
             def pulled() -> Iterator[tuple[Tensor, Tensor | None]]:
                 for item in inputs:
-                    x, target = item if isinstance(item, tuple) else (item, None)
-                    yield (
-                        x.expand(len(nodes), *x.shape),
-                        None if target is None else target.expand(len(nodes), *target.shape),
-                    )
+                    x, target = item if isinstance(item, (tuple, list)) else (item, None)
+                    x, target = torch.as_tensor(x), None if target is None else torch.as_tensor(target)
+                    held = None if target is None else target.expand(len(nodes), *target.shape)
+                    yield x.expand(len(nodes), *x.shape), held
 
             source = pulled()
         yield from self._batched(source, steps, record)
@@ -334,35 +368,40 @@ class Simulation:
                 items.append(item)
             if not items:
                 return
-            # a stream that ends inside a block: step by step, so that no shape is compiled for it alone
-            for part in [items] if len(items) == n else [[item] for item in items]:
-                xs = self._placed(torch.stack([x for x, _ in part]), "inputs", nodes=1)
+            # a stream that ends inside a block, or a teacher that comes or goes: step by step
+            uniform = len({(x.shape, None if t is None else t.shape) for x, t in items}) == 1
+            for part in [items] if len(items) == n and uniform else [[item] for item in items]:
+                xs = self._placed(torch.stack([x for x, _ in part]), "inputs", 1, taken)
                 has_target = part[0][1] is not None
-                ts = self._placed(torch.stack([t for _, t in part]), "targets", nodes=1) if has_target else None
+                ts = self._placed(torch.stack([t for _, t in part]), "targets", 1, taken) if has_target else None
                 yield xs, ts
-            taken += len(items)
+                taken += len(part)
 
-    def _placed(self, x: Tensor, name: str, nodes: int = 0) -> Tensor:
-        """On the network's device and dtype, with ensemble axes. `nodes`: 1 if the axis of nodes is there already."""
+    def _placed(self, x: Tensor, name: str, nodes: int = 0, first: int = 0) -> Tensor:
+        """On the network's device and dtype, with ensemble axes. nodes: 1 if the axis of nodes is there already. first:
+        the number of the first step, for messages."""
         net = self.network
         lead, members = 1 + nodes, len(net.ensemble)
         shape = ("T", *map(str, net.ensemble), "batch", "features")
         if not (x.ndim == lead + 2 or (x.ndim == lead + 2 + members and tuple(x.shape[lead:-2]) == net.ensemble)):
             got = tuple(x.shape[:1]) + tuple(x.shape[lead:])
-            raise ValueError(f"{name} have shape {got}, expected [T, batch, features] or [{', '.join(shape)}]")
+            also = f" or [{', '.join(shape)}]" if members else ""
+            raise ValueError(f"{name} have shape {got}, expected [T, batch, features]{also}")
+        if x.shape[-2] == 0:
+            raise ValueError(f"{name} have an empty batch")
         features = net.n_in if name == "inputs" else net.n_out
         if x.shape[-1] != features:
             raise ValueError(f"{name} have {x.shape[-1]} features, the network has {features}")
         x = x.to(device=net.device, dtype=net.dtype)
         if not torch.isfinite(x).all():
-            step = int((~torch.isfinite(x)).nonzero()[0, 0])
+            step = first + int((~torch.isfinite(x)).nonzero()[0, 0])
             raise ValueError(f"{name} are not finite at step {step}: clean NaN and infinities from the data first")
         if x.ndim == lead + 2 and members:
             x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
         return x
 
     def _check(self, xs: Tensor, ts: Tensor | None) -> None:
-        batch = self.carry.state[0].u.shape[-2]
+        batch = self.carry.state[0].u.shape[-2] if self.carry.state else xs.shape[-2]
         if xs.shape[-2] != batch:
             raise ValueError(
                 f"inputs have a batch of {xs.shape[-2]}, the state one of {batch}: reset() the simulation first"
@@ -388,11 +427,13 @@ class Simulation:
         theta = self.carry.theta if theta is None else theta
         xs = self._placed(inputs, "inputs")
         state = self.network.initial_state(xs.shape[-2]) if state is None else state
+        if state[0].u.shape[-2] != xs.shape[-2]:
+            raise ValueError(f"inputs have a batch of {xs.shape[-2]}, the state one of {state[0].u.shape[-2]}")
         rest = [torch.zeros_like(s.v) for s in state]
         state = tuple(LayerState(s.u, z, s.r, z) for s, z in zip(state, rest, strict=True))
         outputs: list[Tensor] = []
         length = max(1, PREDICT_ROWS // xs.shape[-2]) if isinstance(self.integrator, Euler) else 1
-        for part in xs.split(length):
+        for part in xs.split(length) if len(xs) else ():
             if isinstance(self.integrator, Euler):
                 passes = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
                 r = passes[-1].rates.movedim(STEPS, 0)
@@ -405,12 +446,23 @@ class Simulation:
                 state, _ = self.integrator.step(self.network, theta, state, (part[0],) * n, (None,) * n, self.dynamics)
                 r = state[-1].r[-1].unsqueeze(0)
             outputs.append(r)
-        return torch.cat(outputs), state
+        nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
+        return torch.cat(outputs) if outputs else nothing, state
 
 
 def _held(x: Tensor, nodes: int) -> Tensor:
     """[T, …] → [T, nodes, …]: the same value at every node of the step."""
     return x.unsqueeze(1).expand(x.shape[0], nodes, *x.shape[1:])
+
+
+def _per_member(name: str, value: float | Sequence[float] | Tensor, net: Network) -> float | Tensor:
+    """β or γ: a number, or one per ensemble member."""
+    given = torch.as_tensor(value, dtype=torch.float64)
+    if given.shape not in ((), net.ensemble):
+        raise ValueError(f"{name} has shape {tuple(given.shape)}; give a number or one per member {net.ensemble}")
+    if not torch.isfinite(given).all():
+        raise ValueError(f"{name} must be finite, got {value}")
+    return given.to(device=net.device, dtype=net.dtype) if given.ndim else given.item()
 
 
 def _copy(theta: Thetas) -> Thetas:
@@ -462,8 +514,9 @@ def check_time_constants(net: Network, dt: float) -> None:
 def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
     """Raises FloatingPointError for NaN or infinite states, naming the first layer and its largest dt/τ."""
     for l, (i, d) in enumerate(net.places()):
-        for name, value in carry.state[i]._asdict().items() if carry.state else ():
-            if not torch.isfinite(value[d]).all():
+        here = {**carry.state[i]._asdict(), **carry.theta[i]._asdict()} if carry.state else {}
+        for name, value in here.items():
+            if value is not None and not torch.isfinite(value[d]).all():
                 p = carry.theta[i]
                 ratios = ", ".join(f"dt/{k} ≤ {dt / float(getattr(p, k)[d].min()):.3g}" for k in TIME_CONSTANTS)
                 raise FloatingPointError(

@@ -175,6 +175,10 @@ def test_unknown_configuration_key(tmp_path, capsys):
         (["--samples", "5"], "samples"),
         (["--training.batch", "100000"], "batch"),
         (["--training.epochs", "0"], "epochs"),
+        (["--training.every", "0"], "every"),
+        (["--training.factor", "1.5"], "factor"),
+        (["--model.hidden_layers", "0"], "hidden_layers"),
+        (["--dt", "0.17"], "dt must divide"),
     ],
 )
 def test_bad_settings_before_any_work(flags, message, tmp_path, monkeypatch):
@@ -182,12 +186,40 @@ def test_bad_settings_before_any_work(flags, message, tmp_path, monkeypatch):
     config = mnist1d.parse(["--config", str(ROOT / "configs/mnist1d/gle_15k.yaml"), "--runs", str(tmp_path), *flags])
     with pytest.raises(ValueError, match=message):
         mnist1d.run_one(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_of_the_same_second_have_their_own_folders(tmp_path):
+    paths = {files.Run.create(tmp_path, "x", "a: 1", torch.device("cpu")).path for _ in range(3)}
+    assert len(paths) == 3
+
+
+def test_unwritable_cache_is_said_and_survived(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    assert len(datasets.mnist1d(40, 50, tmp_path / "file").train.y) == 40
+    assert "not cached" in caplog.text
+
+
+def test_unreadable_checkpoint_is_not_called_damaged(tmp_path, monkeypatch):
+    """Prevents: advice to delete a checkpoint that a passing error kept from being read."""
+    run = files.Run.create(tmp_path, "x", "a: 1", torch.device("cpu"))
+    run.checkpoint({"epoch": 1})
+
+    def busy(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(torch, "load", busy)
+    with pytest.raises(OSError, match="Too many open files"):
+        run.restore()
 
 
 def test_resume_of_something_else(tmp_path, capsys):
     with pytest.raises(SystemExit):
         mnist1d.main(["--resume", str(tmp_path)])
     assert "no run folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        mnist1d.main(["--resume", str(tmp_path), "--training.epochs=7"])
+    assert "drop the other flags" in capsys.readouterr().err
 
 
 def test_corrupt_cache_is_made_anew(tmp_path, caplog):

@@ -11,6 +11,15 @@ def simulation(**kw):
     return gle.Simulation(mixed_network(), dt=DT, cost="cross_entropy", plasticity=gle.Plasticity(), **kw)
 
 
+def learning_tau(bounds):
+    return gle.Simulation(mixed_network(), dt=DT, plasticity=gle.Plasticity(learn=("W", "tau_m"), tau_bounds=bounds))
+
+
+def handed(net, other):
+    optimizer = gle.TorchOptimizer(torch.optim.SGD(other.parameters(), lr=0.1))
+    return gle.Simulation(net, dt=DT, plasticity=gle.Plasticity(optimizer))
+
+
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -32,9 +41,46 @@ def test_shapes_and_nan(x, y, message):
 
 def test_nan_in_a_stream_names_the_step_before_learning_from_it():
     x, y = signals(8)
-    x[6, 0, 0] = torch.inf
-    with pytest.raises(ValueError, match="not finite"):
-        simulation().run(zip(x, y))
+    bad = x.clone()
+    bad[6, 0, 0] = torch.inf
+    sim, clean = simulation(), simulation()
+    with pytest.raises(ValueError, match="not finite at step 6"):
+        sim.run(zip(bad, y))
+    clean.run(x[:4], y[:4])  # the block before the bad one
+    assert sim.step == 4
+    assert torch.equal(sim.carry.theta[0].W, clean.carry.theta[0].W)
+
+
+def test_error_changes_nothing():
+    """Prevents: a rejected call that leaves a state or a step count behind."""
+    sim = simulation()
+    x, y = signals(4)
+    for call in (
+        lambda: sim.run(x, y[:, :1]),
+        lambda: sim.run(x, record=gle.Record("loss")),
+        lambda: sim.run(x, y, record=gle.Record("u", layers=[9])),
+        lambda: sim.load_state_dict({"step": 9, "batch": 0, "carry": {}}),
+    ):
+        with pytest.raises(ValueError, match=r"batch of 1|needs targets|no layer 9|does not fit"):
+            call()
+        assert sim.step == 0
+        assert not sim.carry.state
+    sim.run(x[:, :3], y[:, :3])
+    assert sim.step == 4
+
+
+def test_divergence_in_an_endless_stream(monkeypatch):
+    monkeypatch.setattr(gle.simulate, "CHECK_EVERY", 40)
+    x, y = signals(1)
+    net = mixed_network()
+    sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("sgd", lr=1e30))
+
+    def endless():
+        while True:
+            yield [x[0], y[0]]
+
+    with pytest.raises(FloatingPointError, match="at or before step 40"):
+        sim.run(endless())
 
 
 def test_other_batch_than_the_state():
@@ -68,7 +114,23 @@ def test_divergence_names_the_layer():
         (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, depth=2), "need n_in = n_out"),
         (lambda: gle.Layer(0, 3, tau_m=1.0, tau_r=1.0), "at least 1"),
         (lambda: gle.Network([]), "at least one layer"),
-        (lambda: gle.Network([gle.Layer(1, 2, tau_m=1.0, tau_r=1.0)] * 2), "takes 1 inputs, but the layer below has 2"),
+        (lambda: gle.Network([gle.Layer(1, 2, tau_m=1.0, tau_r=1.0) for _ in "ab"]), "takes 1 inputs, but"),
+        (lambda: gle.Network([gle.Layer(1, 1, tau_m=1.0, tau_r=1.0)] * 2), "appears twice"),
+        (lambda: simulation(beta=float("nan")), "beta must be finite"),
+        (lambda: gle.Plasticity(every=1.5), "every must be"),
+        (lambda: gle.Plasticity(tau_bounds=(None, -1.0)), "lower < upper"),
+        (lambda: learning_tau((0.01, 5.0)), "reach below dt"),
+        (lambda: learning_tau((0.7, 5.0)), "starts outside"),
+        (lambda: simulation().set_lr({"W": 1.0}), "no rate for b"),
+        (lambda: simulation().set_lr({"W": 1.0, "b": 1.0, "w": 1.0}), "unknown parameters w"),
+        (lambda: simulation().run(lambda t: t, torch.zeros(3), steps=3), "targets given as one"),
+        (lambda: simulation().run(torch.zeros(4, 0, 2), torch.zeros(4, 0, 3)), "empty batch"),
+        (lambda: simulation().run(signals(4)[0], record=gle.Record("loss")), "needs targets"),
+        (lambda: simulation().run(*signals(4), record=gle.Record("u", layers=[7])), "no layer 7"),
+        (lambda: simulation().predict(signals(4)[0], state=mixed_network().initial_state(1)), "the state one of 1"),
+        (lambda: simulation().load_state_dict({}), "no saved simulation"),
+        (lambda: handed(mixed_network(), mixed_network()), "does not hold W of layers.0"),
+        (lambda: handed(*[mixed_network()] * 2).set_lr(0.1), "param_groups"),
         (lambda: gle.Network([gle.Layer(1, 2, tau_m=1.0, tau_r=1.0, ensemble=(2,))], [1, 2, 3]), "3 seeds for"),
         (lambda: gle.Plasticity("adagrad"), "unknown optimizer"),
         (lambda: gle.Plasticity(learn=("W", "colour")), "learn must name"),

@@ -247,6 +247,41 @@ def test_save_load_same():
         assert second.step == 30
 
 
+def test_save_load_same_with_torch_optim():
+    """The optimiser's own memory is saved too, and a snapshot is not a view."""
+    x, y = signals(20)
+
+    def make():
+        net = mixed_network()
+        handed = gle.TorchOptimizer(torch.optim.Adam(net.parameters(), lr=0.01))
+        return gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=gle.Plasticity(handed, learn=ALL))
+
+    first, second = make(), make()
+    first.run(x[:10], y[:10])
+    saved = first.state_dict()
+    first.run(x[10:], y[10:])
+    second.load_state_dict(saved)
+    second.run(x[10:], y[10:])
+    for p, q in zip(flat(first.network.theta()), flat(second.network.theta())):
+        assert torch.equal(p, q)
+    assert (first.network.layers[0].W - mixed_network().layers[0].W).abs().max() > 1e-3
+
+
+def test_teacher_may_come_and_go():
+    """Steps without a target inside a stream: nothing is dropped, whatever the blocks."""
+    x, y = signals(12)
+    items = [(x[t], y[t] if t % 3 else None) for t in range(12)]
+    plasticity = gle.Plasticity(lr=0.01, learn=ALL)
+    sims = [
+        gle.Simulation(mixed_network(), dt=DT, cost="cross_entropy", plasticity=plasticity, block=b) for b in (1, 4)
+    ]
+    for sim in sims:
+        sim.run(iter(items))
+    same(*sims, atol=1e-13)
+    full = trained(mixed_network(), x, y, plasticity=plasticity)
+    assert (full.carry.theta[1].W - sims[0].carry.theta[1].W).abs().max() > 1e-4
+
+
 def test_write_back_and_state_dict():
     sim = trained(mixed_network(), *signals(10))
     net = sim.write_back()
