@@ -85,13 +85,14 @@ class Training:
         batch: samples streamed side by side.
         lr: learning rate of Adam.
         schedule: "plateau" halves the rate when the validation loss stalls, as published; "cosine" lets it fall to
-            lr_end over the run.
+            lr_end over the run; "exponential" likewise, by the same factor every epoch.
         factor: what the plateau schedule multiplies the rate with.
         patience: epochs without a better validation loss that it waits.
-        lr_end: the last rate of the cosine schedule.
+        lr_end: the last rate of the cosine and exponential schedules.
         stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where
         weights no
             longer move.
+        weight_decay: decoupled decay of Adam (AdamW).
         every: steps between updates.
         balanced: order the samples so that each batch holds as many of every class as the data allow; by default the
             order is random, as published.
@@ -100,11 +101,12 @@ class Training:
     epochs: int = 150
     batch: int = 100
     lr: float = 1e-3
-    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    schedule: Literal["plateau", "cosine", "exponential", "constant"] = "plateau"
     factor: float = 0.5
     patience: int = 2
     lr_end: float = 0.0
     stop_rate: float = 1e-7
+    weight_decay: float = 0.0
     every: int = 1
     balanced: bool = False
 
@@ -224,7 +226,8 @@ class OnlineTrainer:
         self.config = config
         self.network = build_network(config)
         self.parameters = self.network.n_parameters()
-        plasticity = gle.Plasticity("adam", lr=config.training.lr, every=config.training.every)
+        adam = gle.Adam(weight_decay=config.training.weight_decay)
+        plasticity = gle.Plasticity(adam, lr=config.training.lr, every=config.training.every)
         self.simulation = gle.Simulation(
             self.network,
             dt=config.dt,
@@ -290,7 +293,8 @@ class OfflineTrainer:
         self.models = [seeded(config.model.kind, seed).to(**where) for seed in config.used_seeds]
         self.where = where
         self.parameters = n_parameters(self.models[0])
-        self.optimizers = [torch.optim.Adam(m.parameters(), lr=config.training.lr) for m in self.models]
+        adamw: dict[str, Any] = {"lr": config.training.lr, "weight_decay": config.training.weight_decay}
+        self.optimizers = [torch.optim.AdamW(m.parameters(), **adamw) for m in self.models]
         self.order = [generator(seed, "data") for seed in config.used_seeds]
 
     def epoch(self, split: Split, rates: Rates) -> None:
@@ -346,6 +350,8 @@ class Schedule:
         if t.schedule == "cosine":
             rate = t.lr_end + (t.lr - t.lr_end) * 0.5 * (1 + math.cos(math.pi * progress))
             return [rate] * len(self._optimizers)
+        if t.schedule == "exponential":
+            return [t.lr * (t.lr_end / t.lr) ** progress] * len(self._optimizers)
         return [o.param_groups[0]["lr"] for o in self._optimizers]
 
     def during(self, epoch: int) -> Rates:
@@ -412,6 +418,8 @@ def validate(config: Config) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if config.model.kind == "lagnet" and (config.model.lag_layers < 2 or not config.model.lags):
         raise ValueError("a LagNet needs lags, and lag_layers of at least 2")
+    if t.lr <= 0 or t.lr_end < 0 or (t.schedule == "exponential" and t.lr_end == 0):
+        raise ValueError(f"rates must be positive, got lr={t.lr:g} and lr_end={t.lr_end:g}")
     if not 0 < t.factor < 1:
         raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
     if abs(DURATION / config.dt - round(DURATION / config.dt)) > 1e-6:

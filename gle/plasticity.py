@@ -67,17 +67,25 @@ class SGD:
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015, Algorithm 1), with PyTorch's default parameters."""
+    """Adam (Kingma & Ba 2015, Algorithm 1), with PyTorch's default parameters.
+
+    weight_decay: decoupled (Loshchilov & Hutter 2019): p ← (1 − lr·decay) p before each update, a leak that is local to
+    the synapse. It applies to every kind of parameter that learns.
+    """
 
     slots = 2
 
-    def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+    def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
         if not all(0 <= b < 1 for b in betas):
             raise ValueError(f"betas must lie in [0, 1), got {betas}")
-        self.betas, self.eps = betas, eps
+        if not weight_decay >= 0:
+            raise ValueError(f"weight_decay must be ≥ 0, got {weight_decay}")
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def update(self, p, g, slots, lr, step):
         m, v = slots
+        if self.weight_decay:
+            p = p * (1 - lr * self.weight_decay)
         beta1, beta2 = self.betas
         m = m + (1 - beta1) * (g - m)
         v = v + (1 - beta2) * (g * g - v)

@@ -176,6 +176,7 @@ def test_unknown_configuration_key(tmp_path, capsys):
         (["--training.batch", "100000"], "batch"),
         (["--training.epochs", "0"], "epochs"),
         (["--training.every", "0"], "every"),
+        (["--training.schedule", "exponential"], "rates must be positive"),
         (["--training.factor", "1.5"], "factor"),
         (["--model.hidden_layers", "0"], "hidden_layers"),
         (["--dt", "0.17"], "dt must divide"),
@@ -341,3 +342,26 @@ def test_order_of_samples(balanced):
     assert sorted(order.tolist()) == list(range(400))
     counts = torch.stack([y[b].bincount(minlength=10) for b in order.split(50)])
     assert ((counts - 5).abs().max() <= 1) == balanced
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [1.0, 1.0, 1.0]), ("cosine", [1.0, 0.505, 0.01]), ("exponential", [1.0, 0.1, 0.01])],
+)
+def test_schedules(schedule, expected):
+    """The rate at the beginning, half-way and at the end of a run."""
+    training = mnist1d.Training(epochs=4, lr=1.0, lr_end=0.01, schedule=schedule)
+    rates = mnist1d.Schedule(training, 2)
+    assert [rates.rates(p)[1] for p in (0.0, 0.5, 1.0)] == pytest.approx(expected)
+    assert rates.during(1)(0.5) == rates.rates(1.5 / 4)
+
+
+def test_plateau_acts_per_seed():
+    """A seed whose loss stalls for more than `patience` epochs halves its rate; the other keeps it."""
+    rates = mnist1d.Schedule(mnist1d.Training(lr=1.0, patience=2), 2)
+    for epoch in range(4):
+        rates.after_epoch([1.0, 1.0 / (1 + epoch)])
+    assert rates.rates(0) == [0.5, 1.0]
+    again = mnist1d.Schedule(mnist1d.Training(lr=1.0, patience=2), 2)
+    again.load_state_dict(rates.state_dict())
+    assert again.rates(0) == [0.5, 1.0]

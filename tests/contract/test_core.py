@@ -298,6 +298,7 @@ def test_optimisers_equal_torch(momentum):
     pairs = [
         (pl.SGD(momentum), lambda p: torch.optim.SGD(p, lr=0.01, momentum=momentum)),
         (pl.Adam((momentum, 0.99)), lambda p: torch.optim.Adam(p, lr=0.01, betas=(momentum, 0.99))),
+        (pl.Adam(weight_decay=0.3), lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.3)),
     ]
     for own, theirs in pairs:
         a = trained(mixed_network(), x, y, plasticity=gle.Plasticity(own, lr=0.01, learn=ALL))
