@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import CLI
+from jsonargparse import auto_cli
 from torch import Tensor
 
 import gle
@@ -234,4 +234,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    CLI(main, as_positional=False)
+    main(auto_cli(Options, as_positional=False))

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 from bench import speed
 
@@ -10,3 +13,11 @@ def test_smoke(tmp_path, capsys):
     rows = json.loads(file.read_text())["rows"]
     assert {r["row"] for r in rows} == {"train", "evaluate 1000"}
     assert all(r["ms"] > 0 and r["floor_ms"] > 0 for r in rows)
+
+
+def test_flags():
+    """Prevents: flags that only the module's own main() understands."""
+    command = [sys.executable, "-m", "bench.speed", "--help"]
+    printed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    for flag in ("--threads", "--ensembles", "--quick", "--out"):
+        assert f" {flag} " in printed
