@@ -64,6 +64,8 @@ class Model:
         output_tau: both time constants of the output neurons, which are instantaneous.
         lags: time constants tau_m of LagNet's chains.
         lag_layers: length of LagNet's chains.
+        weight_gain: factor on the initial weights of a GLE network's hidden layers (1: uniform in ± 1/√fan-in).
+        bias_gain: the same for their biases.
     """
 
     kind: Literal["gle", "lagnet", "mlp", "tcn", "gru"] = "gle"
@@ -74,6 +76,8 @@ class Model:
     output_tau: float = 1.0
     lags: list[float] = field(default_factory=list)
     lag_layers: int = 4
+    weight_gain: float = 1.0
+    bias_gain: float = 1.0
 
 
 @dataclass
@@ -96,6 +100,12 @@ class Training:
         every: steps between updates.
         balanced: order the samples so that each batch holds as many of every class as the data allow; by default the
             order is random, as published.
+        staggered: the streams of a batch begin their samples one after the other, spread evenly over the duration of a
+            sample; by default all at once, as published.
+        fade: time units over which a stream's target passes from the last sample's class to the new one; 0, as
+            published, lets it jump.
+        traces: (tau_e, tau_pre) of the filters in the synapses of each layer (see gle.Plasticity); none by default, as
+            published.
     """
 
     epochs: int = 150
@@ -109,6 +119,9 @@ class Training:
     weight_decay: float = 0.0
     every: int = 1
     balanced: bool = False
+    staggered: bool = False
+    fade: float = 0.0
+    traces: Optional[list[tuple[float, float]]] = None
 
 
 @dataclass
@@ -169,8 +182,13 @@ def build_network(config: Config) -> gle.Network:
     hidden: dict[str, Any] = {"tau_m": tau_m, "tau_r": tau_r, **common}
     output = gle.Layer(n, CLASSES, tau_m=m.output_tau, tau_r=m.output_tau, phi="linear", **common)
     if m.kind == "gle":  # the first hidden layer has no φ in the published runs
-        first = [gle.Layer(1, n, phi="linear", **hidden)]
-        return gle.Network([*first, *_hidden(n, m.hidden_layers - 1, hidden), output], seeds)
+        hiddens = [gle.Layer(1, n, phi="linear", **hidden), *_hidden(n, m.hidden_layers - 1, hidden)]
+        network = gle.Network([*hiddens, output], seeds)
+        with torch.no_grad():
+            for layer in hiddens:
+                layer.W.mul_(m.weight_gain)
+                layer.theta().b.mul_(m.bias_gain)
+        return network
 
     lags = len(m.lags)
     chain: dict[str, Any] = {"tau_m": m.lags, "tau_r": config.dt, "phi": "linear", "bias": False, "plastic": False}
@@ -216,6 +234,46 @@ def sample_order(y: Tensor, balanced: bool, g: torch.Generator) -> Tensor:
     return order[place.argsort()]
 
 
+class Streams:
+    """`batch` streams in which one sample follows the other, for each member of the ensemble.
+
+    Staggered, stream i begins its samples i/batch of a sample later than stream 0. While the streams take the samples
+    in a balanced order, any window in time then holds as many of every class, and the network never sees all targets
+    jump at once.
+    """
+
+    def __init__(self, config: Config):
+        t = config.training
+        self.steps = round(DURATION / config.dt)
+        self.offset = torch.arange(t.batch) * (self.steps if t.staggered else 0) // t.batch
+        self.fade = t.fade / config.dt
+        # the samples of the last two turns [2, members, batch]; −1: none yet
+        self.past = torch.full((2, len(config.used_seeds), t.batch), -1)
+
+    def turn(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Each stream goes on, and turns to its next sample, index [members, batch]: inputs [T, members, batch, 1] and
+        targets [T, members, batch, classes]."""
+        since = torch.arange(self.steps)[:, None] - self.offset  # steps since the stream turned [T, batch]
+        turned = (since >= 0).unsqueeze(1)
+        before, last = self.past
+        current = torch.where(turned, index, last)
+        since = since.remainder(self.steps).unsqueeze(1).expand(current.shape)
+        # before its first sample a stream is silent, and its target tells nothing
+        x = torch.where(current >= 0, split.x[current, since], 0.0)
+        y = self._target(split, current)
+        if self.fade:
+            z = ((since + 1) / self.fade).clamp(max=1).unsqueeze(-1)
+            passed = z**3 * (10 - 15 * z + 6 * z * z)  # smooth up to its second derivative
+            y = torch.lerp(self._target(split, torch.where(turned, last, before)), y, passed)
+        self.past = torch.stack([last, index])
+        return x.unsqueeze(-1), y
+
+    @staticmethod
+    def _target(split: Split, index: Tensor) -> Tensor:
+        known = F.one_hot(split.y[index], CLASSES).to(split.x.dtype)
+        return torch.where((index >= 0).unsqueeze(-1), known, 1 / CLASSES)
+
+
 class OnlineTrainer:
     """A GLE network (or LagNet): every sample streams past once per epoch, the network learning at each step; its
     state goes on from one sample to the next."""
@@ -226,8 +284,10 @@ class OnlineTrainer:
         self.config = config
         self.network = build_network(config)
         self.parameters = self.network.n_parameters()
-        adam = gle.Adam(weight_decay=config.training.weight_decay)
-        plasticity = gle.Plasticity(adam, lr=config.training.lr, every=config.training.every)
+        t = config.training
+        plasticity = gle.Plasticity(
+            gle.Adam(weight_decay=t.weight_decay), lr=t.lr, every=t.every, traces=t.traces or None
+        )
         self.simulation = gle.Simulation(
             self.network,
             dt=config.dt,
@@ -237,6 +297,7 @@ class OnlineTrainer:
             compile=config.compile,
         )
         self.order = [generator(seed, "data") for seed in config.used_seeds]
+        self.streams = Streams(config)
 
     def epoch(self, split: Split, rates: Rates) -> None:
         batch = self.config.training.batch
@@ -247,14 +308,7 @@ class OnlineTrainer:
             if index.shape[1] < batch:  # an incomplete batch: the streams of the state are all taken
                 continue
             self.simulation.set_lr(rates(i / len(batches)))
-            x, y = self._streams(split, index)
-            self.simulation.run(x, y)
-
-    def _streams(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples [members, batch] → inputs [T, members, batch, 1] and one-hot targets, held for the whole sample."""
-        x = split.x[index].movedim(-1, 0).unsqueeze(-1)
-        y = F.one_hot(split.y[index], CLASSES).to(self.network.dtype)
-        return x.to(self.network.device), y.to(self.network.device).expand(len(x), *y.shape)
+            self.simulation.run(*self.streams.turn(split, index))
 
     def evaluate(self, split: Split) -> Score:
         """Streams the samples past the frozen network. Class and loss come from the outputs summed over the sample: the
@@ -274,10 +328,15 @@ class OnlineTrainer:
         return Score(accuracy=(100 * right / n).tolist(), loss=(loss / n).tolist())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"simulation": self.simulation.state_dict(), "order": [g.get_state() for g in self.order]}
+        return {
+            "simulation": self.simulation.state_dict(),
+            "order": [g.get_state() for g in self.order],
+            "streams": self.streams.past,
+        }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.simulation.load_state_dict(saved["simulation"])
+        self.streams.past = saved["streams"]
         for g, state in zip(self.order, saved["order"], strict=True):
             g.set_state(state)
 
@@ -420,6 +479,8 @@ def validate(config: Config) -> None:
         raise ValueError("a LagNet needs lags, and lag_layers of at least 2")
     if t.lr <= 0 or t.lr_end < 0 or (t.schedule == "exponential" and t.lr_end == 0):
         raise ValueError(f"rates must be positive, got lr={t.lr:g} and lr_end={t.lr_end:g}")
+    if not 0 <= t.fade <= DURATION:
+        raise ValueError(f"fade must lie between 0 and the {DURATION:g} time units of a sample, got {t.fade:g}")
     if not 0 < t.factor < 1:
         raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
     if abs(DURATION / config.dt - round(DURATION / config.dt)) > 1e-6:
@@ -534,7 +595,7 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
 
 def base(name: str) -> str:
     """The row of the paper that a configuration is compared with."""
-    return name.removesuffix("_annealed")
+    return name.removesuffix("_annealed").removesuffix("_tuned")
 
 
 def table(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -8,30 +8,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas
-from gle.operators import rate_of_change
+from gle.operators import euler_fraction, low_pass, rate_of_change
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
 
 
-def gradients(net: Network, theta: Thetas, local: Sequence[Local], learn: Sequence[str], batch: int) -> Thetas:
+class Trace(NamedTuple):
+    """What the synapses of a layer see through their filters; shapes as `Local.e` and `Local.pre`."""
+
+    e: Any = None  # None where the layer is not plastic
+    pre: Any = None
+
+
+def gradients(
+    net: Network,
+    theta: Thetas,
+    local: Sequence[Local],
+    learn: Sequence[str],
+    batch: int,
+    traces: Sequence[Trace] | None = None,
+) -> Thetas:
     """∂E/∂θ of every plastic layer, averaged over the batch (Eqs. 21–24); None for what is not in `learn`.
 
-    Rows of `local` beyond the batch are further steps, over which gradients are summed.
+    Rows of `local` beyond the batch are further steps, over which gradients are summed. traces: what W and b see in
+    place of e and r, where their synapses filter.
     """
-    return tuple(layer_gradients(*each, learn, batch) for each in zip(net.layers, theta, local, strict=True))
+    seen: Sequence[Trace | None] = traces or [None] * len(local)
+    return tuple(
+        layer_gradients(layer, p, l, learn, batch, trace)
+        for layer, p, l, trace in zip(net.layers, theta, local, seen, strict=True)
+    )
 
 
-def layer_gradients(layer: Layer, p: Theta, local: Local, learn: Sequence[str], batch: int) -> Theta:
+def layer_gradients(
+    layer: Layer, p: Theta, local: Local, learn: Sequence[str], batch: int, trace: Trace | None = None
+) -> Theta:
     """The same of one layer; with or without an axis of depth."""
     if not layer.plastic:
         return Theta()
-    W, b = layer.synapse.gradient(local.e, local.pre)
+    e, pre = (local.e, local.pre) if trace is None else (trace.e, trace.pre)
+    W, b = layer.synapse.gradient(e, pre)
     tau_m = tau_r = None
     if "tau_m" in learn or "tau_r" in learn:
         u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
@@ -128,6 +150,7 @@ class Learning(NamedTuple):
     step: Tensor  # updates so far
     slots: tuple[Thetas, ...]
     pending: Thetas  # gradients since the last update, where updates are rarer than steps
+    traces: tuple[Trace, ...] = ()  # where synapses filter what they see
 
 
 LearningRate = float | Sequence[float] | Tensor
@@ -139,9 +162,12 @@ class Plasticity:
     optimizer: an `Optimizer`, or a `TorchOptimizer`. lr: one rate, a rate per ensemble member, or a mapping from
     parameter kinds ("W", "b", "tau_m", "tau_r") to either. learn: the kinds that are plastic. every: an update every k
     steps applies the gradients summed since the last one; 0 turns plasticity off. tau_bounds: time constants are kept
-    within these; the lower default is dt, the least that the integrators resolve.
+    within these; the lower default is dt, the least that the integrators resolve. traces: W and b see error and
+    presynaptic rate through low-pass filters ("synaptic filtering of the plasticity signal", §2.6) with the time
+    constants (τ_e, τ_pre), one pair for each layer ℓ or one for all; 0 filters nothing. Their low-pass takes off the
+    high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep networks.
 
-    Raises ValueError for unknown kinds, missing rates, negative `every` and empty bounds.
+    Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds and negative time constants.
     """
 
     def __init__(
@@ -151,6 +177,7 @@ class Plasticity:
         learn: Sequence[str] = ("W", "b"),
         every: int = 1,
         tau_bounds: tuple[float | None, float] = (None, math.inf),
+        traces: Sequence[tuple[float, float]] | tuple[float, float] | None = None,
     ):
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
@@ -169,6 +196,11 @@ class Plasticity:
         )
         self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
         self.learn, self.every, self.tau_bounds = tuple(learn), every, tau_bounds
+        self.traces = None if traces is None else torch.as_tensor(traces, dtype=torch.float64)
+        if self.traces is not None and (self.traces.ndim not in (1, 2) or self.traces.shape[-1] != 2):
+            raise ValueError(f"traces must be a pair (tau_e, tau_pre) or one pair per layer, got {traces}")
+        if self.traces is not None and not bool((self.traces >= 0).all()):
+            raise ValueError(f"time constants of traces must be ≥ 0, got {traces}")
 
     def check(self, net: Network, dt: float) -> None:
         """Raises ValueError where this plasticity does not suit the network."""
@@ -182,6 +214,12 @@ class Plasticity:
                     raise ValueError(f"{kind} starts outside tau_bounds {self.tau_bounds}: widen them or change {kind}")
         if isinstance(self.optimizer, TorchOptimizer):
             self.optimizer.check(net, self.learn)
+        if self.traces is not None:
+            if self.traces.ndim == 2 and len(self.traces) != net.depth:
+                raise ValueError(f"traces has {len(self.traces)} pairs, the network {net.depth} layers: give one each")
+            between = self.traces[(self.traces > 0) & (self.traces < dt * (1 - 1e-6))]
+            if len(between):
+                raise ValueError(f"traces holds {between[0]:g}, below dt = {dt:g}: use 0 for no filter, or at least dt")
 
     def init(self, net: Network) -> Learning:
         """The memory of a fresh start."""
@@ -193,6 +231,33 @@ class Plasticity:
             tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
             zeros if self.every > 1 else (),
         )
+
+    def at_rest(self, net: Network, learning: Learning, batch: int) -> Learning:
+        """The same with empty traces, for a batch of this size."""
+        if self.traces is None:
+            return learning
+        traces = []
+        for layer in net.layers:
+            axes = (layer.depth, *layer.ensemble, batch)
+            plastic = layer.plastic
+            sizes = (layer.n_out, layer.n_in)
+            traces.append(Trace(*(layer.W.new_zeros(*axes, n) for n in sizes)) if plastic else Trace())
+        return learning._replace(traces=tuple(traces))
+
+    def trace(self, net: Network, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
+        """One step of the synaptic filters."""
+        if self.traces is None:
+            return learning
+        fractions = torch.where(self.traces > 0, euler_fraction(dt, self.traces), 1.0).clamp(max=1.0)
+        per_layer = fractions.expand(net.depth, 2).split([layer.depth for layer in net.layers])
+        traces = []
+        for old, l, a in zip(learning.traces, local, per_layer, strict=True):
+            if old.e is None:
+                traces.append(old)
+                continue
+            a_e, a_pre = a.to(l.e).T.reshape(2, -1, *(1,) * (l.e.ndim - 1)).unbind()
+            traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))
+        return learning._replace(traces=tuple(traces))
 
     def rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
         """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""

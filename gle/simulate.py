@@ -155,9 +155,17 @@ class Simulation:
     # -- state and rates -------------------------------------------------------------------------------------------
 
     def reset(self, batch: int | None = None) -> None:
-        """Puts the neurons to rest; without a batch size, the next run decides it. Parameters, gradients that wait for
-        their update, and the time that functions of time see go on."""
-        self.carry = self.carry._replace(state=() if batch is None else self.network.initial_state(batch))
+        """Puts neurons and synaptic traces to rest; without a batch size, the next run decides it. Parameters,
+        gradients that wait for their update, and the time that functions of time see go on."""
+        self.carry = self._at_rest(batch or 0)
+
+    def _at_rest(self, batch: int) -> Carry:
+        learning = self.carry.learning
+        if batch and self.plasticity is not None and learning is not None:
+            learning = self.plasticity.at_rest(self.network, learning, batch)
+        elif learning is not None:
+            learning = learning._replace(traces=())
+        return Carry(self.carry.theta, self.network.initial_state(batch) if batch else (), learning)
 
     def set_lr(self, lr: pl.LearningRate | dict[str, pl.LearningRate]) -> None:
         """Changes learning rates: a number or one per ensemble member, for all kinds of parameters or by kind."""
@@ -187,8 +195,7 @@ class Simulation:
         """Continues from `state_dict`. Raises ValueError where it belongs to another network or plasticity."""
         if missing := [k for k in ("step", "batch", "carry") if k not in saved]:
             raise ValueError(f"this is no saved simulation: it has no {', '.join(missing)}")
-        state = self.network.initial_state(saved["batch"]) if saved["batch"] else ()
-        carry = _from_dict(self.carry._replace(state=state), saved["carry"], "carry")
+        carry = _from_dict(self._at_rest(saved["batch"]), saved["carry"], "carry")
         if self._shared is not None:
             self._shared.optimizer.load_state_dict(saved["optimizer"])
             self.network.load_theta(carry.theta)
@@ -212,7 +219,8 @@ class Simulation:
         theta, state, learning = carry
         grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
-        if isinstance(self.integrator, Euler) and self.can_sweep and not every_step and len(xs) > 1:
+        filtered = plasticity is not None and plasticity.traces is not None
+        if isinstance(self.integrator, Euler) and self.can_sweep and not every_step and not filtered and len(xs) > 1:
             target = None if targets is None else targets[:, 0]
             state, local = sweep(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
             if plasticity is not None and learning is not None:
@@ -227,7 +235,8 @@ class Simulation:
                 state, seen = self.integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
                 if plasticity is None or learning is None:
                     continue
-                grads = pl.gradients(net, theta, seen, plasticity.learn, batch)
+                learning = plasticity.trace(net, learning, seen, dynamics.dt)
+                grads = pl.gradients(net, theta, seen, plasticity.learn, batch, learning.traces)
                 if every_step:
                     theta, learning = plasticity.apply(net, theta, learning, grads, dynamics.dt)
                 else:
