@@ -39,7 +39,7 @@ def gradients(
     Rows of `local` beyond the batch are further steps, over which gradients are summed. traces: what W and b see in
     place of e and r, where their synapses filter.
     """
-    seen: Sequence[Trace | None] = traces or [None] * len(local)
+    seen: Sequence[Trace | None] = traces or (None,) * len(local)
     return tuple(
         layer_gradients(layer, p, l, learn, batch, trace)
         for layer, p, l, trace in zip(net.layers, theta, local, seen, strict=True)

@@ -1,6 +1,8 @@
 """The MNIST-1D benchmark: configurations, counts, data, and what happens when it is killed."""
 
+import dataclasses
 import errno
+import itertools
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from bench import baselines, datasets, files, mnist1d
+from bench.datasets import Split
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mnist1d").glob("*.yaml"))
@@ -103,16 +106,17 @@ def start(tmp_path, *arguments, epochs=6):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gle_15k", "tcn"])
+@pytest.mark.parametrize("name", ["gle_15k_tuned", "tcn"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
-    """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the schedule or
-    a row.
+    """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the place in the
+    streams, the schedule or a row.
 
     Resumed twice: after the kill, and once more from the finished run.
     """
-    config = ["--config", str(ROOT / "configs" / "mnist1d" / f"{name}.yaml"), "--training.patience", "0"]
-    epochs = 5 if name == "gle_15k" else 400
+    path = str(ROOT / "configs" / "mnist1d" / f"{name}.yaml")
+    config = ["--config", path, "--training.schedule", "plateau", "--training.patience", "0"]
+    epochs = 5 if name == "gle_15k_tuned" else 400
     whole = start(tmp_path / "whole", *config, epochs=epochs)
     killed = start(tmp_path / "killed", *config, epochs=epochs)
     deadline = time.time() + 120
@@ -342,6 +346,32 @@ def test_order_of_samples(balanced):
     assert sorted(order.tolist()) == list(range(400))
     counts = torch.stack([y[b].bincount(minlength=10) for b in order.split(50)])
     assert ((counts - 5).abs().max() <= 1) == balanced
+
+
+@pytest.mark.parametrize("staggered", [False, True])
+def test_streams(staggered):
+    """Every stream shows each of its samples whole, one after the other; targets follow, faded where asked."""
+    training = mnist1d.Training(batch=8, staggered=staggered, fade=4.0)
+    config = mnist1d.Config(training=training, seeds=2)
+    g = torch.Generator().manual_seed(0)
+    split = Split(torch.randn(40, 360, generator=g), torch.randint(10, (40,), generator=g))
+    order = torch.stack([torch.randperm(40, generator=g) for _ in range(2)])
+    streams = mnist1d.Streams(config)
+    turns = [streams.turn(split, index) for index in order.split(8, dim=1)]
+    x, y = (torch.cat(parts) for parts in zip(*turns))
+    for member, i in itertools.product(range(2), range(8)):
+        offset = 45 * i if staggered else 0
+        for turn in range(4):
+            sample = order[member, 8 * turn + i]
+            during = slice(offset + 360 * turn, offset + 360 * (turn + 1))
+            assert torch.equal(x[during, member, i, 0], split.x[sample])
+            settled = y[during, member, i][20:]
+            assert torch.equal(settled, torch.eye(10)[split.y[sample]].expand_as(settled))
+        assert not x[:offset, member, i].any()
+    torch.testing.assert_close(y.sum(-1), torch.ones(y.shape[:-1]))
+    assert y.diff(dim=0).abs().max() < 0.1  # 15/8 per 20 steps at the steepest
+    jumping = mnist1d.Streams(dataclasses.replace(config, training=dataclasses.replace(training, fade=0.0)))
+    assert jumping.turn(split, order[:, :8])[1].diff(dim=0).abs().max() == (0.9 if staggered else 0)
 
 
 @pytest.mark.parametrize(

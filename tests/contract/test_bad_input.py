@@ -8,7 +8,7 @@ import gle
 
 
 def simulation(**kw):
-    return gle.Simulation(mixed_network(), dt=DT, cost="cross_entropy", plasticity=gle.Plasticity(), **kw)
+    return gle.Simulation(mixed_network(), **{"dt": DT, "cost": "cross_entropy", "plasticity": gle.Plasticity(), **kw})
 
 
 def learning_tau(bounds):
@@ -118,6 +118,10 @@ def test_divergence_names_the_layer():
         (lambda: gle.Network([gle.Layer(1, 1, tau_m=1.0, tau_r=1.0)] * 2), "appears twice"),
         (lambda: simulation(beta=float("nan")), "beta must be finite"),
         (lambda: gle.Plasticity(every=1.5), "every must be"),
+        (lambda: gle.Plasticity(traces=(1.0, 2.0, 3.0)), "a pair"),
+        (lambda: gle.Plasticity(traces=(-1.0, 2.0)), "≥ 0"),
+        (lambda: simulation(plasticity=gle.Plasticity(traces=[(0.4, 1.0)] * 2)), "2 pairs, the network 5 layers"),
+        (lambda: simulation(plasticity=gle.Plasticity(traces=(0.1, 1.0))), "traces holds 0.1, below dt"),
         (lambda: gle.Plasticity(tau_bounds=(None, -1.0)), "lower < upper"),
         (lambda: learning_tau((0.01, 5.0)), "reach below dt"),
         (lambda: learning_tau((0.7, 5.0)), "starts outside"),

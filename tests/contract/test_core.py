@@ -42,15 +42,17 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
     net = mixed_network(ensemble, seed=3, device=device)
     beta = torch.linspace(0.5, 1.0, members, dtype=torch.float64).reshape(ensemble)
     together = trained(
-        net, x, y, plasticity=gle.Plasticity(lr=lr, learn=ALL), integrator=scheme, beta=beta, gamma=beta / 9
-    )
+        net, x, y, plasticity=gle.Plasticity(lr=lr, learn=ALL, traces=(0.4, 1.2)), integrator=scheme, beta=beta,
+        gamma=beta / 9,
+    )  # fmt: skip
     index = [tuple(i) for i in torch.ones(ensemble).nonzero().tolist()]
     for n, i in enumerate(index):
         at = (slice(None), *i)
         b = beta[i].item()
         alone = trained(
             mixed_network(seed=3 + n, device=device), x[at], y[at],
-            plasticity=gle.Plasticity(lr=rates[n], learn=ALL), integrator=scheme, beta=b, gamma=b / 9,
+            plasticity=gle.Plasticity(lr=rates[n], learn=ALL, traces=(0.4, 1.2)), integrator=scheme, beta=b,
+            gamma=b / 9,
         )  # fmt: skip
         for p, q in zip(flat(together.carry.theta), flat(alone.carry.theta)):
             torch.testing.assert_close(p[at], q, atol=1e-11, rtol=0)
@@ -60,11 +62,14 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "every", "block"), [("euler", 1, 2), ("euler", 4, 4), ("rk4", 1, 1)])
-def test_compiled_equals_eager(scheme, every, block, device, caplog):
+@pytest.mark.parametrize(
+    ("scheme", "every", "block", "traces"),
+    [("euler", 1, 2, (0.4, 1.2)), ("euler", 4, 4, None), ("rk4", 1, 1, None)],
+)
+def test_compiled_equals_eager(scheme, every, block, traces, device, caplog):
     """Prevents: a compiled step that learns something else; and a fall-back to eager that nobody notices."""
     x, y = signals(26)
-    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every)
+    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
     eager = trained(mixed_network(device=device), x, y, plasticity=plasticity, integrator=scheme)
     with caplog.at_level(logging.WARNING):
         compiled = trained(
@@ -191,6 +196,20 @@ def test_state_goes_on_or_is_reset():
     assert (sim.carry.state[0].u - before).abs().max() > 1e-6
 
 
+def test_reset_clears_traces_and_takes_another_batch():
+    x, y = signals(20)
+    plasticity = gle.Plasticity("sgd", lr=0.0, traces=(0.4, 1.2))  # at rate zero, only state can differ
+    sim = gle.Simulation(mixed_network(), dt=DT, plasticity=plasticity)
+    sim.run(x, y)
+    before = sim.carry.learning.traces[1].e
+    assert before.abs().max() > 1e-3
+    sim.run(x, y)
+    assert (sim.carry.learning.traces[1].e - before).abs().max() > 1e-6
+    sim.reset()
+    sim.run(x[:, :3], y[:, :3])
+    torch.testing.assert_close(sim.carry.learning.traces[1].e, before[:, :3], atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("ensemble", [(), (2,)])
 @pytest.mark.parametrize("scheme", ["euler", "exponential", "rk4"])
 def test_predict_equals_running(scheme, ensemble, monkeypatch):
@@ -232,8 +251,8 @@ def test_save_load_same():
     import io
 
     x, y = signals(30)
-    for every in (1, 4):
-        plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every)
+    for every, traces in ((1, None), (4, None), (1, (0.4, 1.2)), (4, (0.0, 1.2))):
+        plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
         whole = trained(mixed_network(), x, y, plasticity=plasticity, runs=2)
         first = trained(mixed_network(), x[:15], y[:15], plasticity=plasticity)
         file = io.BytesIO()

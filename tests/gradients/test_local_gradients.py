@@ -1,8 +1,10 @@
 """The local rules against autograd: on the energy of Postulate 2, and in the limits where GLE is backprop."""
 
+import numpy as np
 import pytest
 import torch
 from nets import DT, flat, mixed_network, signals
+from scipy.signal import lfilter
 
 import gle
 from gle import plasticity as pl
@@ -139,3 +141,39 @@ def test_costs_are_consistent():
         (grad,) = torch.autograd.grad(cost.value(r, target).sum(), r)
         assert grad.abs().max() > 0.1
         torch.testing.assert_close(cost.error(r, target), -grad, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("pairs", [[(0.4, 1.2), (0.0, 0.6), (0.5, 0.0), (DT, 1.0), (0.8, 2.0)], (0.4, 1.2)])
+def test_synaptic_filters(pairs):
+    """W and b learn from filtered error and rate, against scipy's filter; τ from the unfiltered ones.
+
+    Prevents: time constants that reach the wrong layer or signal.
+    """
+    steps, net = 40, mixed_network()
+    x, y = signals(steps)
+
+    def waiting(traces):
+        """Gradients summed over the stream by plasticity that never acts, and what the synapses saw."""
+        plasticity = gle.Plasticity("sgd", lr=1.0, learn=LEARN, every=1000, traces=traces)
+        sim = gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=plasticity)
+        seen = gle.Record("r", "e")
+        sim.run(x, y, record=seen)
+        return sim.carry.learning.pending, seen
+
+    (got, seen), (unfiltered, _) = waiting(pairs), waiting(None)
+    per_layer = pairs if isinstance(pairs, list) else [pairs] * net.depth
+
+    def filtered(signal, tau):
+        a = DT / tau if tau else 1.0
+        return lfilter([a], [1, a - 1], np.asarray(signal), axis=0)
+
+    for layer, ((i, d), (tau_e, tau_pre)) in enumerate(zip(net.places(), per_layer)):
+        e = filtered(seen["e"][layer], tau_e)
+        # a layer sees the rates of the previous step
+        below = x if layer == 0 else torch.cat([torch.zeros_like(seen["r"][layer - 1][:1]), seen["r"][layer - 1][:-1]])
+        r = filtered(below, tau_pre)
+        np.testing.assert_allclose(got[i].W[d], -np.einsum("tbo,tbi->oi", e, r) / 5, atol=1e-10)
+        np.testing.assert_allclose(got[i].b[d], -e.sum((0, 1)) / 5, atol=1e-10)
+        assert (got[i].W[d] - unfiltered[i].W[d]).abs().max() > 1e-3
+    for a, b in zip(flat(got, ("tau_m", "tau_r")), flat(unfiltered, ("tau_m", "tau_r"))):
+        torch.testing.assert_close(a, b, atol=0, rtol=0)
