@@ -127,6 +127,20 @@ SABOTAGES = [
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
     Sabotage(
+        "another error filter in the sweep",
+        "gle/sweep.py",
+        "a = _neuron(integrator.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)",
+        "a = _neuron(integrator.fraction(dt, p.tau_m))",
+        f"{CORE}::test_every_k_equals_summed_updates",
+    ),
+    Sabotage(
+        "synaptic filters exchanged",
+        "gle/plasticity.py",
+        "traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))",
+        "traces.append(Trace(low_pass(old.e, l.e, a_pre), low_pass(old.pre, l.pre, a_e)))",
+        f"{LOCAL}::test_synaptic_filters",
+    ),
+    Sabotage(
         "one learning rate for the whole ensemble",
         "gle/plasticity.py",
         "lr = learning.lr[kind][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]",

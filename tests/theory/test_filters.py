@@ -144,3 +144,35 @@ def test_latent_equilibrium_limit():
         layer = net.layers[i]
         r = layer.phi.phi(r @ layer.W[d].mT + layer.b[d])
     torch.testing.assert_close(record["r"][4], r.detach(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("traces", [None, (0.4, 1.2)])
+def test_jump_of_the_target_grows_on_its_way_down(traces):
+    """Each error neuron passes a jump amplified by τm/τr, where the exact adjoint would damp it by the same factor;
+    once settled, it passes the error unchanged. A synaptic filter takes dt/τ_e of the jump, and all of the settled
+    error.
+
+    Prevents: filters on the errors that travel on, in place of those that the synapses see.
+    """
+    tau_m, tau_r, weight, depth = 1.2, 0.2, 0.5, 4
+    layers = [
+        gle.Layer(1, 1, depth=depth, phi="linear", tau_m=tau_m, tau_r=tau_r, dtype=torch.float64),
+        gle.Layer(1, 1, phi="linear", tau_m=1.0, tau_r=1.0, dtype=torch.float64),
+    ]
+    net = gle.Network(layers)
+    with torch.no_grad():
+        for layer in layers:
+            layer.W.fill_(weight)
+            layer.b.fill_(0.0)
+    y = torch.cat([torch.zeros(5, 1, 1), torch.ones(200, 1, 1)]).double()
+    sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("sgd", lr=0.0, traces=traces), block=1)
+    bottom, seen = [], []
+    for carry in sim.stream(zip(torch.zeros_like(y), y)):
+        bottom.append(carry.state[0].e[0].item())
+        seen.append((carry.learning.traces or ((carry.state[0].e,),))[0][0][0].item())
+    first = next(t for t, e in enumerate(bottom) if e)
+    jump = (weight * tau_m / tau_r) ** depth
+    assert bottom[first] == pytest.approx(jump, rel=1e-12)
+    assert bottom[-1] == pytest.approx(weight**depth, rel=1e-9)
+    assert seen[first] == pytest.approx(jump * (DT / traces[0] if traces else 1.0), rel=1e-12)
+    assert seen[-1] == pytest.approx(weight**depth, rel=1e-9)
