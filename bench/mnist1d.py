@@ -93,9 +93,8 @@ class Training:
         factor: what the plateau schedule multiplies the rate with.
         patience: epochs without a better validation loss that it waits.
         lr_end: the last rate of the cosine and exponential schedules.
-        stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where
-        weights no
-            longer move.
+        stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where weights
+            no longer move.
         weight_decay: decoupled decay of Adam (AdamW).
         every: steps between updates.
         balanced: order the samples so that each batch holds as many of every class as the data allow; by default the

@@ -236,12 +236,11 @@ class Plasticity:
         """The same with empty traces, for a batch of this size."""
         if self.traces is None:
             return learning
-        traces = []
-        for layer in net.layers:
-            axes = (layer.depth, *layer.ensemble, batch)
-            plastic = layer.plastic
-            sizes = (layer.n_out, layer.n_in)
-            traces.append(Trace(*(layer.W.new_zeros(*axes, n) for n in sizes)) if plastic else Trace())
+
+        def empty(layer: Layer, n: int) -> Tensor:
+            return layer.W.new_zeros(layer.depth, *layer.ensemble, batch, n)
+
+        traces = (Trace(empty(l, l.n_out), empty(l, l.n_in)) if l.plastic else Trace() for l in net.layers)
         return learning._replace(traces=tuple(traces))
 
     def trace(self, net: Network, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
