@@ -302,6 +302,17 @@ class Simulation:
             yield self.carry
         check_finite(self.network, self.carry, self.dynamics.dt, self.step)
 
+    def sampled(self, inputs: Signal, targets: Signal | None, steps: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Inputs and targets as the integrator takes them, [T, nodes, *ensemble, batch, features], checked as in
+        `run`; they are tensors or functions of time."""
+        blocks = list(self._blocks(inputs, targets, steps, None))
+        if not blocks:
+            raise ValueError("the stretch is empty: give at least one step")
+        xs = torch.cat([x for x, _ in blocks])
+        ts = None if targets is None else torch.cat([t for _, t in blocks if t is not None])
+        self._check(xs, ts)
+        return xs, ts
+
     def _length(self, left: int | None, record: Record | None) -> int:
         """Steps of the next block: a full one, unless the input, a recording or an update falls inside it."""
         full = self.block

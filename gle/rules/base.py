@@ -1,0 +1,203 @@
+"""What all rules of credit assignment share: the problem, the answer, and the way through a stretch of time.
+
+    credit = rule(problem, theta, state, xs, targets)
+
+The cost of a stretch is Σ_t β C(r_L, target), averaged over the batch, with r_L as the network's own nudging sees it:
+the output of the previous step with delayed propagation, of the same instant with instant propagation. Every rule
+returns gradients of that cost, or its approximation to them, in the sign and scale of `.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from gle.integrators import Dynamics, Integrator, per_member
+from gle.network import Local, Network, State, Theta, Thetas
+from gle.plasticity import LEARNABLE, Plasticity
+
+
+class Problem(NamedTuple):
+    """What stays fixed while credit is assigned. learn: kinds of parameters."""
+
+    net: Network
+    integrator: Integrator
+    dynamics: Dynamics
+    learn: tuple[str, ...] = ("W", "b")
+
+
+class Credit(NamedTuple):
+    """What a rule returns.
+
+    grads: ∂/∂θ of the stretch's cost; None for what does not learn. errors: for each layer ℓ the error that its
+    plasticity used, −∂cost/∂current or its approximation, [T, *ensemble, batch, n]; None where the rule has none.
+    outputs: r_L as the cost sees it, [T, *ensemble, batch, n_out]. cost: β C, [T, *ensemble, batch]. state: after the
+    stretch. memory: what the rule itself carries on, to be handed to the next stretch.
+    """
+
+    grads: Thetas
+    errors: tuple[Tensor, ...] | None
+    outputs: Tensor
+    cost: Tensor
+    state: State
+    memory: Any = None
+
+
+class Rule(Protocol):
+    """exact_for: the case in which the gradients are those of the simulated network's cost. online: whether the rule
+    runs forward in time, so that a stretch may be as short as one step."""
+
+    exact_for: str
+    online: bool
+
+    def __call__(
+        self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
+    ) -> Credit:
+        """theta, state: where to start; xs, targets: [T, nodes, *ensemble, batch, features], nodes as the integrator
+        declares them; memory: from the stretch before, None at the start of a stream."""
+
+
+class Step(NamedTuple):
+    """One simulated step. Lists have one entry per `Layer`."""
+
+    state: State  # after the step
+    seen: Tensor  # the output as the cost sees it
+    local: tuple[Local, ...]
+    rates: list[Tensor]  # r as the neighbours and the own error neuron see them
+
+
+def steps(
+    problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor | None, attached: bool = True
+) -> Iterator[Step]:
+    """The simulation itself, step by step, with frozen parameters. attached: whether autograd may follow the error
+    pathway; without it, errors are cut from the graph, which changes nothing for γ = 0."""
+    net, integrator, dynamics, _ = problem
+    delayed = integrator.propagation == "delayed"
+    for t in range(len(xs)):
+        nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
+        new, local = integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
+        if not attached:
+            new = tuple(s._replace(v=s.v.detach(), e=s.e.detach()) for s in new)
+        rates = [s.r for s in (state if delayed else new)]
+        state = new
+        yield Step(new, rates[-1][-1], local, rates)
+
+
+def cost_of(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
+    """β C of each sample: outputs [T, *ensemble, batch, n_out], targets [T, nodes, …] → [T, *ensemble, batch]."""
+    value = problem.dynamics.cost.value(outputs, targets[:, 0])
+    return per_member(problem.dynamics.beta, value, 1) * value
+
+
+def nudges(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
+    """−β ∂C/∂r of all steps at once; shapes as in `cost_of`."""
+    return per_member(problem.dynamics.beta, outputs) * problem.dynamics.cost.error(outputs, targets[:, 0])
+
+
+# -- parameters that learn, as a flat list and back ------------------------------------------------------------------
+
+
+def learned(problem: Problem) -> list[tuple[int, str]]:
+    """(index of the `Layer`, kind) of every tensor that learns. Raises ValueError where there is none."""
+    found = [
+        (i, kind)
+        for i, layer in enumerate(problem.net.layers)
+        for kind in problem.learn
+        if layer.plastic and getattr(layer, kind) is not None
+    ]
+    if not found:
+        raise ValueError(f"nothing learns: no plastic layer has {', '.join(problem.learn) or 'anything in `learn`'}")
+    return found
+
+
+def replaced(theta: Thetas, where: Sequence[tuple[int, str]], values: Sequence[Tensor]) -> Thetas:
+    """theta with other values in the places of `learned`."""
+    changed = [p._asdict() for p in theta]
+    for (i, kind), value in zip(where, values, strict=True):
+        changed[i][kind] = value
+    return tuple(Theta(**p) for p in changed)
+
+
+def grads_like(theta: Thetas, where: Sequence[tuple[int, str]], values: Sequence[Tensor]) -> Thetas:
+    """Gradients in the places of `learned`, None elsewhere."""
+    return replaced(tuple(Theta() for _ in theta), where, values)
+
+
+def added(a: Thetas, b: Thetas) -> Thetas:
+    """a + b of two sets of gradients."""
+    return tuple(
+        Theta(*(None if p is None or q is None else p + q for p, q in zip(old, new, strict=True)))
+        for old, new in zip(a, b, strict=True)
+    )
+
+
+# -- handing a simulation to a rule ------------------------------------------------------------------------------------
+
+
+def assign(
+    rule: Rule,
+    sim: Any,
+    inputs: Any,
+    targets: Any,
+    *,
+    steps: int | None = None,
+    learn: Sequence[str] | None = None,
+    memory: Any = None,
+) -> Credit:
+    """The gradients of a stretch by `rule`, from where `sim` (a `gle.Simulation`) stands, which is left as it is.
+
+    inputs, targets, steps: tensors or functions of time, as `Simulation.run` takes them. learn: kinds of parameters;
+    by default those of the simulation's plasticity, else W and b.
+
+    Raises ValueError for wrong shapes, an empty stretch, missing targets, and where nothing learns.
+    """
+    if learn is None:
+        learn = sim.plasticity.learn if sim.plasticity is not None else ("W", "b")
+    if unknown := [k for k in learn if k not in LEARNABLE]:
+        raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {tuple(unknown)}")
+    xs, ts = sim.sampled(inputs, targets, steps)
+    if ts is None:
+        raise ValueError("credit needs targets")
+    problem = Problem(sim.network, sim.integrator, sim.dynamics, tuple(learn))
+    learned(problem)
+    state = sim.carry.state or sim.network.initial_state(xs.shape[-2])
+    theta = tuple(Theta(*(None if t is None else t.detach() for t in p)) for p in sim.carry.theta)
+    with torch.no_grad():
+        return rule(problem, theta, state, xs, ts, memory)
+
+
+def learn(
+    rule: Rule, sim: Any, inputs: Any, targets: Any, *, stretch: int, steps: int | None = None
+) -> Iterator[Credit]:
+    """Trains `sim` with `rule` in place of its own plasticity: one update of the simulation's optimiser per `stretch`
+    steps, from the gradients of that stretch; yields the credit of each. A last, shorter stretch is used, too.
+
+    Raises ValueError for a simulation without plasticity, synaptic filters (which belong to GLE's own rule), and a
+    stretch below one step.
+    """
+    plasticity: Plasticity | None = sim.plasticity
+    if plasticity is None or sim.carry.learning is None:
+        raise ValueError("this simulation has no plasticity: give it one, whose optimiser applies the gradients")
+    if plasticity.traces is not None:
+        raise ValueError("synaptic filters belong to the simulation's own plasticity: leave out `traces`")
+    if stretch < 1:
+        raise ValueError(f"a stretch must have at least 1 step, got {stretch}")
+    xs, ts = sim.sampled(inputs, targets, steps)
+    memory = None
+    problem = Problem(sim.network, sim.integrator, sim.dynamics, plasticity.learn)
+    learned(problem)
+    if not sim.carry.state:
+        sim.reset(xs.shape[-2])
+    for t in range(0, len(xs), stretch):
+        x, target = xs[t : t + stretch], ts[t : t + stretch]
+        theta, state, learning = sim.carry
+        with torch.no_grad():
+            credit = rule(problem, theta, state, x, target, memory)
+            theta, learning = plasticity.apply(sim.network, theta, learning, credit.grads, sim.dynamics.dt)
+        sim.carry = type(sim.carry)(theta, credit.state, learning)
+        sim.step += len(x)
+        memory = credit.memory
+        yield credit

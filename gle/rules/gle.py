@@ -1,0 +1,38 @@
+"""GLE itself (Eqs. 7, 17, 21–24): the local, causal errors of the simulated error neurons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gle import plasticity as pl
+from gle.network import State, Thetas
+from gle.rules.base import Credit, Problem, added, cost_of, steps
+
+
+class GLE:
+    """Exact where errors need no time to be right: instantaneous neurons (τm = τr) with instant propagation, and the
+    steady state. Elsewhere its errors have the phase of the exact ones and the reciprocal gain (Eqs. 30, 32). Memory:
+    v and e, O(N)."""
+
+    exact_for = "τm = τr with instant propagation; constant input and target"
+    online = True
+
+    def __call__(
+        self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
+    ) -> Credit:
+        net, batch = problem.net, xs.shape[-2]
+        grads: Thetas | None = None
+        outputs, errors = [], []
+        for step in steps(problem, theta, state, xs, targets):
+            here = pl.gradients(net, theta, step.local, problem.learn, batch)
+            grads = here if grads is None else added(grads, here)
+            outputs.append(step.seen)
+            errors.append([l.e for l in step.local])
+            state = step.state
+        assert grads is not None
+        stacked = torch.stack(outputs)
+        by_layer = tuple(torch.stack([e[i][d] for e in errors]) for i, d in net.places())
+        return Credit(grads, by_layer, stacked, cost_of(problem, stacked, targets), state)

@@ -1,0 +1,54 @@
+"""The step as a function of parameters and state alone, whose derivatives forward-mode rules carry along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gle.integrators import _is_zero
+from gle.network import LayerState, State, Thetas
+from gle.rules.base import Problem, replaced
+
+Pieces = tuple[Tensor, ...]  # the parts of the state that the outputs depend on
+
+
+class Forward:
+    """With γ = 0 these are u and r of each `Layer`: errors then have no influence on the outputs. With γ ≠ 0 they are
+    the whole state."""
+
+    def __init__(self, problem: Problem, theta: Thetas, where: Sequence[tuple[int, str]]):
+        self.problem, self.theta, self.where = problem, theta, where
+        self.fields = ("u", "r") if _is_zero(problem.dynamics.gamma) else LayerState._fields
+        self.values = tuple(getattr(theta[i], kind) for i, kind in where)
+        self.top = len(problem.net.layers) - 1
+        self.delayed = problem.integrator.propagation == "delayed"
+
+    def pieces(self, state: State) -> Pieces:
+        return tuple(getattr(s, f) for s in state for f in self.fields)
+
+    def output(self, pieces: Pieces) -> Tensor:
+        """r_L, or its derivative, among the pieces: [..., *ensemble, batch, n_out] without the axis of depth."""
+        r = pieces[len(self.fields) * self.top + self.fields.index("r")]
+        return r.select(r.ndim - 3 - len(self.problem.net.ensemble), -1)
+
+    def step(self, x: Tensor, target: Tensor) -> Callable[[Pieces, Pieces], Pieces]:
+        """(values, pieces) → pieces after a step; x, target: [nodes, *ensemble, batch, features]."""
+
+        def advance(values: Pieces, pieces: Pieces) -> Pieces:
+            n = len(self.fields)
+            given = [dict(zip(self.fields, pieces[n * i : n * i + n], strict=True)) for i in range(self.top + 1)]
+            start = tuple(
+                LayerState(**{f: g[f] if f in g else torch.zeros_like(g["u"]) for f in LayerState._fields})
+                for g in given
+            )
+            free = n == 2
+            nudged = (None,) * len(x) if free else target.unbind(0)
+            net, integrator, dynamics, _ = self.problem
+            new, _ = integrator.step(
+                net, replaced(self.theta, self.where, values), start, x.unbind(0), nudged, dynamics
+            )
+            return self.pieces(new)
+
+        return advance

@@ -1,0 +1,61 @@
+"""The forward pass of a stretch, kept whole: what rules need that look back on it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gle import plasticity as pl
+from gle.integrators import select
+from gle.network import Local, State, Thetas
+from gle.rules.base import Problem, steps
+from gle.sweep import restack
+
+
+class Passed(NamedTuple):
+    """One layer ℓ over the stretch; tensors [T, *ensemble, batch, n]."""
+
+    pre: Tensor
+    current: Tensor
+    u: Tensor  # before each step
+    r: Tensor  # the rate that each step computed
+    seen: Tensor  # the rate that the neighbours see during it
+
+
+def trajectory(
+    problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor
+) -> tuple[list[Passed], State]:
+    """All layers ℓ, and the state after the stretch."""
+    kept = []
+    for step in steps(problem, theta, state, xs, targets):
+        kept.append((step.local, [s.r for s in step.state], step.rates))
+        state = step.state
+    layers = [
+        Passed(
+            pre=torch.stack([local[i].pre[d] for local, _, _ in kept]),
+            current=torch.stack([local[i].current[d] for local, _, _ in kept]),
+            u=torch.stack([local[i].u[d] for local, _, _ in kept]),
+            r=torch.stack([r[i][d] for _, r, _ in kept]),
+            seen=torch.stack([rates[i][d] for _, _, rates in kept]),
+        )
+        for i, d in problem.net.places()
+    ]
+    return layers, state
+
+
+def gradients(
+    problem: Problem, theta: Thetas, passed: list[Passed], inst: list[Tensor], errors: list[Tensor]
+) -> Thetas:
+    """Eqs. 21–24 summed over the stretch, for any errors: e_inst and e of each layer ℓ, [T, *ensemble, batch, n]."""
+
+    def rows(x: Tensor) -> Tensor:  # [T, *ensemble, batch, n] → [*ensemble, T · batch, n]
+        return x.movedim(0, -3).flatten(-3, -2)
+
+    net = problem.net
+    layers = []
+    for (i, d), p, e_inst, e in zip(net.places(), passed, inst, errors, strict=True):
+        local = Local(*map(rows, (p.pre, p.current, p.u, e_inst, e)))
+        layers.append(pl.layer_gradients(net.layers[i], select(theta[i], d), local, problem.learn, p.u.shape[-2]))
+    return restack(net, layers)
