@@ -1,0 +1,1 @@
+"""Looking at networks from outside: how gradients agree, spectra, receptive fields, state-space view."""

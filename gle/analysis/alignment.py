@@ -1,0 +1,79 @@
+"""How far two sets of gradients, or two error signals, agree.
+
+Cosine, agreement of signs and ratio of norms. None of them means anything for a vector of zeros, which is how a
+comparison becomes vacuous: zeros raise ValueError instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gle.network import Network, Thetas
+from gle.plasticity import LEARNABLE
+
+
+class Alignment(NamedTuple):
+    """Shapes as the leading axes that were kept."""
+
+    cosine: Tensor  # ⟨a, b⟩ / (‖a‖ ‖b‖)
+    signs: Tensor  # part of the entries with the same sign
+    norm_ratio: Tensor  # ‖a‖ / ‖b‖
+
+
+def compare(a: Tensor, b: Tensor, name: str = "signal") -> Alignment:
+    """a against the reference b, over the last axis: [..., n] → [...].
+
+    Raises ValueError for different shapes, an empty axis, and where either is zero or not finite.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"{name}: shapes {tuple(a.shape)} and {tuple(b.shape)} differ")
+    if a.ndim == 0 or a.shape[-1] == 0:
+        raise ValueError(f"{name}: nothing to compare, the group is empty")
+    norms = a.norm(dim=-1), b.norm(dim=-1)
+    for which, norm in zip(("the first", "the reference"), norms, strict=True):
+        if not bool((torch.isfinite(norm) & (norm > 0)).all()):
+            raise ValueError(f"{name}: {which} is zero or not finite somewhere, so that no direction can be compared")
+    cosine = (a / norms[0].unsqueeze(-1) * (b / norms[1].unsqueeze(-1))).sum(-1)
+    signs = (a.sign() == b.sign()).to(a.dtype).mean(-1)
+    return Alignment(cosine, signs, norms[0] / norms[1])
+
+
+def groups(net: Network, grads: Thetas, kinds: Sequence[str] = LEARNABLE) -> dict[tuple[int, str], Tensor]:
+    """Gradients by (layer ℓ, kind), flattened: [*ensemble, n]. Raises ValueError where no gradient is of these kinds."""
+    found = {}
+    for l, (i, d) in enumerate(net.places()):
+        for kind in kinds:
+            if (g := getattr(grads[i], kind)) is not None:
+                found[l, kind] = g[d].flatten(len(net.ensemble))
+    if not found:
+        raise ValueError(f"there are no gradients of {', '.join(kinds)}: nothing to compare")
+    return found
+
+
+def gradients(net: Network, grads: Thetas, reference: Thetas) -> dict[tuple[int, str], Alignment]:
+    """Agreement of every parameter group (layer ℓ, kind), one value per ensemble member.
+
+    Raises ValueError where the two hold different groups, or a group is zero.
+    """
+    own, exact = groups(net, grads), groups(net, reference)
+    if own.keys() != exact.keys():
+        raise ValueError(f"the two hold different groups: {sorted(own.keys() ^ exact.keys())} is in one of them alone")
+    return {key: compare(own[key], exact[key], f"gradient of {key[1]} in layer {key[0]}") for key in own}
+
+
+def whole(net: Network, grads: Thetas, reference: Thetas) -> Alignment:
+    """Agreement of all groups taken as one vector, one value per ensemble member."""
+    own, exact = groups(net, grads), groups(net, reference)
+    if own.keys() != exact.keys():
+        raise ValueError(f"the two hold different groups: {sorted(own.keys() ^ exact.keys())} is in one of them alone")
+    return compare(torch.cat(list(own.values()), -1), torch.cat(list(exact.values()), -1), "gradient")
+
+
+def over_time(errors: Tensor, reference: Tensor) -> Alignment:
+    """Agreement of an error signal with another at each time, over batch and neurons: [T, *ensemble, batch, n] → [T,
+    *ensemble]."""
+    return compare(errors.flatten(-2), reference.flatten(-2), "error signal")
