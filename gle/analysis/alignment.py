@@ -33,17 +33,21 @@ def compare(a: Tensor, b: Tensor, name: str = "signal") -> Alignment:
         raise ValueError(f"{name}: shapes {tuple(a.shape)} and {tuple(b.shape)} differ")
     if a.ndim == 0 or a.shape[-1] == 0:
         raise ValueError(f"{name}: nothing to compare, the group is empty")
-    norms = a.norm(dim=-1), b.norm(dim=-1)
-    for which, norm in zip(("the first", "the reference"), norms, strict=True):
-        if not bool((torch.isfinite(norm) & (norm > 0)).all()):
+    sizes = []
+    for which, x in (("the first", a), ("the reference", b)):
+        size = x.abs().amax(-1, keepdim=True)  # taken out, so that no square over- or underflows
+        if not bool((torch.isfinite(size) & (size > 0)).all()):
             raise ValueError(f"{name}: {which} is zero or not finite somewhere, so that no direction can be compared")
-    cosine = (a / norms[0].unsqueeze(-1) * (b / norms[1].unsqueeze(-1))).sum(-1)
+        sizes.append(size)
+    a, b = a / sizes[0], b / sizes[1]
+    norms = a.norm(dim=-1), b.norm(dim=-1)
     signs = (a.sign() == b.sign()).to(a.dtype).mean(-1)
-    return Alignment(cosine, signs, norms[0] / norms[1])
+    ratio = norms[0] / norms[1] * (sizes[0] / sizes[1]).squeeze(-1)
+    return Alignment((a * b).sum(-1) / (norms[0] * norms[1]), signs, ratio)
 
 
 def groups(net: Network, grads: Thetas, kinds: Sequence[str] = LEARNABLE) -> dict[tuple[int, str], Tensor]:
-    """Gradients by (layer ℓ, kind), flattened: [*ensemble, n]. Raises ValueError where no gradient is of these kinds."""
+    """Gradients by (layer ℓ, kind), flattened: [*ensemble, n]. Raises ValueError where there is none of these kinds."""
     found = {}
     for l, (i, d) in enumerate(net.places()):
         for kind in kinds:
