@@ -42,3 +42,39 @@ def learning_curves(
     axes.legend(fontsize=7, loc="lower right")
     axes.grid(alpha=0.3)
     save(figure, path)
+
+
+def chain(result: Mapping[str, Any], path: Path) -> None:
+    """Weights, time constants and loss over time, and the errors before and after learning (Figs. 5, 14)."""
+    figure = plt.figure(figsize=(10, 6.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[3, 2])  # type: ignore[misc]
+    axes = left.subplots(3, 2)
+    for i, row in enumerate(result["rows"]):
+        time = np.array(row["time"])[1:]
+        for (name, layer), ax in zip([("w", 0), ("w", 1), ("tau_m", 0), ("tau_m", 1)], axes[:2].flatten(), strict=True):
+            ax.plot(time, np.array(row[name])[1:, layer], color=f"C{i}", linewidth=0.8)
+            ax.set_title({"w": "w", "tau_m": "τm "}[name] + str(layer), fontsize=9)
+        axes[2, 0].plot(time, np.exp(np.log(np.array(row["loss"])[1:]).mean(1)), color=f"C{i}", label=row["row"])
+    for (name, layer), ax in zip([("w", 0), ("w", 1), ("tau_m", 0), ("tau_m", 1)], axes[:2].flatten(), strict=True):
+        ax.axhline(result["teacher"][name][layer], color="0.3", linestyle=":", linewidth=1)
+    for ax in axes.flatten():
+        ax.set(xscale="log")
+    axes[2, 0].set(yscale="log", xlabel="time", title="loss (geometric mean over students)")
+    axes[2, 1].axis("off")
+    axes[2, 1].legend(*axes[2, 0].get_legend_handles_labels(), loc="center", fontsize=8)
+    shown = [r for r in result["rows"] if r["row"] in ("gle", "instantaneous", "bptt 4")]
+    panels = right.subplots(4, 2, sharex=True)
+    for column, when in enumerate(("before", "after")):
+        signals = result["rows"][0][when]
+        time = np.arange(len(signals["target"])) * result["options"]["dt"]
+        panels[0, column].plot(time, signals["input"], color="0.6")
+        panels[1, column].plot(time, signals["target"], "k:", time, signals["output"], "C3")
+        for row in shown:
+            color = f"C{result['rows'].index(row)}"
+            for layer in (0, 1):
+                panels[3 - layer, column].plot(time, row[when]["errors"][layer], color=color, linewidth=0.8)
+        panels[0, column].set_title(f"{when} learning", fontsize=9)
+        panels[3, column].set_xlabel("time")
+    for ax, label in zip(panels[:, 0], ("input", "output, target", "error 2", "error 1"), strict=True):
+        ax.set_ylabel(label, fontsize=8)
+    save(figure, path)

@@ -24,10 +24,10 @@ from torch import Tensor
 from gle import plasticity as pl
 from gle.costs import Cost
 from gle.costs import cost as cost_called
-from gle.integrators import Dynamics, Euler, Integrator, _is_zero, select
+from gle.integrators import Dynamics, Euler, Integrator, select
 from gle.integrators import integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
-from gle.sweep import STEPS, forward, restack, sweep
+from gle.sweep import STEPS, can_sweep, forward, restack, state_after, sweep
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class Simulation:
     @property
     def can_sweep(self) -> bool:
         """Whether steps without updates between them can be taken at once (see `gle.sweep`)."""
-        return isinstance(self.integrator, Euler) and _is_zero(self.dynamics.gamma)
+        return can_sweep(self.integrator, self.dynamics.gamma)
 
     def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool) -> Carry:
         """All steps of one block. xs, targets: [steps, nodes, *ensemble, batch, features].
@@ -452,15 +452,14 @@ class Simulation:
         rest = [torch.zeros_like(s.v) for s in state]
         state = tuple(LayerState(s.u, z, s.r, z) for s, z in zip(state, rest, strict=True))
         outputs: list[Tensor] = []
-        length = max(1, PREDICT_ROWS // xs.shape[-2]) if isinstance(self.integrator, Euler) else 1
+        swept = can_sweep(self.integrator)  # without errors there is nothing that γ could couple
+        length = max(1, PREDICT_ROWS // xs.shape[-2]) if swept else 1
         for part in xs.split(length) if len(xs) else ():
-            if isinstance(self.integrator, Euler):
+            if swept:
+                assert isinstance(self.integrator, Euler)
                 passes = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
                 r = passes[-1].rates.movedim(STEPS, 0)
-                last = [LayerState(f.u_end, f.u_end, f.rates.select(STEPS, -1), f.u_end) for f in passes]
-                state = tuple(
-                    s._replace(u=new.u, r=new.r) for s, new in zip(state, restack(self.network, last), strict=True)
-                )
+                state = state_after(self.network, state, passes)
             else:
                 n = len(self.integrator.nodes)
                 state, _ = self.integrator.step(self.network, theta, state, (part[0],) * n, (None,) * n, self.dynamics)

@@ -15,11 +15,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gle.integrators import Dynamics, Euler, _neuron, error, nudge, rate, select
+from gle.integrators import Dynamics, Euler, Integrator, _is_zero, _neuron, error, nudge, rate, select
 from gle.network import LayerState, Local, Network, State, Theta, Thetas
 from gle.operators import scan_low_pass
 
 STEPS = -3  # the axis of steps
+
+
+def can_sweep(integrator: Integrator, gamma: float | Tensor = 0.0) -> bool:
+    """Whether this module gives what the integrator's own steps give: for Euler's step, inherited or not, at γ = 0."""
+    return isinstance(integrator, Euler) and type(integrator).step is Euler.step and _is_zero(gamma)
 
 
 class Forward(NamedTuple):
@@ -59,6 +64,12 @@ def forward(net: Network, integrator: Euler, theta: Thetas, state: State, xs: Te
         passes.append(Forward(below, current, u, r, seen, u_end))
         below = seen
     return passes
+
+
+def state_after(net: Network, state: State, passes: list[Forward]) -> State:
+    """`state` with u and r as the forward pass leaves them; v and e as they were."""
+    last = restack(net, [LayerState(f.u_end, f.u_end, f.rates.select(STEPS, -1), f.u_end) for f in passes])
+    return tuple(s._replace(u=new.u, r=new.r) for s, new in zip(state, last, strict=True))
 
 
 def _over_steps(p: Theta) -> Theta:

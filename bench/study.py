@@ -1,0 +1,131 @@
+"""What the analysis scripts share: options as a dataclass, a run folder, and parts that survive an interruption.
+
+A study is a handful of independent computations ("parts"), each of which is kept in the run folder as soon as it is
+done. `--resume <folder>` goes on with that folder's own options and computes only what is missing, with the same
+result as an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, auto_cli
+
+from bench.files import Run, SaveError, write_text
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Options:
+    """Of every study.
+
+    Args:
+        smoke: a few seconds with tiny settings.
+        threads: CPU threads; 0 leaves the choice to PyTorch.
+        device: cpu, cuda, …
+        runs: folder of the run folders.
+        resume: a run folder, to go on with its own options.
+    """
+
+    smoke: bool = False
+    threads: int = 1
+    device: str = "cpu"
+    runs: Path = Path("runs")
+    resume: Optional[Path] = None
+
+
+O = TypeVar("O", bound=Options)
+
+
+class Study:
+    """A run folder with parts: parts/<name>.json."""
+
+    def __init__(self, name: str, options: Options):
+        self.name = name
+        self.run = (
+            Run(options.resume)
+            if options.resume
+            else Run.create(
+                options.runs, name, yaml.safe_dump(plain(options), sort_keys=False), torch.device(options.device)
+            )
+        )
+        log.info("%s: results go to %s", name, self.run.path)
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
+
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns (plain values for JSON), or what it returned before the interruption."""
+        file = self.path / "parts" / f"{name}.json"
+        if file.exists():
+            return json.loads(file.read_text())
+        log.info("%s: %s", self.name, name)
+        result = json.loads(json.dumps(compute()))  # a fresh result and a kept one are the same thing
+        write_text(file, json.dumps(result))
+        return result
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Writes result.json, with the environment."""
+        result = {**result, "environment": json.loads((self.path / "env.json").read_text())}
+        self.run.finish(result)
+        return result
+
+
+def plain(options: Options) -> dict[str, Any]:
+    values = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    values.pop("resume")
+    return values
+
+
+def main(
+    studies: dict[str, tuple[type[Options], Callable[[Any], Any]]] | tuple[type[Options], Callable[[Any], Any]],
+    argv: list[str] | None = None,
+) -> None:
+    """The command line of a study: (kind of options, what gets them); a dict of those makes subcommands.
+
+    Expected errors end in one line, without a traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    pairs = list(studies.values()) if isinstance(studies, dict) else [studies]
+    choice = {name: kind for name, (kind, _) in studies.items()} if isinstance(studies, dict) else studies[0]
+    options = auto_cli(choice, args=argv, as_positional=False)  # type: ignore[arg-type]
+    run = next(run for kind, run in pairs if type(options) is kind)
+    try:
+        run(resumed(options))
+    except (ValueError, FloatingPointError, SaveError) as error:
+        sys.exit(f"error: {error}")
+
+
+def resumed(options: O) -> O:
+    """The options to use: those given, or those of the run folder in `resume`. Sets the number of threads.
+
+    Raises ValueError where the folder is no run folder, or other options are given beside it.
+    """
+    if options.resume is not None:
+        kind = type(options)
+        default = kind(resume=options.resume)
+        if options != default:
+            raise ValueError("--resume goes on with the run's own options: drop the other flags")
+        saved = options.resume / "config.yaml"
+        if not saved.exists():
+            raise ValueError(f"{options.resume} is no run folder: it has no config.yaml")
+        parser = ArgumentParser()
+        parser.add_class_arguments(kind, "o")
+        values = parser.parse_object({"o": yaml.safe_load(saved.read_text())})
+        options = dataclasses.replace(parser.instantiate(values).o, resume=options.resume)
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {options.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options

@@ -1,0 +1,258 @@
+"""Teacher and student (§2.5, §2.6, §5.6.3, §5.6.4): Figs. 5, 14 and 15 (`chain`), and Fig. 6 (`small`).
+
+    python -m bench.teacher_student chain     GLE, instantaneous BP and BPTT on a chain of two neurons
+    python -m bench.teacher_student small     GLE and the adjoint method on a network of five
+
+Settings are those of the paper's methods and of the published runs; where those leave something open, the option's
+description says what was chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+import gle
+from bench import figures
+from bench.study import Options, Study, main, plain
+from bench.tables import layout
+from gle import rules
+from gle.integrators import Euler
+from gle.seeding import generator
+
+# -- the chain (Fig. 5) ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Chain(Options):
+    """Two neurons in series learn a teacher's weights and membrane time constants (Figs. 5, 14; 15 with noise).
+
+    Args:
+        seeds: students, trained side by side; weights and τm of each from U(0, 1), τm not below 10 dt.
+        rows: what to train: gle, instantaneous, or bptt with its window in time units.
+        duration: of learning, in time units.
+        warm_up: time units before it.
+        noise: standard deviation of the noise on all rates, relative to the amplitude of the input (Fig. 15: 0.1);
+            white, drawn anew at each step.
+        dt: step.
+        batch: shifted copies of the input.
+        lr: of Adam for the online rules; BPTT uses lr times the steps of its window.
+        beta: nudging strength of the online rules.
+        gamma: somato-dendritic coupling of GLE; the others have none.
+    """
+
+    seeds: int = 5
+    rows: list[str] = field(default_factory=lambda: ["gle", "instantaneous", "bptt 4", "bptt 2", "bptt 1"])
+    duration: float = 4000.0
+    warm_up: float = 50.0
+    noise: float = 0.0
+    dt: float = 0.01
+    batch: int = 100
+    lr: float = 1e-4
+    beta: float = 0.01
+    gamma: float = 1.0
+
+
+PERIOD = 4.0  # time units of the square wave
+TEACHER = {"w": (1.0, 2.0), "tau_m": (1.0, 2.0)}
+CHAIN_TAU_R = 0.1
+
+
+def chain_network(w: Tensor, tau_m: Tensor) -> gle.Network:
+    """1 → 1 → 1, softplus, without biases. w, tau_m: [2, *ensemble]."""
+    common: dict[str, Any] = {"phi": "softplus", "bias": False, "dtype": torch.float64, "depth": 2}
+    tau = tau_m.unsqueeze(-1)
+    net = gle.Network([gle.Layer(1, 1, tau_m=tau, tau_r=CHAIN_TAU_R, ensemble=tuple(w.shape[1:]), **common)])
+    with torch.no_grad():
+        net.layers[0].W.copy_(w[..., None, None])
+    return net
+
+
+def square_wave(o: Chain) -> Tensor:
+    """One period of the input, smoothed and shifted: [steps, batch, 1]."""
+    steps = round(PERIOD / o.dt)
+    wave = np.where(np.arange(steps) < steps // 2, 1.0, -1.0)
+    wave = gaussian_filter1d(wave, sigma=5, mode="wrap")
+    shifts = torch.rand(o.batch, generator=generator(0, "shifts")) * (steps // 2)
+    shifted = np.stack([np.roll(wave, int(s)) for s in shifts], 1)
+    return torch.as_tensor(shifted).unsqueeze(-1)
+
+
+def chain_student(o: Chain) -> gle.Network:
+    w, tau_m = (
+        torch.stack([torch.rand(2, generator=generator(s, purpose), dtype=torch.float64) for s in range(o.seeds)], 1)
+        for purpose in ("weights", "tau_m")
+    )
+    return chain_network(w, tau_m.clamp(min=10 * o.dt))
+
+
+def chain_targets(o: Chain, x: Tensor) -> Tensor:
+    """The teacher's output over one period once its transient has died, as a student's output is compared with it: the
+    rate of the step before."""
+    teacher = gle.Simulation(chain_network(*(torch.tensor(v) for v in TEACHER.values())), dt=o.dt)
+    state = None
+    for _ in range(20):
+        y, state = teacher.predict(x, state=state)
+    return y.roll(1, 0)
+
+
+class Noisy(Euler):
+    """Euler's step with white noise on every rate, as the neighbours see it in the next step."""
+
+    def __init__(self, sigma: float, noise: torch.Generator):
+        super().__init__()
+        self.sigma, self.noise = sigma, noise
+
+    def step(self, net, theta, state, xs, targets, dynamics):
+        new, local = super().step(net, theta, state, xs, targets, dynamics)
+        noise = (torch.randn(s.r.shape, generator=self.noise, dtype=s.r.dtype) for s in new)
+        return tuple(s._replace(r=s.r + self.sigma * n) for s, n in zip(new, noise, strict=True)), local
+
+
+def chain_rule(row: str, o: Chain) -> tuple[rules.Rule, int]:
+    """The rule of a row and the steps of its stretch. BPTT is the matched adjoint: the same gradient, faster."""
+    name, *window = row.split()
+    if name == "gle" and not window:
+        return rules.GLE(), 1
+    if name == "instantaneous" and not window:
+        return rules.Instantaneous(), 1
+    if name == "bptt" and len(window) == 1:
+        steps = float(window[0]) / o.dt
+        if steps < 1 or abs(steps - round(steps)) > 1e-6:
+            raise ValueError(f"the window of {row!r} must be a multiple of dt = {o.dt:g}")
+        if steps > round(PERIOD / o.dt):
+            raise ValueError(f"the window of {row!r} is longer than the input's period of {PERIOD:g} time units")
+        return rules.Adjoint(matched=True), round(steps)
+    raise ValueError(f"unknown row {row!r}: choose gle, instantaneous, or bptt and its window, e.g. 'bptt 4'")
+
+
+def chain_row(row: str, o: Chain) -> dict[str, Any]:
+    """Trains the students of one row; their parameters and losses on the way."""
+    rule, stretch = chain_rule(row, o)
+    own = isinstance(rule, rules.GLE)  # the simulation's own plasticity
+    x, net = square_wave(o), chain_student(o)
+    y = chain_targets(o, x)
+    rate = o.lr * stretch
+    sim = gle.Simulation(
+        net,
+        dt=o.dt,
+        integrator=Noisy(o.noise, generator(0, "noise")) if o.noise else "euler",
+        beta=o.beta if stretch == 1 else 1.0,
+        gamma=o.gamma if own else 0.0,
+        plasticity=gle.Plasticity("adam", lr=0.0, learn=("W", "tau_m"), tau_bounds=(10 * o.dt, math.inf)),
+        compile=own and not o.noise and not o.smoke,
+    )
+    for _ in range(round(o.warm_up / PERIOD)):
+        sim.run(x, y)
+    # Adam's memory of the warm-up would be that of rules that did not run
+    assert sim.plasticity is not None
+    sim.carry = sim.carry._replace(learning=sim.plasticity.init(net))
+    sim.set_lr(rate)
+
+    times = [0.0]
+    curve = [snapshot(sim, x, y)]
+    before = signals(sim, rule, x, y)
+    periods = round(o.duration / PERIOD)
+    shown = set(np.unique(np.geomspace(1, periods, 200).round().astype(int)))  # the figure's axis is logarithmic
+    for n in range(1, periods + 1):
+        if own:
+            sim.run(x, y)
+        else:
+            for _ in rules.learn(rule, sim, x, y, stretch=stretch):
+                pass
+        if n in shown:
+            times.append(n * PERIOD)
+            curve.append(snapshot(sim, x, y))
+    kept = {name: [c[name] for c in curve] for name in curve[0]}
+    return {"row": row, "time": times, **kept, "before": before, "after": signals(sim, rule, x, y)}
+
+
+def snapshot(sim: gle.Simulation, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """Parameters [layer][seed], and C of each frozen student without noise, averaged over batch and a period once its
+    transient has died."""
+    (theta,) = sim.carry.theta
+    free = gle.Simulation(sim.network, dt=sim.dynamics.dt)
+    state = None
+    for _ in range(5):
+        outputs, state = free.predict(x, theta=sim.carry.theta, state=state)
+    cost = sim.dynamics.cost.value(outputs, y.roll(-1, 0).unsqueeze(1))
+    return {
+        "w": theta.W[..., 0, 0].tolist(),
+        "tau_m": theta.tau_m[..., 0].tolist(),
+        "loss": cost.mean((0, -1)).tolist(),
+    }
+
+
+def signals(sim: gle.Simulation, rule: rules.Rule, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """Target, output and the rule's errors of the first student and sample over the period after next, frozen, each
+    per unit of β."""
+    credit = rules.assign(rule, sim, torch.cat([x] * 3), torch.cat([y] * 3))
+    shown = slice(len(x), 2 * len(x))
+    assert credit.errors is not None
+    return {
+        "input": x[:, 0, 0].tolist(),
+        "target": y[:, 0, 0].tolist(),
+        "output": credit.outputs[shown, 0, 0, 0].tolist(),
+        "errors": [(e[shown, 0, 0, 0] / sim.dynamics.beta).tolist() for e in credit.errors],
+    }
+
+
+def chain(o: Chain) -> dict[str, Any]:
+    if o.smoke:
+        o = dataclasses.replace(o, seeds=2, duration=8.0, warm_up=4.0, batch=4, rows=o.rows[:3], dt=0.02)
+    if o.dt <= 0 or abs(PERIOD / o.dt - round(PERIOD / o.dt)) > 1e-6:
+        raise ValueError(f"dt must divide the input's period of {PERIOD:g} time units, got {o.dt:g}")
+    if o.dt > CHAIN_TAU_R:
+        raise ValueError(f"dt = {o.dt:g} is above tau_r = {CHAIN_TAU_R:g} of the chain: lower it")
+    if o.duration < PERIOD:
+        raise ValueError(f"duration must be at least one period of {PERIOD:g} time units, got {o.duration:g}")
+    for row in o.rows:
+        chain_rule(row, o)
+    study = Study("teacher_student", o)
+    result = study.finish(
+        {
+            "name": "chain" if not o.noise else "chain_noise",
+            "options": plain(o),
+            "teacher": TEACHER,
+            "rows": [study.part(row.replace(" ", "_"), partial(chain_row, row, o)) for row in o.rows],
+        }
+    )
+    print(layout(chain_table(result)))
+    figures.chain(result, study.path / "chain.png")
+    print(f"results: {study.path}")
+    return result
+
+
+def chain_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """After learning: loss (geometric mean and largest over students) and the largest relative distance of weights and
+    time constants from the teacher's, of the worst student; how many students are within 1 %."""
+    rows: list[tuple[str, ...]] = [("rule", "loss", "worst", "w off by", "τm off by", "students within 1 %")]
+    for r in result["rows"]:
+        loss = np.array(r["loss"][-1])
+        off = {
+            k: np.abs(np.array(r[k][-1]) / np.array(result["teacher"][k])[:, None] - 1).max(0) for k in ("w", "tau_m")
+        }
+        within = int(((off["w"] < 0.01) & (off["tau_m"] < 0.01)).sum())
+        rows.append(
+            (
+                r["row"],
+                f"{np.exp(np.log(loss).mean()):.1e}",
+                f"{loss.max():.1e}",
+                f"{100 * off['w'].max():.2g} %",
+                f"{100 * off['tau_m'].max():.2g} %",
+                f"{within} of {len(loss)}",
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main({"chain": (Chain, chain)})
