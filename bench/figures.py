@@ -78,3 +78,41 @@ def chain(result: Mapping[str, Any], path: Path) -> None:
     for ax, label in zip(panels[:, 0], ("input", "output, target", "error 2", "error 1"), strict=True):
         ax.set_ylabel(label, fontsize=8)
     save(figure, path)
+
+
+def small(result: Mapping[str, Any], path: Path) -> None:
+    """Signals, phases and amplitudes before and during learning, bottom weights and loss (Fig. 6b–f)."""
+    figure, axes = plt.subplots(3, 4, figsize=(13, 8), layout="constrained")
+    names, learned = ("instantaneous", "retrospective"), result["rules"]["gle"]
+    for row, when in enumerate(("before", "during")):
+        s = learned["spectra"][when]
+        time = np.arange(len(s["target"])) * result["options"]["dt"]
+        axes[row, 0].plot(time, s["input"], color="0.8", linewidth=0.7)
+        axes[row, 0].plot(time, s["e"]["output"], "C3", time, s["target"], "k:", linewidth=0.9)
+        axes[row, 0].set(title=f"{when} learning: output, target (…), input", xlabel="time")
+        for k in range(2):
+            axes[row, 1].plot(time, s["e"]["signal"][k], f"C{k}", linewidth=0.7, label=f"e {names[k]}")
+            axes[row, 1].plot(
+                time, s["lambda"]["signal"][k], f"C{k}", linestyle="--", linewidth=1, label=f"λ {names[k]}"
+            )
+            for name, style in (("e", "o"), ("lambda", "x")):
+                phase, amplitude = (np.array(s[name][what][k]).mean(1) for what in ("phase", "amplitude"))
+                axes[row, 2].plot(result["frequencies"], phase, style, color=f"C{k}")
+                axes[row, 3].plot(result["frequencies"], amplitude, style, color=f"C{k}")
+        axes[row, 1].set(title="bottom errors e, adjoint λ (--)", xlabel="time")
+        axes[row, 1].legend(fontsize=6)
+        axes[row, 2].set(title="phase against the output error (e: o, λ: x)", xlabel="ω")
+        axes[row, 3].set(title="amplitude (e: o, λ: x)", xlabel="ω", yscale="log")
+    for name, style in (("gle", "-"), ("adjoint", "--")):
+        r = result["rules"][name]
+        weights = np.array(r["weights"])
+        for k in range(2):
+            axes[2, 0].plot(r["time"], weights[:, :, k], style, color=f"C{k}", linewidth=0.7)
+            axes[2, 0].axhline(result["teacher"][k], color="0.3", linestyle=":")
+        axes[2, 1].semilogy(r["time"], np.array(r["loss"]).mean(1), style, color="C2", label=name)
+    axes[2, 0].set(title="bottom weights (GLE —, adjoint --)", xlabel="time")
+    axes[2, 1].set(title="loss, mean over students", xlabel="time")
+    axes[2, 1].legend(fontsize=7)
+    axes[2, 2].axis("off")
+    axes[2, 3].axis("off")
+    save(figure, path)

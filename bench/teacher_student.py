@@ -13,7 +13,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -254,5 +254,203 @@ def chain_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+# -- the small network (Fig. 6) ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Small(Options):
+    """Two hidden layers of an instantaneous and a retrospective neuron; only the bottom weights learn (Fig. 6).
+
+    Args:
+        seeds: students; their bottom weights uniform in ± 1.
+        warm_up: time units without learning.
+        duration: time units in all.
+        during: time of the second spectrum, while learning is under way.
+        window: time units of a spectrum, with weights held.
+        dt: step.
+        lr_gle: learning rate of GLE, per time unit (plain gradient descent).
+        lr_am: learning rate of the adjoint method, per time unit.
+        stretch: time units between updates of the adjoint method.
+        gamma: somato-dendritic coupling of GLE.
+        propagation: of signals between layers, delayed (as published) or instant.
+    """
+
+    seeds: int = 5
+    warm_up: float = 80.0
+    duration: float = 1000.0
+    during: float = 150.0
+    window: float = 80.0
+    dt: float = 0.01
+    lr_gle: float = 2e-2
+    lr_am: float = 7e-2
+    stretch: float = 3.0
+    gamma: float = 1e-3
+    propagation: Literal["delayed", "instant"] = "delayed"
+
+
+FREQUENCIES = (0.49, 1.07, 1.98)  # ω of the input's sines
+NEURONS = ("instantaneous", "retrospective")
+
+
+def small_network(bottom: Tensor) -> gle.Network:
+    """1 → 2 → 2 → 1 with the teacher's upper weights, fixed. bottom: [*ensemble, 2, 1]."""
+    ensemble = tuple(bottom.shape[:-2])
+    common: dict[str, Any] = {"bias": False, "dtype": torch.float64, "ensemble": ensemble}
+    hidden: dict[str, Any] = {"tau_m": 1.0, "tau_r": [1.0, 0.1], "phi": "tanh", **common}
+    net = gle.Network(
+        [
+            gle.Layer(1, 2, **hidden),
+            gle.Layer(2, 2, plastic=False, **hidden),
+            gle.Layer(2, 1, plastic=False, tau_m=1.0, tau_r=1.0, phi="linear", **common),
+        ]
+    )
+    with torch.no_grad():
+        net.layers[0].W.copy_(bottom)
+        net.layers[1].W.copy_(torch.diag(torch.tensor([0.5, 1.0])))
+        net.layers[2].W.copy_(torch.tensor([[0.5, 1.0]]))
+    return net
+
+
+SMALL_TEACHER = torch.tensor([[-0.5], [1.0]], dtype=torch.float64)
+
+
+def small_signals(o: Small, steps: int) -> tuple[Tensor, Tensor]:
+    """Input and the teacher's output, [T, 1, 1], as a student's output is compared with it."""
+    t = torch.arange(steps, dtype=torch.float64) * o.dt
+    x = torch.stack([torch.sin(w * t) for w in FREQUENCIES]).sum(0).reshape(-1, 1, 1)
+    y, _ = gle.Simulation(small_network(SMALL_TEACHER), dt=o.dt, integrator=Euler(o.propagation)).predict(x)
+    if o.propagation == "delayed":
+        y = torch.cat([torch.zeros_like(y[:1]), y[:-1]])
+    return x, y
+
+
+def small_row(rule: rules.Rule, o: Small) -> dict[str, Any]:
+    """Trains the students with one rule; bottom weights and loss on the way, and spectra before and during learning."""
+    own = isinstance(rule, rules.GLE)  # the simulation's own plasticity
+    spectrum = Spectrum(round(o.window / o.dt), round(15 / o.dt), o)
+    steps = round(o.duration / o.dt)
+    x, y = small_signals(o, steps + spectrum.steps)
+    bottom = torch.stack([2 * torch.rand(2, 1, generator=generator(s, "weights")) - 1 for s in range(o.seeds)])
+    sim = gle.Simulation(
+        small_network(bottom.double()),
+        dt=o.dt,
+        integrator=Euler(o.propagation),
+        gamma=o.gamma if own else 0.0,
+        plasticity=gle.Plasticity("sgd", lr=0.0, learn=("W",)),
+        compile=own and not o.smoke,
+    )
+    n, stretch = round(o.warm_up / o.dt), round(o.stretch / o.dt)
+    sim.run(x[:n], y[:n])
+    spectra = {"before": spectrum(sim, x[n:], y[n:])}
+    sim.set_lr((o.lr_gle if own else o.lr_am) * o.dt)
+    time, weights, loss = [], [], []
+    while n + stretch <= steps:
+        if n * o.dt >= o.during and "during" not in spectra:
+            spectra["during"] = spectrum(sim, x[n:], y[n:])
+        here = slice(n, n + stretch)
+        time.append(n * o.dt)
+        weights.append(sim.carry.theta[0].W[0, :, :, 0].tolist())
+        outputs, _ = sim.predict(x[here], state=sim.carry.state)
+        at = n + (o.propagation == "delayed")  # where the target of the output at step n stands
+        loss.append(sim.dynamics.cost.value(outputs, y[at : at + stretch].unsqueeze(1)).mean((0, -1)).tolist())
+        if own:
+            sim.run(x[here], y[here])
+        else:
+            next(rules.learn(rule, sim, x[here], y[here], stretch=stretch))
+        n += stretch
+    return {"time": time, "weights": weights, "loss": loss, "spectra": spectra}
+
+
+class Spectrum:
+    """Bottom errors of GLE and adjoint variables λ of the same frozen students, relative to the output's error."""
+
+    def __init__(self, window: int, margin: int, o: Small):
+        self.window, self.margin, self.o = window, margin, o
+        self.steps = window + 2 * margin  # the transients of e are at the beginning, those of λ at the end
+
+    def __call__(self, sim: gle.Simulation, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """Phase shift and amplitude at the input's frequencies, [neuron][frequency][seed], and both signals of the
+        first student."""
+        found: dict[str, Any] = {}
+        for name, rule, gamma in (("e", rules.GLE(), self.o.gamma), ("lambda", rules.Adjoint(), 0.0)):
+            frozen = gle.Simulation(sim.network, dt=self.o.dt, integrator=sim.integrator, gamma=gamma)
+            frozen.carry = frozen.carry._replace(theta=sim.carry.theta, state=sim.carry.state)
+            credit = rules.assign(rule, frozen, x[: self.steps], y[: self.steps])
+            assert credit.errors is not None
+            shown = slice(self.margin, self.margin + self.window)
+            bottom, top = (credit.errors[l][shown, :, 0] for l in (0, -1))  # [T, seeds, neurons]
+            ratio = self.components(bottom) / self.components(top)  # [frequencies, seeds, neurons]
+            found[name] = {
+                "phase": ratio.angle().permute(2, 0, 1).tolist(),
+                "amplitude": self.components(bottom).abs().permute(2, 0, 1).tolist(),
+                "signal": bottom[:, 0].T.tolist(),
+                "output": credit.outputs[shown, 0, 0, 0].tolist(),
+            }
+        return {**found, "target": y[shown, 0, 0].tolist(), "input": x[shown, 0, 0].tolist()}
+
+    def components(self, signal: Tensor) -> Tensor:
+        """Complex amplitudes at the input's frequencies, under a Hann window: [T, …] → [frequencies, …]."""
+        t = torch.arange(len(signal), dtype=torch.float64) * self.o.dt
+        hann = torch.hann_window(len(signal), dtype=torch.float64)
+        waves = torch.stack([torch.exp(-1j * w * t) for w in FREQUENCIES]) * hann * (2 / hann.sum())
+        return torch.tensordot(waves, signal.to(waves.dtype), 1)
+
+
+def small(o: Small) -> dict[str, Any]:
+    if o.smoke:
+        o = dataclasses.replace(o, seeds=2, warm_up=5.0, duration=30.0, during=12.0, window=10.0)
+    if not 0 < o.dt <= 0.1:
+        raise ValueError(f"dt must be positive and not above tau_r = 0.1 of the retrospective neurons, got {o.dt:g}")
+    learning = o.duration - o.warm_up
+    if not o.dt <= o.stretch <= learning:
+        raise ValueError(
+            f"stretch = {o.stretch:g} must lie between dt = {o.dt:g} and the {learning:g} time units of learning"
+        )
+    if not o.warm_up <= o.during < o.duration - o.stretch:
+        raise ValueError(f"during = {o.during:g} must lie within the time of learning, {o.warm_up:g} to {o.duration:g}")
+    study = Study("teacher_student", o)
+    result = study.finish(
+        {
+            "name": "small",
+            "options": plain(o),
+            "teacher": SMALL_TEACHER[:, 0].tolist(),
+            "frequencies": FREQUENCIES,
+            "rules": {
+                "gle": study.part("gle", partial(small_row, rules.GLE(), o)),
+                "adjoint": study.part("adjoint", partial(small_row, rules.Adjoint(), o)),
+            },
+        }
+    )
+    for rows in small_tables(result):
+        print(layout(rows), "\n")
+    figures.small(result, study.path / "small.png")
+    print(f"results: {study.path}")
+    return result
+
+
+def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
+    """Weights at the end and when they came within 5 % of the teacher's; phases of e and λ before learning."""
+    ends: list[tuple[str, ...]] = [("rule", "weight", "teacher", "at the end", "within 5 % from")]
+    for name, r in result["rules"].items():
+        weights = np.array(r["weights"])  # [time, seed, neuron]
+        for k, (neuron, teacher) in enumerate(zip(NEURONS, result["teacher"], strict=True)):
+            off = np.abs(weights[:, :, k] / teacher - 1) > 0.05
+            # the first moment after which it stays there
+            since = [r["time"][int(np.flatnonzero(o).max(initial=-1)) + 1] if not o[-1] else math.inf for o in off.T]
+            last = weights[-1, :, k]
+            ends.append(
+                (name, neuron, f"{teacher:g}", f"{last.mean():.4f} ± {last.std(ddof=1):.4f}", f"{np.mean(since):.0f}")
+            )
+    phases: list[tuple[str, ...]] = [("rule", "when", "neuron", "ω", "phase of e", "phase of λ", "largest difference")]
+    for name, r in result["rules"].items():
+        for when, s in r["spectra"].items():
+            for k, neuron in enumerate(NEURONS):
+                for j, w in enumerate(FREQUENCIES):
+                    e, lam = (np.array(s[n]["phase"][k][j]) for n in ("e", "lambda"))
+                    off = np.abs(np.angle(np.exp(1j * (e - lam)))).max()
+                    phases.append((name, when, neuron, f"{w:g}", f"{e.mean():.3f}", f"{lam.mean():.3f}", f"{off:.3f}"))
+    return [ends, phases]
+
+
 if __name__ == "__main__":
-    main({"chain": (Chain, chain)})
+    main({"chain": (Chain, chain), "small": (Small, small)})
