@@ -62,6 +62,7 @@ class Chain(Options):
 
 
 PERIOD = 4.0  # time units of the square wave
+SETTLE = 16  # periods after which transients are gone: exp(−64/τ) of them is left
 TEACHER = {"w": (1.0, 2.0), "tau_m": (1.0, 2.0)}
 CHAIN_TAU_R = 0.1
 
@@ -99,7 +100,7 @@ def chain_targets(o: Chain, x: Tensor) -> Tensor:
     rate of the step before."""
     teacher = gle.Simulation(chain_network(*(torch.tensor(v) for v in TEACHER.values())), dt=o.dt)
     state = None
-    for _ in range(20):
+    for _ in range(SETTLE):
         y, state = teacher.predict(x, state=state)
     return y.roll(1, 0)
 
@@ -181,7 +182,7 @@ def snapshot(sim: gle.Simulation, x: Tensor, y: Tensor) -> dict[str, Any]:
     (theta,) = sim.carry.theta
     free = gle.Simulation(sim.network, dt=sim.dynamics.dt)
     state = None
-    for _ in range(5):
+    for _ in range(SETTLE):
         outputs, state = free.predict(x, theta=sim.carry.theta, state=state)
     cost = sim.dynamics.cost.value(outputs, y.roll(-1, 0).unsqueeze(1))
     return {
