@@ -1,0 +1,300 @@
+"""Every rule of credit assignment on the same task: what it learns, how it is aligned, and what it costs.
+
+    python -m bench.credit
+
+Training: MNIST-1D with a small GLE network, the same updates for all; each rule's gradient along its own way is
+compared with the exact one. Costs: time and peak memory of a step as the network (N neurons in a layer) and the stretch
+(T steps) grow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import gle
+from bench import figures, mnist1d
+from bench.datasets import mnist1d as load
+from bench.memory import peak_bytes
+from bench.study import Options, Study, main, plain
+from bench.tables import layout, mean_std
+from gle import rules
+from gle.analysis import alignment
+
+
+@dataclass
+class Credit(Options):
+    """What to train and to measure.
+
+    Args:
+        rows: rules to train; bptt is the matched adjoint over each stretch, which gives the same gradient.
+        epochs: passes over the training samples, short of the paper's 150.
+        seeds: networks per learning rate, all trained as one ensemble.
+        hidden_layers: number of hidden layers.
+        population: neurons in each of the three populations of a hidden layer.
+        stretch: steps between updates, the same for all rules; bptt looks back no further.
+        lrs: rates of Adam to try, each falling to zero along a cosine; the best, by validation accuracy, counts.
+        lrs_online: the same for updates at each step.
+        batch: samples streamed side by side.
+        samples: size of the data set.
+        probes: samples on which alignment is measured, after each epoch.
+        sizes: N of the cost measurement, neurons in each of two hidden layers.
+        lengths: T of the cost measurement.
+        repeats: of each timing, of which the median counts.
+    """
+
+    rows: list[str] = field(
+        default_factory=lambda: ["gle", "gle 1", "bptt", "instantaneous", "rflo", "rflo transposed"]
+    )
+    epochs: int = 6
+    seeds: int = 3
+    hidden_layers: int = 3
+    population: int = 10
+    stretch: int = 120
+    lrs: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
+    lrs_online: list[float] = field(default_factory=lambda: [1e-4, 3e-4, 1e-3])
+    batch: int = 100
+    samples: int = 5000
+    probes: int = 20
+    sizes: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64, 128])
+    lengths: list[int] = field(default_factory=lambda: [8, 32, 128, 512])
+    repeats: int = 3
+
+
+RULES: dict[str, Callable[[], rules.Rule]] = {
+    "gle": rules.GLE,
+    "bptt": partial(rules.Adjoint, matched=True),
+    "instantaneous": rules.Instantaneous,
+    "rflo": rules.RFLO,
+    "rflo transposed": partial(rules.RFLO, "transpose"),
+    "uoro": rules.UORO,
+}
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def configuration(o: Credit, rates: int) -> mnist1d.Config:
+    """The task as `bench.mnist1d` knows it. Targets that all jump at once would favour nobody who learns online: the
+    streams are out of step, balanced, and their targets fade over."""
+    model = mnist1d.Model(
+        hidden_layers=o.hidden_layers,
+        populations=[(o.population, 0.6, 0.2), (o.population, 1.2, 0.2), (o.population, 1.2, 1.2)],
+    )
+    training = mnist1d.Training(
+        epochs=o.epochs, batch=o.batch, lr=1.0, schedule="cosine", balanced=True, staggered=True, fade=8.0
+    )
+    # the same seeds for each rate
+    seeds = [s for _ in range(rates) for s in mnist1d.Config().seed_list[: o.seeds]]
+    return mnist1d.Config(
+        name="credit", model=model, training=training, seeds=len(seeds), seed_list=seeds, samples=o.samples,
+        compile=False, device=o.device,
+    )  # fmt: skip
+
+
+def train(row: str, o: Credit) -> dict[str, Any]:
+    """Accuracy and alignment after each epoch, at the best of the rates. A row named "<rule> 1" updates at every step,
+    as online learning is meant."""
+    name, stretch = (row[:-2], 1) if row.endswith(" 1") else (row, o.stretch)
+    rule, lrs = RULES[name](), o.lrs_online if stretch == 1 else o.lrs
+    config = configuration(o, len(lrs))
+    data = load(round(mnist1d.DURATION / config.dt), config.samples)
+    trainer = mnist1d.OnlineTrainer(config)
+    sim, streams = trainer.simulation, trainer.streams
+    schedule = mnist1d.Schedule(config.training, config.seeds)
+    per_member = [lr for lr in lrs for _ in range(o.seeds)]
+
+    def members(values: Any) -> list[Any]:
+        """[…, members] → [rate][…][seed]"""
+        return np.moveaxis(np.reshape(values, (*np.shape(values)[:-1], len(lrs), o.seeds)), -2, 0).tolist()
+
+    accuracy = [trainer.evaluate(data.validation)["accuracy"]]
+    aligned = [alignments(rule, sim, data.validation, o)]
+    seconds, steps = 0.0, 0
+    for epoch in range(o.epochs):
+        order = torch.stack([mnist1d.sample_order(data.train.y, True, g) for g in trainer.order])
+        batches = [b for b in order.split(o.batch, dim=1) if b.shape[1] == o.batch]
+        began = time.perf_counter()
+        for i, index in enumerate(batches):
+            fallen = schedule.during(epoch)(i / len(batches))
+            sim.set_lr([lr * f for lr, f in zip(per_member, fallen, strict=True)])
+            x, y = streams.turn(data.train, index)
+            steps += len(x)
+            if name == "gle" and stretch == 1:
+                sim.run(x, y)
+            else:
+                for _ in rules.learn(rule, sim, x, y, stretch=stretch):
+                    pass
+        seconds += time.perf_counter() - began
+        accuracy.append(trainer.evaluate(data.validation)["accuracy"])
+        aligned.append(alignments(rule, sim, data.validation, o))
+    by_rate = members(accuracy)
+    best = int(np.argmax([np.mean(a[-1]) for a in by_rate]))
+    return {
+        "row": row,
+        "stretch": stretch,
+        "parameters": trainer.parameters,
+        "lr": lrs[best],
+        "final": {f"{lr:g}": a[-1] for lr, a in zip(lrs, by_rate, strict=True)},
+        "accuracy": by_rate[best],
+        "test": members(trainer.evaluate(data.test)["accuracy"])[best],
+        "alignment": members(aligned)[best],
+        "ms": 1e3 * seconds / steps,
+    }
+
+
+def alignments(rule: rules.Rule, sim: gle.Simulation, split, o: Credit) -> list[list[float]]:
+    """Cosine of the rule's gradient of each layer's weights with the exact one, over some whole samples: [layer][seed].
+    The network is frozen and starts from rest, as a sample alone."""
+    frozen = gle.Simulation(sim.network, dt=sim.dynamics.dt, cost=sim.dynamics.cost)
+    frozen.carry = frozen.carry._replace(theta=sim.carry.theta)
+    x = split.x[: o.probes].T.unsqueeze(-1)
+    y = torch.nn.functional.one_hot(split.y[: o.probes], mnist1d.CLASSES).to(x).expand(len(x), -1, -1)
+    y = y.unsqueeze(1).expand(-1, *sim.network.ensemble, -1, -1)
+    got, exact = (rules.assign(r, frozen, x, y, learn=("W",)).grads for r in (rule, rules.Adjoint(matched=True)))
+    return [a.cosine.tolist() for a in alignment.gradients(sim.network, got, exact).values()]
+
+
+# -- costs -------------------------------------------------------------------------------------------------------------
+
+COSTS: dict[str, tuple[Callable[[], rules.Rule], bool]] = {  # the rule, and whether its stretch is a single step
+    "gle": (rules.GLE, True),
+    "instantaneous": (rules.Instantaneous, True),
+    "rflo": (rules.RFLO, True),
+    "uoro": (rules.UORO, True),
+    "rtrl": (rules.RTRL, True),
+    "bptt": (rules.BPTT, False),
+    "adjoint": (partial(rules.Adjoint, matched=True), False),
+}
+LARGEST = {"rtrl": 32}  # N beyond which a rule is not measured
+
+
+def cost(name: str, n: int, length: int, o: Credit) -> dict[str, float]:
+    """Milliseconds and peak bytes per step of training over `length` steps, with one sample and one update per stretch.
+    Parameters, their optimiser's memory and the inputs exist beforehand and do not count."""
+    make, online = COSTS[name]
+    common: dict[str, Any] = {"tau_r": 0.2, "device": o.device}
+    net = gle.Network(
+        [
+            gle.Layer(2, n, tau_m=1.0, **common),
+            gle.Layer(n, n, tau_m=1.0, **common),
+            gle.Layer(n, 2, tau_m=1.0, phi="linear", **common),
+        ]
+    )
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(length, 1, 2, generator=g).to(o.device) for _ in range(2))
+    sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity("sgd", lr=1e-6))
+
+    def run() -> None:
+        for _ in rules.learn(make(), sim, x, y, stretch=1 if online else length):
+            pass
+
+    run()
+    times = []
+    for _ in range(o.repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return {"ms": 1e3 * float(np.median(times)) / length, "bytes": peak_bytes(run, o.device)}
+
+
+def growth(o: Credit) -> dict[str, Any]:
+    """Costs over N at the second length, and over T at the second size."""
+    n, length = o.sizes[min(1, len(o.sizes) - 1)], o.lengths[min(1, len(o.lengths) - 1)]
+    found: dict[str, Any] = {"N": {}, "T": {}, "n": n, "length": length}
+    for name in COSTS:
+        sizes = [s for s in o.sizes if s <= LARGEST.get(name, s)]
+        found["N"][name] = {"at": sizes, "cost": [cost(name, s, length, o) for s in sizes]}
+        found["T"][name] = {"at": o.lengths, "cost": [cost(name, n, t, o) for t in o.lengths]}
+    return found
+
+
+def exponent(at: list[int], values: list[float]) -> float:
+    """Slope of log(value) over log(at), between the two largest: where the leading order shows most."""
+    if len(at) < 2:
+        return float("nan")
+    return float(np.log(values[-1] / values[-2]) / np.log(at[-1] / at[-2]))
+
+
+# -- the study ---------------------------------------------------------------------------------------------------------
+
+
+def validate(o: Credit) -> None:
+    """Complains before any work is done: ValueError with the value and the fix."""
+    for row in o.rows:
+        if row.removesuffix(" 1") not in RULES:
+            raise ValueError(f"unknown row {row!r}: choose of {', '.join(RULES)}, with ' 1' for an update at each step")
+    steps = round(mnist1d.DURATION / mnist1d.Config().dt)
+    if not 1 <= o.stretch <= steps:
+        raise ValueError(f"stretch = {o.stretch} must lie between 1 and the {steps} steps of a sample")
+    for name in ("rows", "lrs", "lrs_online", "sizes", "lengths"):
+        if not getattr(o, name):
+            raise ValueError(f"{name} is empty: give at least one")
+    if min(*o.sizes, *o.lengths, o.repeats, o.probes, o.epochs) < 1:
+        raise ValueError("sizes, lengths, repeats, probes and epochs must be at least 1")
+    if o.probes > o.samples // 5:
+        raise ValueError(f"probes = {o.probes} are more than the {o.samples // 5} validation samples")
+    if bad := [lr for lr in (*o.lrs, *o.lrs_online) if not lr > 0]:
+        raise ValueError(f"learning rates must be positive, got {bad[0]:g}")
+    mnist1d.validate(configuration(o, 1))
+
+
+def credit(o: Credit) -> dict[str, Any]:
+    if o.smoke:
+        o = dataclasses.replace(
+            o, epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=50, probes=2, sizes=[2, 4],
+            lengths=[2, 4], repeats=1, stretch=90,
+        )  # fmt: skip
+    validate(o)
+    study = Study("credit", o)
+    result = study.finish(
+        {
+            "name": "credit",
+            "options": plain(o),
+            "training": [study.part(f"train_{row}".replace(" ", "_"), partial(train, row, o)) for row in o.rows],
+            "growth": study.part("growth", partial(growth, o)),
+        }
+    )
+    for title, rows in tables(result).items():
+        print(f"{title}\n{layout(rows)}\n")
+    figures.credit(result, study.path / "credit.png")
+    print(f"results: {study.path}")
+    return result
+
+
+def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    layers = range(len(result["training"][0]["alignment"][0]))
+    first = ("rule", "steps per update", "validation %", "test %", "rate", "ms a step", "cosine at the start:")
+    rows = [(*first, *(f"layer {l}" for l in layers), "at the end:", *(f"layer {l}" for l in layers))]
+    for r in result["training"]:
+        start, end = (["", *(f"{np.mean(r['alignment'][i][l]):+.2f}" for l in layers)] for i in (0, -1))
+        scores = (mean_std(r["accuracy"][-1]), mean_std(r["test"]))
+        rows.append((r["row"], str(r["stretch"]), *scores, f"{r['lr']:g}", f"{r['ms']:.2f}", *start, *end))
+    costs: list[tuple[str, ...]] = [
+        ("rule", "memory ~ N^", "memory ~ T^", "time ~ N^", "time a step ~ T^", "largest N", "KiB", "ms")
+    ]
+    for name, by_n in result["growth"]["N"].items():
+        by_t = result["growth"]["T"][name]
+        memory_n, memory_t, time_n, time_t = (
+            exponent(found["at"], [c[what] for c in found["cost"]])
+            for what in ("bytes", "ms")
+            for found in (by_n, by_t)
+        )
+        last = by_n["cost"][-1]
+        exponents = (f"{v:.2f}" for v in (memory_n, memory_t, time_n, time_t))
+        costs.append((name, *exponents, str(by_n["at"][-1]), f"{last['bytes'] / 1024:.0f}", f"{last['ms']:.2f}"))
+    n, length = result["growth"]["n"], result["growth"]["length"]
+    return {
+        f"MNIST-1D, {result['options']['epochs']} epochs": rows,
+        f"Costs of a step, batch 1; over N at T = {length}, over T at N = {n}": costs,
+    }
+
+
+if __name__ == "__main__":
+    main((Credit, credit))
