@@ -32,6 +32,7 @@ def launch(
     p.add_class_arguments(options, as_group=False)
     o = options(**p.instantiate(p.parse_args(argv)).as_dict())
     o = o.shortened() if o.smoke else o
+    torch.set_num_threads(1)  # single neurons and small layers are fastest with one
     try:
         with torch.no_grad():
             result = measure(o)
