@@ -1,1 +1,1 @@
-"""Looking at networks from outside: how gradients agree, spectra, receptive fields, state-space view."""
+"""Looking at networks from outside: how gradients agree, spectra, receptive fields, the state-space view."""
