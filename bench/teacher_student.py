@@ -278,7 +278,7 @@ class Small(Options):
 
     seeds: int = 5
     warm_up: float = 80.0
-    duration: float = 1000.0
+    duration: float = 8000.0
     during: float = 150.0
     window: float = 80.0
     dt: float = 0.01
@@ -291,6 +291,7 @@ class Small(Options):
 
 FREQUENCIES = (0.49, 1.07, 1.98)  # ω of the input's sines
 NEURONS = ("instantaneous", "retrospective")
+POINTS = 500  # of the learning curves
 
 
 def small_network(bottom: Tensor) -> gle.Network:
@@ -345,15 +346,17 @@ def small_row(rule: rules.Rule, o: Small) -> dict[str, Any]:
     spectra = {"before": spectrum(sim, x[n:], y[n:])}
     sim.set_lr((o.lr_gle if own else o.lr_am) * o.dt)
     time, weights, loss = [], [], []
-    while n + stretch <= steps:
+    updates = (steps - n) // stretch
+    for update in range(updates):
         if n * o.dt >= o.during and "during" not in spectra:
             spectra["during"] = spectrum(sim, x[n:], y[n:])
         here = slice(n, n + stretch)
-        time.append(n * o.dt)
-        weights.append(sim.carry.theta[0].W[0, :, :, 0].tolist())
-        outputs, _ = sim.predict(x[here], state=sim.carry.state)
-        at = n + (o.propagation == "delayed")  # where the target of the output at step n stands
-        loss.append(sim.dynamics.cost.value(outputs, y[at : at + stretch].unsqueeze(1)).mean((0, -1)).tolist())
+        if update % math.ceil(updates / POINTS) == 0 or update == updates - 1:
+            time.append(n * o.dt)
+            weights.append(sim.carry.theta[0].W[0, :, :, 0].tolist())
+            outputs, _ = sim.predict(x[here], state=sim.carry.state)
+            at = n + (o.propagation == "delayed")  # where the target of the output at step n stands
+            loss.append(sim.dynamics.cost.value(outputs, y[at : at + stretch].unsqueeze(1)).mean((0, -1)).tolist())
         if own:
             sim.run(x[here], y[here])
         else:
@@ -430,7 +433,8 @@ def small(o: Small) -> dict[str, Any]:
 
 
 def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
-    """Weights at the end and when they came within 5 % of the teacher's; phases of e and λ before learning."""
+    """Weights at the end, and since when they are within 5 % of the teacher's; how far the phases of e and λ differ, over
+    students."""
     ends: list[tuple[str, ...]] = [("rule", "weight", "teacher", "at the end", "within 5 % from")]
     for name, r in result["rules"].items():
         weights = np.array(r["weights"])  # [time, seed, neuron]
@@ -442,14 +446,19 @@ def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
             ends.append(
                 (name, neuron, f"{teacher:g}", f"{last.mean():.4f} ± {last.std(ddof=1):.4f}", f"{np.mean(since):.0f}")
             )
-    phases: list[tuple[str, ...]] = [("rule", "when", "neuron", "ω", "phase of e", "phase of λ", "largest difference")]
-    for name, r in result["rules"].items():
-        for when, s in r["spectra"].items():
-            for k, neuron in enumerate(NEURONS):
-                for j, w in enumerate(FREQUENCIES):
-                    e, lam = (np.array(s[n]["phase"][k][j]) for n in ("e", "lambda"))
-                    off = np.abs(np.angle(np.exp(1j * (e - lam)))).max()
-                    phases.append((name, when, neuron, f"{w:g}", f"{e.mean():.3f}", f"{lam.mean():.3f}", f"{off:.3f}"))
+    phases: list[tuple[str, ...]] = [
+        ("GLE, when", "neuron", "ω", "phase of e − λ: median", "largest", "amplitude of e / λ: median")
+    ]
+    for when, spectrum in result["rules"]["gle"]["spectra"].items():
+        for k, neuron in enumerate(NEURONS):
+            for j, w in enumerate(FREQUENCIES):
+                e, lam = (
+                    {what: np.array(spectrum[n][what][k][j]) for what in ("phase", "amplitude")}
+                    for n in ("e", "lambda")
+                )
+                off = np.abs(np.angle(np.exp(1j * (e["phase"] - lam["phase"]))))
+                ratio = np.median(e["amplitude"] / lam["amplitude"])
+                phases.append((when, neuron, f"{w:g}", f"{np.median(off):.3f}", f"{off.max():.3f}", f"{ratio:.2f}"))
     return [ends, phases]
 
 
