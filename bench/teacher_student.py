@@ -433,8 +433,7 @@ def small(o: Small) -> dict[str, Any]:
 
 
 def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
-    """Weights at the end, and since when they are within 5 % of the teacher's; how far the phases of e and λ differ, over
-    students."""
+    """Weights at the end, and since when they are within 5 % of the teacher's; how far phases of e and λ differ."""
     ends: list[tuple[str, ...]] = [("rule", "weight", "teacher", "at the end", "within 5 % from")]
     for name, r in result["rules"].items():
         weights = np.array(r["weights"])  # [time, seed, neuron]
