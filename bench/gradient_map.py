@@ -6,6 +6,9 @@ Random tanh networks see sines of ω = 1 and are to produce sines of the same fr
 transients have died, every rule assigns credit over the same stretch, and its gradient of all hidden weights, and of
 the bottom ones alone, is compared with the exact gradient of the same simulated network. Networks that differ in time
 constants and seeds run as one ensemble.
+
+A single frequency flatters a rule whose gain depends on frequency alone: the whole map is drawn a second time for sums
+of several tones around ω = 1.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ class Map(Options):
         omega_tau: values of ωτm, at ratio; τm is the same in all hidden neurons.
         ratios: values of τm/τr, at ωτm = 1.
         ratio: τm/τr where it is not varied.
+        tones: frequencies ω of the second map, each with its own random phase.
         depths: numbers of hidden layers.
         gammas: somato-dendritic couplings γ, at depth.
         betas: nudging strengths β, for each γ; without coupling they leave the direction alone.
@@ -56,6 +60,7 @@ class Map(Options):
     omega_tau: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
     ratios: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0, 3.0, 5.0, 10.0])
     ratio: float = 5.0
+    tones: list[float] = field(default_factory=lambda: [0.3, 0.6, 1.0, 1.7, 3.0])
     depths: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6])
     gammas: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.1, 0.3, 1.0])
     betas: list[float] = field(default_factory=lambda: [0.1, 1.0])
@@ -100,13 +105,15 @@ def network(depth: int, tau_m: Tensor, tau_r: Tensor, o: Map) -> gle.Network:
     return net
 
 
-def waves(features: int, purpose: str, o: Map) -> Callable[[float], Tensor]:
-    """Sines of ω = 1 with random phases, [points = 1, seeds, batch, features], as a function of time."""
+def waves(features: int, purpose: str, tones: list[float], o: Map) -> Callable[[float], Tensor]:
+    """Sums of sines with random phases and variance ½, [seeds, batch, features], as a function of time."""
+    omega = torch.tensor(tones, dtype=torch.float64, device=o.device)
     phases = [
-        torch.rand(o.batch, features, generator=generator(s, purpose), dtype=torch.float64) for s in range(o.seeds)
+        torch.rand(o.batch, features, len(tones), generator=generator(s, purpose), dtype=torch.float64)
+        for s in range(o.seeds)
     ]
     phase = 2 * math.pi * torch.stack(phases).to(o.device)
-    return lambda t: torch.sin(t + phase)
+    return lambda t: torch.sin(omega * t + phase).sum(-1) / math.sqrt(len(tones))
 
 
 def agreement(
@@ -115,12 +122,13 @@ def agreement(
     dt: float,
     o: Map,
     chosen: Mapping[str, Callable[[], rules.Rule]],
+    tones: list[float] | None = None,
     **coupling: Any,
 ) -> dict[str, Any]:
     """For each rule the cosine with the exact gradient, of all hidden weights and of the bottom ones, and their ratio
     of norms: [point][seed]. coupling: β and γ of GLE's network; the exact gradient is that of the free one."""
     steps, points = round(o.duration / dt), net.ensemble[0]
-    x, y = waves(INPUTS, "inputs", o), waves(OUTPUTS, "targets", o)
+    x, y = (waves(n, purpose, tones or [1.0], o) for n, purpose in ((INPUTS, "inputs"), (OUTPUTS, "targets")))
 
     def settled(**options: Any) -> gle.Simulation:
         sim = gle.Simulation(net, dt=dt, integrator=integrator, **options)
@@ -152,11 +160,11 @@ def spread(f: Callable[[float], Tensor], points: int) -> Callable[[float], Tenso
     return lambda t: f(t).expand(points, *f(t).shape)
 
 
-def over_depth(depth: int, o: Map) -> dict[str, Any]:
+def over_depth(depth: int, tones: list[float], o: Map) -> dict[str, Any]:
     """Both maps at one depth: ωτm at the fixed ratio, then the ratios at ωτm = 1."""
     tau_m = torch.tensor([*o.omega_tau, *[1.0] * len(o.ratios)], dtype=torch.float64)
     ratio = torch.tensor([*[o.ratio] * len(o.omega_tau), *o.ratios], dtype=torch.float64)
-    return agreement(network(depth, tau_m, tau_m / ratio, o), Euler(), o.dt, o, RULES)
+    return agreement(network(depth, tau_m, tau_m / ratio, o), Euler(), o.dt, o, RULES, tones)
 
 
 def over_coupling(o: Map) -> dict[str, Any]:
@@ -185,7 +193,13 @@ def gradient_map(o: Map) -> dict[str, Any]:
         {
             "name": "gradient_map",
             "options": plain(o),
-            "depth": {str(d): study.part(f"depth_{d}", partial(over_depth, d, o)) for d in o.depths},
+            "maps": {
+                name: {
+                    str(d): study.part(f"{name}_{d}".replace(" ", "_"), partial(over_depth, d, tones, o))
+                    for d in o.depths
+                }
+                for name, tones in (("one tone", [1.0]), ("several tones", o.tones))
+            },
             "coupling": study.part("coupling", partial(over_coupling, o)),
             "step": {
                 scheme: {
@@ -198,7 +212,8 @@ def gradient_map(o: Map) -> dict[str, Any]:
     )
     for title, rows in tables(result).items():
         print(f"{title}\n{layout(rows)}\n")
-    draw_gradient_map(result, study.path / "gradient_map.png")
+    for name in result["maps"]:
+        draw_gradient_map(result, name, study.path / f"{name.replace(' ', '_')}.png")
     draw_gradient_steps(result, study.path / "gradient_steps.png")
     print(f"results: {study.path}")
     return result
@@ -206,10 +221,10 @@ def gradient_map(o: Map) -> dict[str, Any]:
 
 def validate(o: Map) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
-    for name in ("omega_tau", "ratios", "depths", "gammas", "betas", "dts"):
+    for name in ("omega_tau", "ratios", "depths", "gammas", "betas", "dts", "tones"):
         if not getattr(o, name):
             raise ValueError(f"{name} is empty: give at least one value")
-    for name, values in (("dt", [o.dt, *o.dts]), ("omega_tau", o.omega_tau), ("betas", o.betas)):
+    for name, values in (("dt", [o.dt, *o.dts]), ("omega_tau", o.omega_tau), ("betas", o.betas), ("tones", o.tones)):
         if bad := [v for v in values if not v > 0]:
             raise ValueError(f"{name} must be positive, got {bad[0]:g}")
     if bad := [r for r in (o.ratio, *o.ratios) if not r >= 1]:
@@ -221,8 +236,11 @@ def validate(o: Map) -> None:
         raise ValueError(f"the shortest tau_r, {shortest:g}, is below dt = {o.dt:g}: lower dt or the ratios")
     if 1 / o.ratio < max(o.dts) * (1 - 1e-9):
         raise ValueError(f"tau_r = 1/ratio = {1 / o.ratio:g} is below the largest of dts, {max(o.dts):g}")
-    if max(o.dts) >= math.pi:
-        raise ValueError(f"ω = 1 is not below Nyquist's frequency at dt = {max(o.dts):g}: lower it")
+    for omega, dt in ((1.0, max(o.dts)), (max(o.tones), o.dt)):
+        if omega * dt >= math.pi:
+            raise ValueError(
+                f"ω = {omega:g} is not below Nyquist's frequency, π/dt = {math.pi / dt:.3g}: lower dt or ω"
+            )
     if o.duration < 2 * max(o.dts):
         raise ValueError(f"duration = {o.duration:g} holds no two steps of {max(o.dts):g}")
 
@@ -235,12 +253,12 @@ def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
         return " / ".join(f"{np.mean(found[what][point]):+.2f}" for what in ("all", "bottom"))
 
     n = len(o["omega_tau"])
-    for title, values, first in (("ωτm", o["omega_tau"], 0), ("τm/τr", o["ratios"], n)):
-        for rule in RULES:
-            rows = [("hidden layers", *(f"{title} = {v:g}" for v in values))]
-            for depth, found in result["depth"].items():
-                rows.append((depth, *(cell(found[rule], first + i) for i in range(len(values)))))
-            made[f"{rule}, over {title}: cosine with the exact gradient, all hidden weights / bottom ones"] = rows
+    varied = (("ωτm", o["omega_tau"], 0), ("τm/τr", o["ratios"], n))
+    for name, (title, values, first), rule in itertools.product(result["maps"], varied, RULES):
+        rows = [("hidden layers", *(f"{title} = {v:g}" for v in values))]
+        for depth, found in result["maps"][name].items():
+            rows.append((depth, *(cell(found[rule], first + i) for i in range(len(values)))))
+        made[f"{name}, {rule}, over {title}: cosine with the exact gradient, all hidden weights / bottom ones"] = rows
     rows = [("γ", *(f"β = {b:g}" for b in o["betas"]))]
     for i, g in enumerate(o["gammas"]):
         cells = (cell(result["coupling"]["gle"], i * len(o["betas"]) + j) for j in range(len(o["betas"])))
@@ -254,18 +272,16 @@ def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     return made
 
 
-def draw_gradient_map(result: Mapping[str, Any], path: Path) -> None:
+def draw_gradient_map(result: Mapping[str, Any], tones: str, path: Path) -> None:
     """Heat maps of the cosine with the exact gradient: rules × (ωτm, τm/τr; all hidden weights, bottom weights)."""
-    o, depths = result["options"], list(result["depth"])
-    names, n = list(result["depth"][depths[0]]), len(result["options"]["omega_tau"])
+    o, by_depth = result["options"], result["maps"][tones]
+    depths, names, n = list(by_depth), list(RULES), len(o["omega_tau"])
     figure, axes = plt.subplots(len(names), 4, figsize=(13, 2.6 * len(names)), layout="constrained", squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for column, ((label, values, first), what) in enumerate(
             (m, what) for what in ("all", "bottom") for m in (("ωτm", o["omega_tau"], 0), ("τm/τr", o["ratios"], n))
         ):
-            cosines = np.array(
-                [np.mean(result["depth"][d][name][what], 1)[first : first + len(values)] for d in depths]
-            )
+            cosines = np.array([np.mean(by_depth[d][name][what], 1)[first : first + len(values)] for d in depths])
             ax = row[column]
             image = ax.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu", origin="lower", aspect="auto")
             for (i, j), c in np.ndenumerate(cosines):
@@ -275,7 +291,7 @@ def draw_gradient_map(result: Mapping[str, Any], path: Path) -> None:
             ax.set(xlabel=label, title=f"{name}: {'all hidden weights' if what == 'all' else 'bottom weights'}")
             ax.title.set_fontsize(8)
         row[0].set_ylabel("hidden layers")
-    figure.colorbar(image, ax=axes, shrink=0.4, label="cosine with the exact gradient")
+    figure.colorbar(image, ax=axes, shrink=0.4, label=f"cosine with the exact gradient, {tones}")
     save(figure, path)
 
 
@@ -287,14 +303,20 @@ def draw_gradient_steps(result: Mapping[str, Any], path: Path) -> None:
         for i, (scheme, by_dt) in enumerate(result["step"].items()):
             cosines = np.array([by_dt[str(d)][rule]["all"][0] for d in o["dts"]])  # [dt, seeds]
             ax.errorbar(
-                o["dts"], cosines.mean(1), cosines.std(1, ddof=1), fmt="o-", color=f"C{i}", label=scheme, capsize=2
+                o["dts"],
+                cosines.mean(1),
+                cosines.std(1, ddof=min(1, cosines.shape[-1] - 1)),
+                fmt="o-",
+                color=f"C{i}",
+                label=scheme,
+                capsize=2,
             )
         ax.set(xscale="log", xlabel="dt", title=f"{rule}, {o['depth']} hidden layers", ylim=(-1, 1.05))
     axes[0].set_ylabel("cosine with the exact gradient")
     axes[0].legend(fontsize=7)
     cosines = np.array(result["coupling"]["gle"]["all"]).reshape(len(o["gammas"]), len(o["betas"]), -1)
     for j, beta in enumerate(o["betas"]):
-        mean, std = cosines[:, j].mean(-1), cosines[:, j].std(-1, ddof=1)
+        mean, std = cosines[:, j].mean(-1), cosines[:, j].std(-1, ddof=min(1, cosines.shape[-1] - 1))
         axes[2].errorbar(range(len(o["gammas"])), mean, std, fmt="o-", label=f"β = {beta:g}", capsize=2)
     axes[2].set_xticks(range(len(o["gammas"])), [f"{g:g}" for g in o["gammas"]])
     axes[2].set(xlabel="γ", title="gle", ylim=(-1, 1.05))
