@@ -312,6 +312,8 @@ def draw_gradient_steps(result: Mapping[str, Any], path: Path) -> None:
                 capsize=2,
             )
         ax.set(xscale="log", xlabel="dt", title=f"{rule}, {o['depth']} hidden layers", ylim=(-1, 1.05))
+        ax.set_xticks(o["dts"], [f"{d:g}" for d in o["dts"]])
+        ax.set_xticks([], minor=True)
     axes[0].set_ylabel("cosine with the exact gradient")
     axes[0].legend(fontsize=7)
     cosines = np.array(result["coupling"]["gle"]["all"]).reshape(len(o["gammas"]), len(o["betas"]), -1)
