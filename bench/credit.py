@@ -55,7 +55,7 @@ class Credit(Options):
     rows: list[str] = field(
         default_factory=lambda: ["gle", "gle 1", "bptt", "instantaneous", "rflo", "rflo transposed"]
     )
-    epochs: int = 6
+    epochs: int = 4
     seeds: int = 3
     hidden_layers: int = 3
     population: int = 10
@@ -118,7 +118,7 @@ def train(row: str, o: Credit) -> dict[str, Any]:
 
     accuracy = [trainer.evaluate(data.validation)["accuracy"]]
     aligned = [alignments(rule, sim, data.validation, o)]
-    seconds, steps = 0.0, 0
+    seconds, steps, memory = 0.0, 0, None
     for epoch in range(o.epochs):
         order = torch.stack([mnist1d.sample_order(data.train.y, True, g) for g in trainer.order])
         batches = [b for b in order.split(o.batch, dim=1) if b.shape[1] == o.batch]
@@ -131,8 +131,8 @@ def train(row: str, o: Credit) -> dict[str, Any]:
             if name == "gle" and stretch == 1:
                 sim.run(x, y)
             else:
-                for _ in rules.learn(rule, sim, x, y, stretch=stretch):
-                    pass
+                for given in rules.learn(rule, sim, x, y, stretch=stretch, memory=memory):
+                    memory = given.memory
         seconds += time.perf_counter() - began
         accuracy.append(trainer.evaluate(data.validation)["accuracy"])
         aligned.append(alignments(rule, sim, data.validation, o))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +11,21 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(f: Callable[[], Any], device: str = "cpu") -> int:
-    """The most memory that tensors made by `f` held at any moment; what existed before does not count."""
+    """The most memory that tensors held at any moment of `f`, above what they held before; of the calling thread."""
+    gc.collect()  # what is garbage already must not be given back meanwhile
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
         f()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        f()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+            f()
+    finally:
+        gc.enable()
     assert recorded.profiler is not None
     changes = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0

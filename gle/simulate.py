@@ -305,11 +305,15 @@ class Simulation:
     def sampled(self, inputs: Signal, targets: Signal | None, steps: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Inputs and targets as the integrator takes them, [T, nodes, *ensemble, batch, features], checked as in
         `run`; they are tensors or functions of time."""
-        blocks = list(self._blocks(inputs, targets, steps, None))
-        if not blocks:
+        if isinstance(inputs, (Tensor, np.ndarray)):
+            xs, ts = self._whole(inputs, targets)
+            xs, ts = xs[:steps], None if ts is None else ts[:steps]
+        else:
+            blocks = list(self._blocks(inputs, targets, steps, None))
+            xs = torch.cat([x for x, _ in blocks]) if blocks else torch.empty(0)
+            ts = None if targets is None else torch.cat([t for _, t in blocks if t is not None]) if blocks else None
+        if not len(xs):
             raise ValueError("the stretch is empty: give at least one step")
-        xs = torch.cat([x for x, _ in blocks])
-        ts = None if targets is None else torch.cat([t for _, t in blocks if t is not None])
         self._check(xs, ts)
         return xs, ts
 
@@ -328,19 +332,9 @@ class Simulation:
         """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
         nodes = self.integrator.nodes
         dt = self.dynamics.dt
-        if isinstance(inputs, np.ndarray):
-            inputs, targets = torch.as_tensor(inputs), None if targets is None else torch.as_tensor(targets)
-        if isinstance(inputs, Tensor):
-            total = len(inputs) if steps is None else min(steps, len(inputs))
-            if isinstance(targets, Tensor) and len(targets) != len(inputs):
-                raise ValueError(f"inputs have {len(inputs)} steps, targets {len(targets)}")
-            if targets is not None and not isinstance(targets, Tensor):
-                raise ValueError("inputs given as a tensor need targets given as a tensor")
-            held = functools.partial(_held, nodes=len(nodes))
-            xs, ts = (
-                held(self._placed(inputs, "inputs")),
-                None if targets is None else held(self._placed(targets, "targets")),
-            )
+        if isinstance(inputs, (Tensor, np.ndarray)):
+            xs, ts = self._whole(inputs, targets)
+            total = len(xs) if steps is None else min(steps, len(xs))
             t = 0
             while t < total:
                 n = self._length(total - t, record)
@@ -374,6 +368,17 @@ class Simulation:
 
             source = pulled()
         yield from self._batched(source, steps, record)
+
+    def _whole(self, inputs, targets) -> tuple[Tensor, Tensor | None]:
+        """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: held over each step, the same for
+        every member."""
+        if targets is not None and not isinstance(targets, (Tensor, np.ndarray)):
+            raise ValueError("inputs given as a tensor need targets given as a tensor")
+        if targets is not None and len(targets) != len(inputs):
+            raise ValueError(f"inputs have {len(inputs)} steps, targets {len(targets)}")
+        nodes = len(self.integrator.nodes)
+        xs = _held(self._placed(torch.as_tensor(inputs), "inputs"), nodes)
+        return xs, None if targets is None else _held(self._placed(torch.as_tensor(targets), "targets"), nodes)
 
     def _batched(self, source, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
         taken = 0

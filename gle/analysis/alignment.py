@@ -31,13 +31,15 @@ def compare(a: Tensor, b: Tensor, name: str = "signal") -> Alignment:
     """
     if a.shape != b.shape:
         raise ValueError(f"{name}: shapes {tuple(a.shape)} and {tuple(b.shape)} differ")
-    if a.ndim == 0 or a.shape[-1] == 0:
+    if a.ndim == 0 or a.numel() == 0:
         raise ValueError(f"{name}: nothing to compare, the group is empty")
     sizes = []
     for which, x in (("the first", a), ("the reference", b)):
         size = x.abs().amax(-1, keepdim=True)  # taken out, so that no square over- or underflows
-        if not bool((torch.isfinite(size) & (size > 0)).all()):
-            raise ValueError(f"{name}: {which} is zero or not finite somewhere, so that no direction can be compared")
+        bad = (~(torch.isfinite(size) & (size > 0)))[..., 0].nonzero()
+        if len(bad):
+            at = f" at {tuple(bad[0].tolist())}" if a.ndim > 1 else ""
+            raise ValueError(f"{name}: {which} is zero or not finite{at}, so that no direction can be compared")
         sizes.append(size)
     a, b = a / sizes[0], b / sizes[1]
     norms = a.norm(dim=-1), b.norm(dim=-1)
@@ -79,5 +81,9 @@ def whole(net: Network, grads: Thetas, reference: Thetas) -> Alignment:
 
 def over_time(errors: Tensor, reference: Tensor) -> Alignment:
     """Agreement of an error signal with another at each time, over batch and neurons: [T, *ensemble, batch, n] → [T,
-    *ensemble]."""
+    *ensemble].
+
+    With delayed propagation the exact errors of a layer ℓ of L are zero in the last L − ℓ steps of a stretch: leave
+    those out. Raises what `compare` raises.
+    """
     return compare(errors.flatten(-2), reference.flatten(-2), "error signal")

@@ -22,26 +22,36 @@ class Adjoint:
 
         λ(t − dt) = e^(−dt/τm) λ(t) + (dt/τm) D⁻(t),    D⁻(t) = (1 − τr/dt) s(t) + (τr/dt) s(t − dt)
 
-    it converges to the exact gradient at first order in dt. matched=True takes the fraction a by which the integrator
-    itself moves u in place of both 1 − e^(−dt/τm) and dt/τm, and s from where the integrator's propagation has it: that
-    is the exact adjoint of the simulated network for Euler (all parameters) and the exponential scheme (all but τm, at
-    first order), without autograd, and with one matrix product per layer. γ is taken as zero. Memory O(N T).
+    it converges to the exact gradient at first order in dt. matched=True is the exact adjoint of the simulated network
+    in its place: with a the fraction by which the integrator moves u,
 
-    Raises ValueError for matched=True with another integrator.
+        λ(t − dt) = (1 − a) λ(t) + a s(t) + (τr/τm) (s(t − dt) − s(t))
+
+    and s from where the integrator's propagation has it. It holds for Euler (all parameters) and the exponential scheme
+    (all but τm, whose gradient is of first order), without autograd and with one matrix product per layer. γ is taken
+    as zero. Memory O(N T).
+
+    Raises ValueError for matched=True with another integrator, and with delayed propagation for a single step, whose
+    cost is that of the step before.
     """
 
     online = False
 
     def __init__(self, matched: bool = False):
         self.matched = matched
-        self.exact_for = "Euler and exponential integrators, γ = 0" if matched else "dt → 0, γ = 0"
+        self.exact_for = "Euler, and all but τm of Exponential; γ = 0" if matched else "dt → 0, γ = 0"
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
         net, integrator, dynamics, _ = problem
         if self.matched and not isinstance(integrator, Euler):
             raise ValueError(f"the matched adjoint knows Euler and Exponential, not {type(integrator).__name__}")
+        if self.matched and integrator.propagation == "delayed" and len(xs) == 1:
+            raise ValueError(
+                "a single step has no gradient with delayed propagation: its cost is that of the step before"
+            )
         passed, state = trajectory(problem, theta, state, xs, targets)
         outputs = passed[-1].seen
         delayed = self.matched and integrator.propagation == "delayed"

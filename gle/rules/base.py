@@ -18,6 +18,7 @@ from torch import Tensor
 from gle.integrators import Dynamics, Integrator, per_member
 from gle.network import Local, Network, State, Theta, Thetas
 from gle.plasticity import LEARNABLE, Plasticity
+from gle.simulate import CHECK_EVERY, Carry, Signal, Simulation, check_finite
 
 
 class Problem(NamedTuple):
@@ -33,9 +34,11 @@ class Credit(NamedTuple):
     """What a rule returns.
 
     grads: ∂/∂θ of the stretch's cost; None for what does not learn. errors: for each layer ℓ the error that its
-    plasticity used, −∂cost/∂current or its approximation, [T, *ensemble, batch, n]; None where the rule has none.
-    outputs: r_L as the cost sees it, [T, *ensemble, batch, n_out]. cost: β C, [T, *ensemble, batch]. state: after the
-    stretch. memory: what the rule itself carries on, to be handed to the next stretch.
+    plasticity used, [T, *ensemble, batch, n]: −∂cost/∂current or its approximation (of RFLO, whose traces hold the
+    neuron's own filter, −∂cost/∂D⁺_τr{u}); None where the rule has none. outputs: r_L as the cost sees it, [T,
+    *ensemble, batch, n_out]. cost: β C, [T, *ensemble, batch]. state: after the stretch; v and e, which belong to GLE's
+    errors, may be left as they were by rules that do without them. memory: what the rule itself carries on, to be
+    handed to the next stretch.
     """
 
     grads: Thetas
@@ -47,8 +50,8 @@ class Credit(NamedTuple):
 
 
 class Rule(Protocol):
-    """exact_for: the case in which the gradients are those of the simulated network's cost. online: whether the rule
-    runs forward in time, so that a stretch may be as short as one step."""
+    """exact_for: the case in which the gradients are those of the stretch's cost, at fixed parameters. online: whether
+    the rule runs forward in time, so that a stretch may be as short as one step."""
 
     exact_for: str
     online: bool
@@ -109,7 +112,8 @@ def learned(problem: Problem) -> list[tuple[int, str]]:
         if layer.plastic and getattr(layer, kind) is not None
     ]
     if not found:
-        raise ValueError(f"nothing learns: no plastic layer has {', '.join(problem.learn) or 'anything in `learn`'}")
+        kinds = ", ".join(problem.learn) or "anything in `learn`"
+        raise ValueError(f"nothing learns: no plastic layer has {kinds}; name other kinds, or make a layer plastic")
     return found
 
 
@@ -134,20 +138,34 @@ def added(a: Thetas, b: Thetas) -> Thetas:
     )
 
 
+def handed_on(memory: Any, kind: type, batch: int, where: list[tuple[int, str]]) -> Any:
+    """A rule's memory, checked; it knows its batch, and in `where` the parameters that it belongs to.
+
+    Raises ValueError where it is another rule's, of another batch, or of other parameters.
+    """
+    if kind is not type(memory):
+        raise ValueError(f"memory is a {type(memory).__name__}, this rule's is a {kind.__name__}: start with None")
+    if memory.batch != batch:
+        raise ValueError(f"memory is of a batch of {memory.batch}, the inputs have one of {batch}: start with None")
+    if memory.where != where:
+        raise ValueError(f"memory is of the parameters {memory.where}, {where} learn now: start with None")
+    return memory
+
+
 # -- handing a simulation to a rule ------------------------------------------------------------------------------------
 
 
 def assign(
     rule: Rule,
-    sim: Any,
-    inputs: Any,
-    targets: Any,
+    sim: Simulation,
+    inputs: Signal,
+    targets: Signal,
     *,
     steps: int | None = None,
     learn: Sequence[str] | None = None,
     memory: Any = None,
 ) -> Credit:
-    """The gradients of a stretch by `rule`, from where `sim` (a `gle.Simulation`) stands, which is left as it is.
+    """The gradients of a stretch by `rule`, from where `sim` stands, which is left as it is.
 
     inputs, targets, steps: tensors or functions of time, as `Simulation.run` takes them. learn: kinds of parameters;
     by default those of the simulation's plasticity, else W and b.
@@ -156,48 +174,87 @@ def assign(
     """
     if learn is None:
         learn = sim.plasticity.learn if sim.plasticity is not None else ("W", "b")
-    if unknown := [k for k in learn if k not in LEARNABLE]:
-        raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {tuple(unknown)}")
-    xs, ts = sim.sampled(inputs, targets, steps)
-    if ts is None:
-        raise ValueError("credit needs targets")
-    problem = Problem(sim.network, sim.integrator, sim.dynamics, tuple(learn))
-    learned(problem)
+    problem, xs, ts = _posed(sim, inputs, targets, steps, learn)
     state = sim.carry.state or sim.network.initial_state(xs.shape[-2])
-    theta = tuple(Theta(*(None if t is None else t.detach() for t in p)) for p in sim.carry.theta)
-    with torch.no_grad():
-        return rule(problem, theta, state, xs, ts, memory)
+    return rule(problem, _detached(sim.carry.theta), state, xs, ts, memory)
 
 
 def learn(
-    rule: Rule, sim: Any, inputs: Any, targets: Any, *, stretch: int, steps: int | None = None
+    rule: Rule,
+    sim: Simulation,
+    inputs: Signal,
+    targets: Signal,
+    *,
+    stretch: int,
+    steps: int | None = None,
+    memory: Any = None,
 ) -> Iterator[Credit]:
     """Trains `sim` with `rule` in place of its own plasticity: one update of the simulation's optimiser per `stretch`
-    steps, from the gradients of that stretch; yields the credit of each. A last, shorter stretch is used, too.
+    steps, from the gradients of that stretch. An iterator, which has to be gone through: it yields the credit of each
+    stretch after its update. Rules that run forward in time use a last, shorter stretch, too. memory: the last
+    credit's, where a stream goes on in a second call.
 
-    Raises ValueError for a simulation without plasticity, synaptic filters (which belong to GLE's own rule), and a
-    stretch below one step.
+    Raises ValueError for a simulation without plasticity, synaptic filters (which belong to GLE's own rule), a stretch
+    below one step, one that does not divide the steps of a rule that looks back, and what `assign` raises;
+    FloatingPointError, naming the layer, when the dynamics diverge.
     """
-    plasticity: Plasticity | None = sim.plasticity
+    plasticity = sim.plasticity
     if plasticity is None or sim.carry.learning is None:
         raise ValueError("this simulation has no plasticity: give it one, whose optimiser applies the gradients")
     if plasticity.traces is not None:
         raise ValueError("synaptic filters belong to the simulation's own plasticity: leave out `traces`")
-    if stretch < 1:
-        raise ValueError(f"a stretch must have at least 1 step, got {stretch}")
-    xs, ts = sim.sampled(inputs, targets, steps)
-    memory = None
-    problem = Problem(sim.network, sim.integrator, sim.dynamics, plasticity.learn)
-    learned(problem)
+    if not isinstance(stretch, int) or stretch < 1:
+        raise ValueError(f"a stretch must have a whole number of steps, at least 1, got {stretch}")
+    problem, xs, ts = _posed(sim, inputs, targets, steps, plasticity.learn)
+    if not rule.online and len(xs) % stretch:
+        raise ValueError(
+            f"{len(xs)} steps are no multiple of stretch = {stretch}: cut the stream or change the stretch"
+        )
+    return _learning(rule, sim, problem, plasticity, xs, ts, stretch, memory)
+
+
+def _learning(
+    rule: Rule,
+    sim: Simulation,
+    problem: Problem,
+    plasticity: Plasticity,
+    xs: Tensor,
+    ts: Tensor,
+    stretch: int,
+    memory: Any,
+) -> Iterator[Credit]:
+    dt = sim.dynamics.dt
     if not sim.carry.state:
         sim.reset(xs.shape[-2])
-    for t in range(0, len(xs), stretch):
-        x, target = xs[t : t + stretch], ts[t : t + stretch]
+    for x, target in zip(xs.split(stretch), ts.split(stretch), strict=True):
         theta, state, learning = sim.carry
+        assert learning is not None
+        credit = rule(problem, _detached(theta), state, x, target, memory)
         with torch.no_grad():
-            credit = rule(problem, theta, state, x, target, memory)
-            theta, learning = plasticity.apply(sim.network, theta, learning, credit.grads, sim.dynamics.dt)
-        sim.carry = type(sim.carry)(theta, credit.state, learning)
-        sim.step += len(x)
+            theta, learning = plasticity.apply(sim.network, theta, learning, credit.grads, dt)
+        sim.carry = Carry(theta, credit.state, learning)
+        checked, sim.step = sim.step // CHECK_EVERY, sim.step + len(x)
+        if sim.step // CHECK_EVERY != checked:
+            check_finite(sim.network, sim.carry, dt, sim.step)
         memory = credit.memory
         yield credit
+    check_finite(sim.network, sim.carry, dt, sim.step)
+
+
+def _posed(
+    sim: Simulation, inputs: Signal, targets: Signal, steps: int | None, learn: Sequence[str]
+) -> tuple[Problem, Tensor, Tensor]:
+    """The problem, and its signals [T, nodes, *ensemble, batch, features]."""
+    learn = (learn,) if isinstance(learn, str) else tuple(learn)
+    if unknown := [k for k in learn if k not in LEARNABLE]:
+        raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {', '.join(map(str, unknown))}")
+    xs, ts = sim.sampled(inputs, targets, steps)
+    if ts is None:
+        raise ValueError("credit needs targets")
+    problem = Problem(sim.network, sim.integrator, sim.dynamics, learn)
+    learned(problem)
+    return problem, xs, ts
+
+
+def _detached(theta: Thetas) -> Thetas:
+    return tuple(Theta(*(None if t is None else t.detach() for t in p)) for p in theta)

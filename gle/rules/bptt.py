@@ -15,25 +15,28 @@ from gle.rules.base import Credit, Problem, cost_of, grads_like, learned, replac
 class BPTT:
     """window: steps that a gradient looks back; stride: steps between backward passes, each of which takes in the cost
     since the last one. By default the whole stretch at once, otherwise stride = window. The window never reaches back
-    beyond the start of the stretch.
+    beyond the start of the stretch. With delayed propagation the cost of a window's first step is that of the step
+    before, and layer ℓ of L is out of reach of the costs of its first L − ℓ steps.
 
-    Exact for the simulated network, whatever the integrator, when it is not truncated. Memory O(N · window). With
-    γ ≠ 0 the gradient is that of the nudged network and runs through its error neurons, too. Errors are returned for
-    delayed propagation alone (`Adjoint(matched=True)` has them for instant propagation, too).
+    Exact for the simulated network, whatever the integrator, when it is not truncated. Its graph takes memory
+    O(N · window). With γ ≠ 0 the gradient is that of the nudged network and runs through its error neurons, too. Errors
+    are returned for delayed propagation alone (`Adjoint(matched=True)` has them for instant propagation, too).
 
-    Raises ValueError for stride > window, and for a window longer than the stretch.
+    Raises ValueError for stride > window, a window longer than the stretch, and one of a single step with delayed
+    propagation.
     """
 
     exact_for = "everything, with the whole stretch as window"
     online = False
 
     def __init__(self, window: int | None = None, stride: int | None = None):
-        if (window is not None and window < 1) or (stride is not None and stride < 1):
-            raise ValueError(f"window and stride must be at least 1 step, got {window} and {stride}")
+        if any(n is not None and (not isinstance(n, int) or n < 1) for n in (window, stride)):
+            raise ValueError(f"window and stride must be whole numbers of steps, at least 1, got {window} and {stride}")
         if window is not None and stride is not None and stride > window:
             raise ValueError(f"stride = {stride} is longer than window = {window}: some costs would be left out")
         self.window, self.stride = window, stride
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
@@ -41,10 +44,15 @@ class BPTT:
         window = self.window or self.stride or total
         if window > total:
             raise ValueError(f"window = {window} is longer than the {total} steps of the stretch: shorten it")
+        if window == 1 and problem.integrator.propagation == "delayed":
+            raise ValueError("a window of 1 step has no gradient with delayed propagation: use at least 2")
         stride = self.stride or window
         where = learned(problem)
         values = [getattr(theta[i], kind).detach().requires_grad_() for i, kind in where]
-        own = replaced(theta, where, values)
+        # all W are followed, so that every current has a place in the graph
+        every_W = [(i, "W") for i in range(len(theta)) if (i, "W") not in where]
+        own = replaced(theta, every_W, [theta[i].W.detach().requires_grad_() for i, _ in every_W])
+        own = replaced(own, where, values)
 
         starts = {0: state}  # states that a later window starts from
         wanted = {max(0, end - window) for end in self._ends(total, stride)}

@@ -13,13 +13,15 @@ from gle.rules.base import Credit, Problem, added, cost_of, steps
 
 
 class GLE:
-    """Exact where errors need no time to be right: instantaneous neurons (τm = τr) with instant propagation, and the
-    steady state. Elsewhere its errors have the phase of the exact ones and the reciprocal gain (Eqs. 30, 32). Memory:
-    v and e, O(N)."""
+    """Exact where errors need no time to be right: instantaneous neurons (τm = τr) with instant propagation, γ = 0 and
+    transposed feedback; and once input and target stand still, where a step's gradient is that of the settled cost.
+    Elsewhere its errors have the phase of the exact ones and the reciprocal gain (Eqs. 30, 32). What it carries from
+    step to step is v and e, O(N)."""
 
-    exact_for = "τm = τr with instant propagation; constant input and target"
+    exact_for = "τm = τr with instant propagation, γ = 0, transposed feedback; the settled cost, step by step"
     online = True
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:

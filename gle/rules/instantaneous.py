@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gle.integrators import select
@@ -16,9 +17,10 @@ class Instantaneous:
     """e_ℓ = φ′ ∘ W_{ℓ+1}ᵀ e_{ℓ+1}, all at once, as in Latent Equilibrium. Needs no memory; blind to the time constants
     of the neurons in between."""
 
-    exact_for = "τm = τr with instant propagation; constant input and target"
+    exact_for = "τm = τr with instant propagation, γ = 0, transposed feedback; the settled cost, step by step"
     online = True
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:

@@ -11,7 +11,7 @@ from torch import Tensor
 from gle.integrators import Euler, select
 from gle.network import State, Theta, Thetas
 from gle.operators import low_pass, prospective, rate_of_change
-from gle.rules.base import Credit, Problem, cost_of, learned, nudges, steps
+from gle.rules.base import Credit, Problem, cost_of, handed_on, learned, nudges, steps
 from gle.seeding import generator
 from gle.sweep import restack
 
@@ -23,8 +23,10 @@ class Eligibility(NamedTuple):
     output: Theta  # the same of D⁺_τr{u_i}, of the step before
 
 
-class Memory(NamedTuple):
-    traces: list[Eligibility]
+class Traces(NamedTuple):
+    batch: int
+    where: list[tuple[int, str]]
+    layers: list[Eligibility]
     feedback: list[Tensor]  # [*ensemble, n_out, n] for each hidden layer ℓ
 
 
@@ -33,14 +35,14 @@ class RFLO:
     eligibility p_ij), times the output's error ε, broadcast through a fixed random B ("random") or sent down through
     the weights without delay ("transpose").
 
-    Exact for the top layer, and with "transpose" for a layer below instantaneous ones (τm = τr) with instant
-    propagation. What an upper neuron's own memory does to a lower one's influence is not seen. Memory O(N²) per
-    sample. seed: of B.
+    With γ = 0 exact for the top layer, and with "transpose" for a layer below instantaneous ones (τm = τr) with instant
+    propagation (τm with Euler alone). What an upper neuron's own memory does to a lower one's influence is not seen.
+    Memory O(N²) per sample. seed: of B.
 
     Raises ValueError for integrators other than Euler and Exponential.
     """
 
-    exact_for = "the top layer; with transposed feedback also below instantaneous layers, γ = 0"
+    exact_for = "γ = 0: the top layer; with transposed feedback also below instantaneous layers"
     online = True
 
     def __init__(self, feedback: Literal["random", "transpose"] = "random", seed: int = 0):
@@ -48,18 +50,20 @@ class RFLO:
             raise ValueError(f"unknown feedback {feedback!r}; choose random or transpose")
         self.feedback, self.seed = feedback, seed
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
         net, integrator, dynamics, learn = problem
         if not isinstance(integrator, Euler):
             raise ValueError(f"RFLO's traces are for Euler and Exponential, not {type(integrator).__name__}")
-        learned(problem)
+        where = learned(problem)
         batch, delayed = xs.shape[-2], integrator.propagation == "delayed"
         places = list(net.places())
         if memory is None:
-            memory = Memory([self._rest(net.layers[i], batch, learn) for i, _ in places], self._random(problem))
-        traces, B = memory.traces, memory.feedback
+            rest = [self._rest(net.layers[i], batch, learn) for i, _ in places]
+            memory = Traces(batch, where, rest, self._random(problem))
+        _, _, traces, B = handed_on(memory, Traces, batch, where)
         sums: list[Theta] = [Theta() for _ in places]
         outputs, errors = [], []
         for t, step in enumerate(steps(problem, theta, state, xs, targets)):
@@ -88,7 +92,7 @@ class RFLO:
                         output[kind] = u_dot  # acts on the output at once
                         continue
                     old = getattr(traces[n].membrane, kind)
-                    if old is None:
+                    if old is None:  # the layer has no biases
                         continue
                     axis = (..., None, slice(None), None) if kind == "W" else (..., None, slice(None))
                     tau_m, tau_r = p.tau_m[axis], p.tau_r[axis]
@@ -105,7 +109,7 @@ class RFLO:
         stacked = torch.stack(outputs)
         by_layer = tuple(torch.stack(e) for e in zip(*errors, strict=True))
         cost = cost_of(problem, stacked, targets)
-        return Credit(restack(net, sums), by_layer, stacked, cost, state, Memory(traces, B))
+        return Credit(restack(net, sums), by_layer, stacked, cost, state, Traces(batch, where, traces, B))
 
     @staticmethod
     def _add(total: Theta, eligibility: Theta, signal: Tensor, batch: int) -> Theta:

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
 from gle.network import State, Thetas
-from gle.rules.base import Credit, Problem, cost_of, grads_like, learned, nudges, steps
+from gle.rules.base import Credit, Problem, cost_of, grads_like, handed_on, learned, nudges, steps
 from gle.rules.influence import Forward, Pieces
 
 CHUNK = 128  # parameters whose influence advances at once
 
 
+class Influence(NamedTuple):
+    """∂state/∂θ."""
+
+    batch: int
+    where: list[tuple[int, str]]
+    pieces: Pieces  # [parameter, *piece] of each piece of the state
+
+
 class RTRL:
     """Carries the influence ∂state/∂θ of every parameter from step to step: ∂s(t+dt)/∂θ = F_s ∂s(t)/∂θ + F_θ.
 
-    Exact for the simulated network, whatever the integrator and γ. Memory O(N³) (N neurons, N² parameters, per
-    sample), time O(N⁴) a step: for small networks.
+    Exact for the simulated network, whatever the integrator and γ, while its parameters rest. Memory O(N³) (N neurons,
+    N² parameters, per sample), time O(N⁴) a step: for small networks.
     """
 
     exact_for = "everything"
     online = True
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
@@ -45,7 +54,10 @@ class RTRL:
                 parts.append(unit.reshape(depth, *(1,) * len(members), *rest).expand(v.shape))
             return tuple(parts)
 
-        influence: Pieces = memory or tuple(p.new_zeros(len(index), *p.shape) for p in forward.pieces(state))
+        if memory is None:
+            nothing = tuple(p.new_zeros(len(index), *p.shape) for p in forward.pieces(state))
+            memory = Influence(xs.shape[-2], where, nothing)
+        influence: Pieces = handed_on(memory, Influence, xs.shape[-2], where).pieces
         grad = torch.zeros(len(index), *members, dtype=problem.net.dtype, device=problem.net.device)
         outputs = []
         for t, taken in enumerate(steps(problem, theta, state, xs, targets)):
@@ -69,6 +81,5 @@ class RTRL:
             shaped = part.reshape(depth, *rest, *members)
             values.append(shaped.permute(0, *range(1 + len(rest), shaped.ndim), *range(1, 1 + len(rest))).contiguous())
         stacked = torch.stack(outputs)
-        return Credit(
-            grads_like(theta, where, values), None, stacked, cost_of(problem, stacked, targets), state, influence
-        )
+        cost, memory = cost_of(problem, stacked, targets), Influence(xs.shape[-2], where, influence)
+        return Credit(grads_like(theta, where, values), None, stacked, cost, state, memory)

@@ -9,12 +9,14 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from gle.network import State, Thetas
-from gle.rules.base import Credit, Problem, cost_of, grads_like, learned, nudges, steps
+from gle.rules.base import Credit, Problem, cost_of, grads_like, handed_on, learned, nudges, steps
 from gle.rules.influence import Forward, Pieces
 from gle.seeding import generator
 
 
 class RankOne(NamedTuple):
+    batch: int
+    where: list[tuple[int, str]]
     s: Pieces  # s̃, shaped as the state
     theta: Pieces  # θ̃, one per sample: [batch, *value]
     noise: torch.Generator
@@ -33,6 +35,7 @@ class UORO:
     def __init__(self, seed: int = 0):
         self.seed = seed
 
+    @torch.no_grad()
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
@@ -42,11 +45,14 @@ class UORO:
         members = len(net.ensemble)
         if memory is None:
             memory = RankOne(
+                batch,
+                where,
                 tuple(torch.zeros_like(p) for p in forward.pieces(state)),
                 tuple(v.new_zeros(batch, *v.shape) for v in forward.values),
                 generator(self.seed, "uoro"),
             )
-        s, th, noise = memory
+        _, _, s, th, noise = handed_on(memory, RankOne, batch, where)
+        noise = noise.clone_state()  # the memory that was handed in stays as it was
 
         def state_norm(parts: Pieces) -> Tensor:
             """[*ensemble, batch]"""
@@ -94,7 +100,7 @@ class UORO:
         values = [g / batch for g in grads]
         return Credit(
             grads_like(theta, where, values), None, stacked, cost_of(problem, stacked, targets), state,
-            RankOne(s, th, noise),
+            RankOne(batch, where, s, th, noise),
         )  # fmt: skip
 
     @staticmethod

@@ -215,8 +215,6 @@ def test_rflo_is_exact_below_instantaneous_layers():
         2,
     )
     sim, x, y = simulation(net, "euler instant")
-    # RFLO starts without a trace of what came before, so it is given a network at rest
-    sim.reset(x.shape[1])
     bptt, rflo, random = (
         assign(r, sim, x, y, ("W", "b")) for r in (rules.BPTT(), rules.RFLO("transpose"), rules.RFLO())
     )
@@ -277,13 +275,86 @@ def test_online_rules_go_on_where_they_stopped(name):
     close(rules.base.added(first.grads, second.grads), whole.grads, 1e-10)
 
 
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+@pytest.mark.parametrize("learn", [("W", "b"), ("tau_m",), ("b",), ("tau_r", "W")])
+def test_any_part_of_the_network_may_learn(frozen, learn):
+    """Layers that rest, absent biases, kinds left out: the same gradients for all exact rules, and λ of every layer.
+
+    Prevents: a layer without anything that learns cutting the way of the gradient, or of the errors, below it."""
+    taus = {"tau_m": [0.6, 1.2, 0.9], "tau_r": [0.2, 0.3, 0.5], "dtype": torch.float64}
+    net = gle.Network(
+        [gle.Layer(2 if l == 0 else 3, 3, plastic=l != frozen, bias=l != (frozen + 1) % 3, **taus) for l in range(3)],
+        4,
+    )
+    sim, x, y = simulation(net)
+    bptt, rtrl, adjoint = (assign(r, sim, x, y, learn) for r in (rules.BPTT(), rules.RTRL(), rules.Adjoint(True)))
+    close(rtrl.grads, bptt.grads, 1e-10)
+    close(adjoint.grads, bptt.grads, 1e-10)
+    for a, b in zip(adjoint.errors, bptt.errors):
+        assert b.norm() > 1e-4
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+def test_uoro_draws_new_noise_and_leaves_its_memory_alone():
+    """Prevents: the same noise in every stretch, or a memory that one use spoils for the next."""
+    sim, x, y = simulation()
+    first = assign(rules.UORO(), sim, x[:6], y[:6])
+    again, twice, fresh = (
+        rules.assign(rules.UORO(), sim, x[6:], y[6:], learn=LEARN, memory=m).grads
+        for m in (first.memory, first.memory, None)
+    )
+    close(again, twice, 0.0)
+    with pytest.raises(AssertionError):
+        close(again, fresh, 1e-3)
+
+
+@pytest.mark.parametrize("name", ["rflo", "rtrl", "uoro"])
+def test_a_stream_may_come_in_several_calls(name):
+    """`learn` takes up the memory of the call before. Prevents: traces that are lost between samples."""
+    losses = []
+    for cuts in ([12], [4, 8]):
+        sim, x, y = simulation(plasticity=gle.Plasticity("sgd", lr=0.01, learn=LEARN))
+        memory, begin = None, 0
+        for n in cuts:
+            for credit in rules.learn(
+                rules.rule(name), sim, x[begin : begin + n], y[begin : begin + n], stretch=2, memory=memory
+            ):
+                memory = credit.memory
+            begin += n
+        losses.append(sim.carry.theta[0].W)
+    torch.testing.assert_close(*losses, atol=1e-13, rtol=0)
+
+
+def test_rules_leave_the_simulation_alone():
+    """Prevents: a look at the gradient that changes what is looked at."""
+    sim, x, y = simulation()
+    state = [z.clone() for s in sim.carry.state for z in s]
+    theta = [p.clone() for p in flat(sim.carry.theta)]
+    for name in rules.RULES:
+        assign(rules.rule(name), sim, x, y)
+    assert all(torch.equal(a, b) for a, b in zip(state, (z for s in sim.carry.state for z in s)))
+    assert all(torch.equal(a, b) for a, b in zip(theta, flat(sim.carry.theta)))
+
+
+def test_divergence_is_noticed():
+    """Prevents: training on NaN without a word."""
+    net = gle.Network(
+        [gle.Layer(2, 3, tau_m=1.0, tau_r=0.2, phi="linear"), gle.Layer(3, 3, tau_m=1.0, tau_r=0.2, phi="linear")]
+    )
+    sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("sgd", lr=1e4))
+    x, y = signals(60, dtype=torch.float32)
+    with pytest.raises(FloatingPointError, match="layer 0 is not finite"):
+        for _ in rules.learn(rules.GLE(), sim, x, y, stretch=1):
+            pass
+
+
 def test_truncation():
     """Window = stretch is exact; a window with a short stride is nearer to it than one with its own length as stride;
-    window 1 sees no memory."""
+    a window of 2 sees little memory."""
     sim, x, y = simulation(integrator="euler instant")
     full, strided, chunked, short = (
         torch.cat([g.flatten() for g in flat(assign(rules.BPTT(*w), sim, x, y).grads)])
-        for w in ((), (6, 1), (6, 6), (1, 1))
+        for w in ((), (6, 1), (6, 6), (2, 2))
     )
     distances = [float((g - full).norm() / full.norm()) for g in (strided, chunked, short)]
     assert 0 < distances[0] < distances[1] < distances[2]
@@ -333,10 +404,33 @@ def test_bad_input():
     with pytest.raises(ValueError, match="empty"):
         assign(rules.GLE(), sim, x[:0], y[:0])
     with pytest.raises(ValueError, match="no plasticity"):
-        next(rules.learn(rules.GLE(), sim, x, y, stretch=3))
+        rules.learn(rules.GLE(), sim, x, y, stretch=3)
     frozen = gle.Network([gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, plastic=False, dtype=torch.float64)])
     with pytest.raises(ValueError, match="nothing learns"):
         assign(rules.GLE(), gle.Simulation(frozen, dt=DT), x, y)
+    with pytest.raises(ValueError, match="window of 1 step has no gradient"):
+        assign(rules.BPTT(window=1), sim, x, y)
+    with pytest.raises(ValueError, match="single step has no gradient"):
+        assign(rules.Adjoint(matched=True), sim, x[:1], y[:1])
+    with pytest.raises(ValueError, match=r"whole numbers of steps.*2\.5"):
+        rules.BPTT(window=2.5)
+    memory = assign(rules.RFLO(), sim, x, y).memory
+    other = gle.Simulation(sim.network, dt=DT)
+    with pytest.raises(ValueError, match="memory is of a batch of 5, the inputs have one of 2"):
+        rules.assign(rules.RFLO(), other, x[:, :2], y[:, :2], learn=LEARN, memory=memory)
+    with pytest.raises(ValueError, match="memory is of the parameters"):
+        rules.assign(rules.RFLO(), sim, x, y, learn=("W", "b"), memory=memory)
+    with pytest.raises(ValueError, match="memory is a Traces, this rule's is a Influence"):
+        rules.assign(rules.RTRL(), sim, x, y, learn=LEARN, memory=memory)
+    with pytest.raises(ValueError, match="got magic"):
+        assign(rules.GLE(), sim, x, y, "magic")
+    plastic, x, y = simulation(plasticity=gle.Plasticity("sgd", lr=0.1))
+    with pytest.raises(ValueError, match="12 steps are no multiple of stretch = 5"):
+        rules.learn(rules.BPTT(), plastic, x, y, stretch=5)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        rules.learn(rules.GLE(), plastic, x, y, stretch=0)
+    with pytest.raises(ValueError, match="credit needs targets"):
+        rules.learn(rules.GLE(), plastic, x, None, stretch=1)
     rk4, x, y = simulation(integrator="rk4")
     for rule in (rules.RFLO(), rules.Adjoint(matched=True)):
         with pytest.raises(ValueError, match="RK4"):

@@ -48,6 +48,12 @@ def test_nothing_is_not_compared():
         alignment.gradients(net, grads, zero)
     with pytest.raises(ValueError, match="empty"):
         alignment.compare(torch.zeros(3, 0), torch.zeros(3, 0))
+    with pytest.raises(ValueError, match="empty"):
+        alignment.compare(torch.zeros(0, 3), torch.zeros(0, 3))
+    late = torch.ones(4, 1, 2, 3)
+    late[2] = 0
+    with pytest.raises(ValueError, match=r"error signal: the first is zero or not finite at \(2, 0\)"):
+        alignment.over_time(late, torch.ones(4, 1, 2, 3))
     with pytest.raises(ValueError, match="no gradients of b"):
         alignment.groups(net, grads, ["b"])
     with pytest.raises(ValueError, match="different groups"):
