@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import gle
-from bench import figures, mnist1d
+from bench import mnist1d
 from bench.datasets import mnist1d as load
+from bench.figures import plt, save
 from bench.memory import peak_bytes
 from bench.study import Options, Study, main, plain
 from bench.tables import layout, mean_std
@@ -263,7 +265,7 @@ def credit(o: Credit) -> dict[str, Any]:
     )
     for title, rows in tables(result).items():
         print(f"{title}\n{layout(rows)}\n")
-    figures.credit(result, study.path / "credit.png")
+    draw_credit(result, study.path / "credit.png")
     print(f"results: {study.path}")
     return result
 
@@ -294,6 +296,30 @@ def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
         f"MNIST-1D, {result['options']['epochs']} epochs": rows,
         f"Costs of a step, batch 1; over N at T = {length}, over T at N = {n}": costs,
     }
+
+
+def draw_credit(result: Mapping[str, Any], path: Path) -> None:
+    """Accuracy and alignment over epochs; memory and time over N and T."""
+    figure, axes = plt.subplots(2, 3, figsize=(13, 7), layout="constrained")
+    for i, r in enumerate(result["training"]):
+        accuracy = np.array(r["accuracy"])  # [epochs, seeds]
+        aligned = np.array(r["alignment"]).mean(-1)  # [epochs, layers]
+        epochs = np.arange(len(accuracy))
+        spread = accuracy.std(1, ddof=1) if accuracy.shape[1] > 1 else None
+        axes[0, 0].errorbar(epochs, accuracy.mean(1), spread, color=f"C{i}", label=r["row"], capsize=2)
+        axes[0, 1].plot(epochs, aligned[:, 0], color=f"C{i}")
+        axes[0, 2].plot(epochs, aligned.mean(1), color=f"C{i}")
+    axes[0, 0].set(xlabel="epoch", ylabel="validation accuracy / %")
+    axes[0, 0].legend(fontsize=7)
+    for ax, which in ((axes[0, 1], "bottom layer"), (axes[0, 2], "mean over layers")):
+        ax.set(xlabel="epoch", ylabel="cosine with the exact gradient", title=which, ylim=(-1.05, 1.05))
+    panels = (("N", "bytes", axes[1, 0]), ("T", "bytes", axes[1, 1]), ("N", "ms", axes[1, 2]))
+    for over, what, ax in panels:
+        for i, (name, found) in enumerate(result["growth"][over].items()):
+            ax.loglog(found["at"], [c[what] for c in found["cost"]], "o-", color=f"C{i}", label=name)
+        ax.set(xlabel=over, ylabel="peak memory / bytes" if what == "bytes" else "ms a step")
+    axes[1, 0].legend(fontsize=7)
+    save(figure, path)
 
 
 if __name__ == "__main__":

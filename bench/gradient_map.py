@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 import gle
-from bench import figures
+from bench.figures import plt, save
 from bench.study import Options, Study, main, plain
 from bench.tables import layout
 from gle import rules
@@ -197,8 +198,8 @@ def gradient_map(o: Map) -> dict[str, Any]:
     )
     for title, rows in tables(result).items():
         print(f"{title}\n{layout(rows)}\n")
-    figures.gradient_map(result, study.path / "gradient_map.png")
-    figures.gradient_steps(result, study.path / "gradient_steps.png")
+    draw_gradient_map(result, study.path / "gradient_map.png")
+    draw_gradient_steps(result, study.path / "gradient_steps.png")
     print(f"results: {study.path}")
     return result
 
@@ -251,6 +252,54 @@ def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
             rows.append((scheme, *(cell(by_dt[str(d)][rule], 0) for d in o["dts"])))
         made[f"{rule}, {o['depth']} hidden layers: over dt and integrator"] = rows
     return made
+
+
+def draw_gradient_map(result: Mapping[str, Any], path: Path) -> None:
+    """Heat maps of the cosine with the exact gradient: rules × (ωτm, τm/τr; all hidden weights, bottom weights)."""
+    o, depths = result["options"], list(result["depth"])
+    names, n = list(result["depth"][depths[0]]), len(result["options"]["omega_tau"])
+    figure, axes = plt.subplots(len(names), 4, figsize=(13, 2.6 * len(names)), layout="constrained", squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        for column, ((label, values, first), what) in enumerate(
+            (m, what) for what in ("all", "bottom") for m in (("ωτm", o["omega_tau"], 0), ("τm/τr", o["ratios"], n))
+        ):
+            cosines = np.array(
+                [np.mean(result["depth"][d][name][what], 1)[first : first + len(values)] for d in depths]
+            )
+            ax = row[column]
+            image = ax.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu", origin="lower", aspect="auto")
+            for (i, j), c in np.ndenumerate(cosines):
+                ax.text(j, i, f"{c:.2f}", ha="center", va="center", fontsize=6)
+            ax.set_xticks(range(len(values)), [f"{v:g}" for v in values])
+            ax.set_yticks(range(len(depths)), depths)
+            ax.set(xlabel=label, title=f"{name}: {'all hidden weights' if what == 'all' else 'bottom weights'}")
+            ax.title.set_fontsize(8)
+        row[0].set_ylabel("hidden layers")
+    figure.colorbar(image, ax=axes, shrink=0.4, label="cosine with the exact gradient")
+    save(figure, path)
+
+
+def draw_gradient_steps(result: Mapping[str, Any], path: Path) -> None:
+    """The cosine over dt for each integrator, and over the coupling."""
+    o = result["options"]
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    for ax, rule in zip(axes, ("gle", "instantaneous"), strict=False):
+        for i, (scheme, by_dt) in enumerate(result["step"].items()):
+            cosines = np.array([by_dt[str(d)][rule]["all"][0] for d in o["dts"]])  # [dt, seeds]
+            ax.errorbar(
+                o["dts"], cosines.mean(1), cosines.std(1, ddof=1), fmt="o-", color=f"C{i}", label=scheme, capsize=2
+            )
+        ax.set(xscale="log", xlabel="dt", title=f"{rule}, {o['depth']} hidden layers", ylim=(-1, 1.05))
+    axes[0].set_ylabel("cosine with the exact gradient")
+    axes[0].legend(fontsize=7)
+    cosines = np.array(result["coupling"]["gle"]["all"]).reshape(len(o["gammas"]), len(o["betas"]), -1)
+    for j, beta in enumerate(o["betas"]):
+        mean, std = cosines[:, j].mean(-1), cosines[:, j].std(-1, ddof=1)
+        axes[2].errorbar(range(len(o["gammas"])), mean, std, fmt="o-", label=f"β = {beta:g}", capsize=2)
+    axes[2].set_xticks(range(len(o["gammas"])), [f"{g:g}" for g in o["gammas"]])
+    axes[2].set(xlabel="γ", title="gle", ylim=(-1, 1.05))
+    axes[2].legend(fontsize=7)
+    save(figure, path)
 
 
 if __name__ == "__main__":

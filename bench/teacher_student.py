@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 import gle
-from bench import figures
+from bench.figures import plt, save
 from bench.study import Options, Study, main, plain
 from bench.tables import layout
 from gle import rules
@@ -227,7 +229,7 @@ def chain(o: Chain) -> dict[str, Any]:
         }
     )
     print(layout(chain_table(result)))
-    figures.chain(result, study.path / "chain.png")
+    draw_chain(result, study.path / "chain.png")
     print(f"results: {study.path}")
     return result
 
@@ -253,6 +255,42 @@ def chain_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def draw_chain(result: Mapping[str, Any], path: Path) -> None:
+    """Weights, time constants and loss over time, and the errors before and after learning (Figs. 5, 14)."""
+    figure = plt.figure(figsize=(10, 6.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[3, 2])  # type: ignore[misc]
+    axes = left.subplots(3, 2)
+    for i, row in enumerate(result["rows"]):
+        time = np.array(row["time"])[1:]
+        for (name, layer), ax in zip([("w", 0), ("w", 1), ("tau_m", 0), ("tau_m", 1)], axes[:2].flatten(), strict=True):
+            ax.plot(time, np.array(row[name])[1:, layer], color=f"C{i}", linewidth=0.8)
+            ax.set_title({"w": "w", "tau_m": "τm "}[name] + str(layer), fontsize=9)
+        axes[2, 0].plot(time, np.exp(np.log(np.array(row["loss"])[1:]).mean(1)), color=f"C{i}", label=row["row"])
+    for (name, layer), ax in zip([("w", 0), ("w", 1), ("tau_m", 0), ("tau_m", 1)], axes[:2].flatten(), strict=True):
+        ax.axhline(result["teacher"][name][layer], color="0.3", linestyle=":", linewidth=1)
+    for ax in axes.flatten():
+        ax.set(xscale="log")
+    axes[2, 0].set(yscale="log", xlabel="time", title="loss (geometric mean over students)")
+    axes[2, 1].axis("off")
+    axes[2, 1].legend(*axes[2, 0].get_legend_handles_labels(), loc="center", fontsize=8)
+    shown = [r for r in result["rows"] if r["row"] in ("gle", "instantaneous", "bptt 4")]
+    panels = right.subplots(4, 2, sharex=True)
+    for column, when in enumerate(("before", "after")):
+        signals = result["rows"][0][when]
+        time = np.arange(len(signals["target"])) * result["options"]["dt"]
+        panels[0, column].plot(time, signals["input"], color="0.6")
+        panels[1, column].plot(time, signals["target"], "k:", time, signals["output"], "C3")
+        for row in shown:
+            color = f"C{result['rows'].index(row)}"
+            for layer in (0, 1):
+                panels[3 - layer, column].plot(time, row[when]["errors"][layer], color=color, linewidth=0.8)
+        panels[0, column].set_title(f"{when} learning", fontsize=9)
+        panels[3, column].set_xlabel("time")
+    for ax, label in zip(panels[:, 0], ("input", "output, target", "error 2", "error 1"), strict=True):
+        ax.set_ylabel(label, fontsize=8)
+    save(figure, path)
 
 
 # -- the small network (Fig. 6) ----------------------------------------------------------------------------------------
@@ -424,7 +462,7 @@ def small(o: Small) -> dict[str, Any]:
     )
     for rows in small_tables(result):
         print(layout(rows), "\n")
-    figures.small(result, study.path / "small.png")
+    draw_small(result, study.path / "small.png")
     print(f"results: {study.path}")
     return result
 
@@ -451,6 +489,44 @@ def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
                     off = np.abs(np.angle(np.exp(1j * (e - lam)))).max()
                     phases.append((name, when, neuron, f"{w:g}", f"{e.mean():.3f}", f"{lam.mean():.3f}", f"{off:.3f}"))
     return [ends, phases]
+
+
+def draw_small(result: Mapping[str, Any], path: Path) -> None:
+    """Signals, phases and amplitudes before and during learning, bottom weights and loss (Fig. 6b–f)."""
+    figure, axes = plt.subplots(3, 4, figsize=(13, 8), layout="constrained")
+    names, learned = ("instantaneous", "retrospective"), result["rules"]["gle"]
+    for row, when in enumerate(("before", "during")):
+        s = learned["spectra"][when]
+        time = np.arange(len(s["target"])) * result["options"]["dt"]
+        axes[row, 0].plot(time, s["input"], color="0.8", linewidth=0.7)
+        axes[row, 0].plot(time, s["e"]["output"], "C3", time, s["target"], "k:", linewidth=0.9)
+        axes[row, 0].set(title=f"{when} learning: output, target (…), input", xlabel="time")
+        for k in range(2):
+            axes[row, 1].plot(time, s["e"]["signal"][k], f"C{k}", linewidth=0.7, label=f"e {names[k]}")
+            axes[row, 1].plot(
+                time, s["lambda"]["signal"][k], f"C{k}", linestyle="--", linewidth=1, label=f"λ {names[k]}"
+            )
+            for name, style in (("e", "o"), ("lambda", "x")):
+                phase, amplitude = (np.array(s[name][what][k]).mean(1) for what in ("phase", "amplitude"))
+                axes[row, 2].plot(result["frequencies"], phase, style, color=f"C{k}")
+                axes[row, 3].plot(result["frequencies"], amplitude, style, color=f"C{k}")
+        axes[row, 1].set(title="bottom errors e, adjoint λ (--)", xlabel="time")
+        axes[row, 1].legend(fontsize=6)
+        axes[row, 2].set(title="phase against the output error (e: o, λ: x)", xlabel="ω")
+        axes[row, 3].set(title="amplitude (e: o, λ: x)", xlabel="ω", yscale="log")
+    for name, style in (("gle", "-"), ("adjoint", "--")):
+        r = result["rules"][name]
+        weights = np.array(r["weights"])
+        for k in range(2):
+            axes[2, 0].plot(r["time"], weights[:, :, k], style, color=f"C{k}", linewidth=0.7)
+            axes[2, 0].axhline(result["teacher"][k], color="0.3", linestyle=":")
+        axes[2, 1].semilogy(r["time"], np.array(r["loss"]).mean(1), style, color="C2", label=name)
+    axes[2, 0].set(title="bottom weights (GLE —, adjoint --)", xlabel="time")
+    axes[2, 1].set(title="loss, mean over students", xlabel="time")
+    axes[2, 1].legend(fontsize=7)
+    axes[2, 2].axis("off")
+    axes[2, 3].axis("off")
+    save(figure, path)
 
 
 if __name__ == "__main__":
