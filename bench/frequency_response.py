@@ -93,6 +93,9 @@ def validate(o: FrequencyResponse) -> None:
     for name in ("tau_m", "tau_r", "tau_w"):
         if not getattr(o, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
+    for name in ("dts", "integrators"):
+        if not getattr(o, name):
+            raise ValueError(f"{name} is empty: give at least one")
     for name in o.integrators:
         integrator(name)
     for dt in (o.dt, *o.dts):

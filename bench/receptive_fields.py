@@ -25,7 +25,6 @@ from bench.figures import plt, save
 from bench.study import Options, Study, main, plain
 from bench.tables import layout
 from gle.analysis.receptive_fields import centre, impulse_response, low_frequency_delay, reverse_correlation
-from gle.neurons import activation
 from gle.seeding import generator
 
 GROUPS = 10  # parts of the noise, whose kernels tell the error of a centre
@@ -97,7 +96,7 @@ def validate(o: ReceptiveFields) -> None:
     if lags_of(o) < 2:
         raise ValueError(f"a window of {o.window:g} is shorter than two steps of {o.dt:g}: raise it, or lower dt")
     for phi in o.phi:
-        activation(phi)
+        gle.Simulation(chains(o, phi), dt=o.dt)
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def main(
     choice = {name: kind for name, (kind, _) in studies.items()} if isinstance(studies, dict) else studies[0]
     arguments = sys.argv[1:] if argv is None else argv
     prog = f"python -m bench.{Path(sys.argv[0]).stem}"
-    options = auto_cli(choice, args=arguments, as_positional=False, prog=prog)  # type: ignore[arg-type]
+    options = auto_cli(choice, args=arguments, as_positional=False, prog=prog, allow_abbrev=False)  # type: ignore[arg-type]
     name, run = next((name, run) for name, (kind, run) in by_name.items() if type(options) is kind)
     Study.latest = None
     try:
@@ -115,7 +115,7 @@ def main(
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except (KeyboardInterrupt, SaveError) as stop:
-        line = f"stopped ({stop or 'interrupted'})"
+        line = f"stopped ({str(stop) or 'interrupted'})"
         if Study.latest is not None:
             command = " ".join(filter(None, [f"python -m bench.{Study.latest.name}", name]))
             line += f"; go on with: {command} --resume {Study.latest.path}"
