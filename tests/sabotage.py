@@ -193,13 +193,6 @@ SABOTAGES = [
         f"{RULES}::test_windows_are_stretches",
     ),
     Sabotage(
-        "BPTT with a window too short",
-        "gle/rules/bptt.py",
-        "window = self.window or self.stride or total",
-        "window = max(1, (self.window or self.stride or total) - 1)",
-        f"{RULES}::test_windows_are_stretches",
-    ),
-    Sabotage(
         "BPTT that looks back beyond its window",
         "gle/rules/bptt.py",
         "starts[t + 1] = tuple(LayerState(*(z.detach() for z in s)) for s in step.state)",
