@@ -113,8 +113,8 @@ class Run:
             except OSError as error:
                 raise SaveError(f"could not make the run folder {path}: {error}") from error
         run = cls(path)
-        write_text(path / "config.yaml", config)
         write_text(path / "env.json", json.dumps(environment(device), indent=1))
+        write_text(path / "config.yaml", config)  # last: a folder that has it can be resumed
         return run
 
     def log(self, row: dict[str, Any]) -> None:

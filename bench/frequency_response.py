@@ -14,6 +14,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 import gle
 from bench.figures import plt, save
-from bench.launch import launch
+from bench.study import Options, Study, main, plain
 from bench.tables import layout
 from gle import operators
 from gle.adaptation import Adaptive, IAdaptation, UAdaptation, simulate
@@ -40,7 +41,7 @@ FRACTIONS = {"euler": operators.euler_fraction, "exponential": operators.exponen
 
 
 @dataclass
-class Options:
+class FrequencyResponse(Options):
     """What to measure. Times are in units of your choice; frequencies in radians per that unit.
 
     Args:
@@ -55,8 +56,6 @@ class Options:
         tau_w: time constant of the adaptive neurons.
         dts: steps to compare.
         integrators: to compare.
-        runs: folder of the run folders.
-        smoke: a few seconds with tiny settings.
     """
 
     tau_m: float = 1.0
@@ -70,33 +69,33 @@ class Options:
     tau_w: float = 0.9
     dts: list[float] = field(default_factory=lambda: [0.1, 0.05, 0.02, 0.01])
     integrators: list[str] = field(default_factory=lambda: ["euler", "exponential", "rk4"])
-    runs: Path = Path("runs")
-    smoke: bool = False
-
-    def shortened(self) -> Options:
-        return dataclasses.replace(
-            self,
-            dt=max(self.dt, self.tau_r / 2),
-            omega=(1.0, 10.0),
-            points=min(self.points, 5),
-            ratio_points=min(self.ratio_points, 3),
-            dts=self.dts[:2],
-            integrators=self.integrators[:2],
-        )
-
-    @property
-    def frequencies(self) -> np.ndarray:
-        return spectra.harmonics(np.geomspace(*self.omega, self.points) / self.tau_m, self.dt)
 
 
-def validate(o: Options) -> None:
+def shortened(o: FrequencyResponse) -> FrequencyResponse:
+    return dataclasses.replace(
+        o,
+        dt=max(o.dt, o.tau_r / 2),
+        omega=(1.0, 10.0),
+        points=min(o.points, 5),
+        ratio_points=min(o.ratio_points, 3),
+        dts=o.dts[:2],
+        integrators=o.integrators[:2],
+    )
+
+
+def validate(o: FrequencyResponse) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
+    if o.device != "cpu":
+        raise ValueError(f"device must be cpu, got {o.device!r}: the networks are so small that no other is faster")
     for name in ("points", "ratio_points"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     for name in ("tau_m", "tau_r", "tau_w"):
         if not getattr(o, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
+    for name in ("dts", "integrators"):
+        if not getattr(o, name):
+            raise ValueError(f"{name} is empty: give at least one")
     for name in o.integrators:
         integrator(name)
     for dt in (o.dt, *o.dts):
@@ -116,11 +115,11 @@ def validate(o: Options) -> None:
         )
 
 
-def ratios(o: Options) -> np.ndarray:
+def ratios(o: FrequencyResponse) -> np.ndarray:
     return np.linspace(*o.ratios, o.ratio_points)
 
 
-def compared(o: Options) -> np.ndarray:
+def compared(o: FrequencyResponse) -> np.ndarray:
     """The frequencies at which steps and integrators are compared: two decades around 1/τm."""
     return np.geomspace(0.1, 10, min(13, o.points)) / o.tau_m
 
@@ -215,7 +214,7 @@ class Case(NamedTuple):
     continuous: np.ndarray
 
 
-def cases(o: Options, omega: np.ndarray) -> list[Case]:
+def cases(o: FrequencyResponse, omega: np.ndarray) -> list[Case]:
     """The operators, alone and combined (Fig. 3)."""
     m, r, dt, scheme = o.tau_m, o.tau_r, o.dt, o.scheme
     z = np.exp(1j * omega * dt)
@@ -273,9 +272,10 @@ def flat(gain: np.ndarray) -> np.ndarray:
     return gain.reshape(len(gain))
 
 
-def measure_operators(o: Options) -> dict[str, Any]:
+def measure_operators(o: FrequencyResponse) -> dict[str, Any]:
     """Fig. 3: the operators alone, and as they appear in the neurons."""
-    omega, settle, rows = o.frequencies, SETTLE * max(o.tau_m, o.tau_r), {}
+    omega = spectra.harmonics(np.geomspace(*o.omega, o.points) / o.tau_m, o.dt)
+    settle, rows = SETTLE * max(o.tau_m, o.tau_r), {}
     slow = omega * o.tau_m <= REPORTED * (1 + 1e-9)
     measured = {}
     for case in cases(o, omega):
@@ -307,7 +307,7 @@ def measure_operators(o: Options) -> dict[str, Any]:
     return {"omega": omega.tolist(), "operators": rows, "published": published}
 
 
-def measure_ratios(o: Options) -> dict[str, Any]:
+def measure_ratios(o: FrequencyResponse) -> dict[str, Any]:
     """Fig. 11: the combined operators over τr/τm at ωτm = 1. Neurons of the toolkit where τr > 0, the operators
     where it is not."""
     ratio, omega = ratios(o), np.array([1 / o.tau_m])
@@ -334,13 +334,13 @@ def measure_ratios(o: Options) -> dict[str, Any]:
     }
 
 
-def adaptive_neurons(o: Options) -> dict[str, Adaptive]:
+def adaptive_neurons(o: FrequencyResponse) -> dict[str, Adaptive]:
     """Those of Fig. 12."""
     m, w = o.tau_m, o.tau_w
     return {"u": UAdaptation(m, w, 10 * m / w), "I": IAdaptation(m, w, (m + 0.9 * w) / (m + w))}
 
 
-def measure_adaptation(o: Options) -> dict[str, Any]:
+def measure_adaptation(o: FrequencyResponse) -> dict[str, Any]:
     """Fig. 12: adaptive neurons, and their phase to first order."""
     omega = spectra.harmonics(np.linspace(0.1, 4, max(2, min(40, 2 * o.points))) / o.tau_m, o.dt)
     settle, rows = SETTLE * max(o.tau_m, o.tau_w), {}
@@ -367,7 +367,7 @@ def measure_adaptation(o: Options) -> dict[str, Any]:
     return {"adaptation_omega": omega.tolist(), "adaptation": rows}
 
 
-def measure_steps(o: Options) -> dict[str, Any]:
+def measure_steps(o: FrequencyResponse) -> dict[str, Any]:
     """How far the simulated neuron is from continuous time, over dt and integrators."""
     omega, rows = compared(o), []
     settle = SETTLE * max(o.tau_m, o.tau_r)
@@ -387,15 +387,26 @@ def measure_steps(o: Options) -> dict[str, Any]:
     return {"compared_omega": omega.tolist(), "steps": rows}
 
 
-def measure(o: Options) -> dict[str, Any]:
+def frequency_response(o: FrequencyResponse) -> dict[str, Any]:
+    o = shortened(o) if o.smoke else o
     validate(o)
-    return (
-        {"tau_m": o.tau_m, "tau_r": o.tau_r, "dt": o.dt, "scheme": o.scheme}
-        | measure_operators(o)
-        | measure_ratios(o)
-        | measure_adaptation(o)
-        | measure_steps(o)
+    study = Study("frequency_response", o)
+    result = study.finish(
+        {
+            "name": "frequency_response",
+            "options": plain(o),
+            **{name: getattr(o, name) for name in ("tau_m", "tau_r", "dt", "scheme")},
+            **study.part("operators", partial(measure_operators, o)),
+            **study.part("ratios", partial(measure_ratios, o)),
+            **study.part("adaptation", partial(measure_adaptation, o)),
+            **study.part("steps", partial(measure_steps, o)),
+        }
     )
+    print(tables(result))
+    for draw in (draw_operators, draw_ratios, draw_adaptation, draw_steps):
+        draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
+    print(f"results: {study.path}")
+    return result
 
 
 # -- report ------------------------------------------------------------------------------------------------------------
@@ -554,16 +565,5 @@ def draw_steps(result: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def report(result: dict[str, Any], folder: Path) -> str:
-    """Draws the figures into the folder and returns the tables."""
-    for draw in (draw_operators, draw_ratios, draw_adaptation, draw_steps):
-        draw(result, folder / f"{draw.__name__.removeprefix('draw_')}.png")
-    return tables(result)
-
-
-def main(argv: list[str] | None = None) -> Path:
-    return launch("frequency_response", Options, measure, report, argv)
-
-
 if __name__ == "__main__":
-    main()
+    main((FrequencyResponse, frequency_response))

@@ -570,7 +570,7 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
         result = train(config, trainer, run, data, saved)
     except (KeyboardInterrupt, SaveError) as stop:
         print(
-            f"stopped ({stop or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}",
+            f"stopped ({str(stop) or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}",
             file=sys.stderr,
         )
         raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else 1) from None

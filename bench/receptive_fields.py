@@ -10,9 +10,9 @@ short pulses and with white noise, and the centres of their windows compared wit
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,10 @@ from torch import Tensor
 
 import gle
 from bench.figures import plt, save
-from bench.launch import launch
+from bench.study import Options, Study, main, plain
 from bench.tables import layout
 from gle.analysis.receptive_fields import centre, impulse_response, low_frequency_delay, reverse_correlation
-from gle.neurons import activation
 from gle.seeding import generator
-
-log = logging.getLogger(__name__)
 
 GROUPS = 10  # parts of the noise, whose kernels tell the error of a centre
 SHOWN = 6  # neurons of the dense networks in figures and result files
@@ -36,7 +33,7 @@ DRAWN = 10.0  # time units of a kernel there
 
 
 @dataclass
-class Options:
+class ReceptiveFields(Options):
     """What to measure. Times are in units of your choice.
 
     Args:
@@ -52,8 +49,6 @@ class Options:
         batch: samples of it side by side.
         noise: its standard deviation.
         seed: of weights and noise.
-        runs: folder of the run folders.
-        smoke: a few seconds with tiny settings.
     """
 
     taus: list[tuple[float, float]] = field(
@@ -70,22 +65,23 @@ class Options:
     batch: int = 100
     noise: float = 0.5
     seed: int = 0
-    runs: Path = Path("runs")
-    smoke: bool = False
-
-    def shortened(self) -> Options:
-        return dataclasses.replace(
-            self, taus=self.taus[:2], layers=min(self.layers, 2), features=min(self.features, 2),
-            window=min(self.window, 12.0), steps=min(self.steps, 300), batch=min(self.batch, 20),
-        )  # fmt: skip
-
-    @property
-    def lags(self) -> int:
-        return round(self.window / self.dt)
 
 
-def validate(o: Options) -> None:
+def shortened(o: ReceptiveFields) -> ReceptiveFields:
+    return dataclasses.replace(
+        o, taus=o.taus[:2], layers=min(o.layers, 2), features=min(o.features, 2), window=min(o.window, 12.0),
+        steps=min(o.steps, 300), batch=min(o.batch, 20),
+    )  # fmt: skip
+
+
+def lags_of(o: ReceptiveFields) -> int:
+    return round(o.window / o.dt)
+
+
+def validate(o: ReceptiveFields) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
+    if o.device != "cpu":
+        raise ValueError(f"device must be cpu, got {o.device!r}: the networks are so small that no other is faster")
     if not (o.dt > 0 and math.isfinite(o.dt)):
         raise ValueError(f"dt must be a positive number, got {o.dt}")
     for name in ("layers", "copies", "features", "steps"):
@@ -97,16 +93,16 @@ def validate(o: Options) -> None:
         raise ValueError(f"batch must be at least {GROUPS}, got {o.batch}")
     if not o.noise > 0:
         raise ValueError(f"noise must be positive, got {o.noise:g}")
-    if o.lags < 2:
+    if lags_of(o) < 2:
         raise ValueError(f"a window of {o.window:g} is shorter than two steps of {o.dt:g}: raise it, or lower dt")
     for phi in o.phi:
-        activation(phi)
+        gle.Simulation(chains(o, phi), dt=o.dt)
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
 
 
-def _network(o: Options, n_in: int, copies: int, phi: str) -> gle.Network:
+def _network(o: ReceptiveFields, n_in: int, copies: int, phi: str) -> gle.Network:
     tau = torch.tensor(o.taus, dtype=torch.float64).repeat_interleave(copies, 0)
     common: dict[str, Any] = {
         "tau_m": tau[:, 0], "tau_r": tau[:, 1], "phi": phi, "bias": False, "dtype": torch.float64
@@ -117,7 +113,7 @@ def _network(o: Options, n_in: int, copies: int, phi: str) -> gle.Network:
 
 
 @torch.no_grad()
-def chains(o: Options, phi: str) -> gle.Network:
+def chains(o: ReceptiveFields, phi: str) -> gle.Network:
     """One chain for each pair of time constants; all of them get the same input."""
     network = _network(o, 1, 1, phi)
     for layer in network.layers:
@@ -126,7 +122,7 @@ def chains(o: Options, phi: str) -> gle.Network:
 
 
 @torch.no_grad()
-def dense(o: Options, features: int, phi: str) -> gle.Network:
+def dense(o: ReceptiveFields, features: int, phi: str) -> gle.Network:
     """All to all, with random weights."""
     network = _network(o, features, o.copies, phi)
     for layer in network.layers:
@@ -140,17 +136,17 @@ def dense(o: Options, features: int, phi: str) -> gle.Network:
 class Fields:
     """The receptive fields of all layers ℓ of a network; kernels [layers, lags, inputs, neurons]."""
 
-    def __init__(self, network: gle.Network, o: Options):
+    def __init__(self, network: gle.Network, o: ReceptiveFields):
         self.dt = o.dt
-        self.impulse = torch.stack(impulse_response(network, dt=o.dt, lags=o.lags))
-        shape = (o.lags - 1 + o.steps, o.batch, network.n_in)
+        self.impulse = torch.stack(impulse_response(network, dt=o.dt, lags=lags_of(o)))
+        shape = (lags_of(o) - 1 + o.steps, o.batch, network.n_in)
         x = o.noise * torch.randn(shape, generator=generator(o.seed, "noise"), dtype=torch.float64)
         record = gle.Record("r")
         gle.Simulation(network, dt=o.dt).run(x, record=record)
         r = torch.stack(list(record["r"].values()))  # [layers, T, batch, neurons]
         r = r.permute(1, 0, 2, 3)  # the layers in the place of an ensemble
         parts = [
-            reverse_correlation(x_part, r_part, o.lags)
+            reverse_correlation(x_part, r_part, lags_of(o))
             for x_part, r_part in zip(x.tensor_split(GROUPS, 1), r.tensor_split(GROUPS, 2), strict=True)
         ]
         self.parts = torch.stack([kernel for kernel, _ in parts]).movedim(3, 1)  # [groups, layers, lags, inputs, n]
@@ -174,7 +170,7 @@ class Fields:
         }
 
 
-def chain_centres(fields: Fields, o: Options) -> dict[str, list]:
+def chain_centres(fields: Fields, o: ReceptiveFields) -> dict[str, list]:
     """Centres of the windows of all neurons of the chains: by pulses and by noise, with its standard error; each
     [layers, chains]. Noise far behind the window of a chain would outweigh it: only as many lags count as its slowest
     possible kernel takes to fall below 10⁻⁵."""
@@ -195,42 +191,57 @@ def digits(x: Tensor) -> list:
     )
 
 
-def measure(o: Options) -> dict[str, Any]:
+def measure_chains(phi: str, o: ReceptiveFields) -> dict[str, Any]:
+    network, drawn = chains(o, phi), round(DRAWN / o.dt)
+    fields = Fields(network, o)
+    return {
+        "agreement": fields.agreement(),
+        "expected": torch.stack(low_frequency_delay(network, o.dt))[:, 0].tolist(),  # [layers, chains]
+        **chain_centres(fields, o),
+        "kernels": digits(fields.impulse[:, :drawn, 0].movedim(1, -1)),  # [layers, chains, lags]
+        "noise_kernels": digits(fields.noise[-1, :drawn, 0].T),  # of the top [chains, lags]
+    }
+
+
+def measure_dense(features: int, phi: str, o: ReceptiveFields) -> dict[str, Any]:
+    network, drawn = dense(o, features, phi), round(DRAWN / o.dt)
+    fields = Fields(network, o)
+    expected = torch.stack(low_frequency_delay(network, o.dt))
+    off = centre(fields.impulse.movedim(1, 0), o.dt) - expected
+    return {
+        "features": features,
+        "phi": phi,
+        "agreement": fields.agreement(),
+        "centre_deviation": float((off / expected.abs().clamp(min=1)).abs().max()),
+        # of the top layer [neurons, inputs, lags]
+        "kernels": digits(fields.impulse[-1, :drawn, :, :: o.copies][..., :SHOWN].permute(2, 1, 0)),
+        "noise_kernels": digits(fields.noise[-1, :drawn, :, :: o.copies][..., :SHOWN].permute(2, 1, 0)),
+    }
+
+
+def receptive_fields(o: ReceptiveFields) -> dict[str, Any]:
+    o = shortened(o) if o.smoke else o
     validate(o)
-    result: dict[str, Any] = {"dt": o.dt, "taus": [list(t) for t in o.taus], "bound": "√(2 Var r / (N Var x))"}
-    rows: dict[str, Any] = {}
-    drawn = round(DRAWN / o.dt)
-    for phi in o.phi:
-        log.info("chains, %s", phi)
-        network = chains(o, phi)
-        fields = Fields(network, o)
-        rows[phi] = {
-            "agreement": fields.agreement(),
-            "expected": torch.stack(low_frequency_delay(network, o.dt))[:, 0].tolist(),  # [layers, chains]
-            **chain_centres(fields, o),
-            "kernels": digits(fields.impulse[:, :drawn, 0].movedim(1, -1)),  # [layers, chains, lags]
-            "noise_kernels": digits(fields.noise[-1, :drawn, 0].T),  # of the top [chains, lags]
+    study = Study("receptive_fields", o)
+    result = study.finish(
+        {
+            "name": "receptive_fields",
+            "options": plain(o),
+            "dt": o.dt,
+            "taus": [list(t) for t in o.taus],
+            "bound": "√(2 Var r / (N Var x))",
+            "chains": {phi: study.part(f"chains_{phi}", partial(measure_chains, phi, o)) for phi in o.phi},
+            "dense": [
+                study.part(f"dense_{n}_{phi}", partial(measure_dense, n, phi, o))
+                for n in sorted({1, o.features})
+                for phi in o.phi
+            ],
         }
-    result["chains"] = rows
-    result["dense"] = []
-    for features in sorted({1, o.features}):
-        for phi in o.phi:
-            log.info("dense network with %d inputs, %s", features, phi)
-            network = dense(o, features, phi)
-            fields = Fields(network, o)
-            expected = torch.stack(low_frequency_delay(network, o.dt))
-            off = centre(fields.impulse.movedim(1, 0), o.dt) - expected
-            result["dense"].append(
-                {
-                    "features": features,
-                    "phi": phi,
-                    "agreement": fields.agreement(),
-                    "centre_deviation": float((off / expected.abs().clamp(min=1)).abs().max()),
-                    # of the top layer [neurons, inputs, lags]
-                    "kernels": digits(fields.impulse[-1, :drawn, :, :: o.copies][..., :SHOWN].permute(2, 1, 0)),
-                    "noise_kernels": digits(fields.noise[-1, :drawn, :, :: o.copies][..., :SHOWN].permute(2, 1, 0)),
-                }
-            )
+    )
+    print(tables(result))
+    for draw in (draw_chains, draw_centres, draw_dense, draw_spatiotemporal):
+        draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
+    print(f"results: {study.path}")
     return result
 
 
@@ -364,16 +375,5 @@ def draw_spatiotemporal(result: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def report(result: dict[str, Any], folder: Path) -> str:
-    """Draws the figures into the folder and returns the tables."""
-    for draw in (draw_chains, draw_centres, draw_dense, draw_spatiotemporal):
-        draw(result, folder / f"{draw.__name__.removeprefix('draw_')}.png")
-    return tables(result)
-
-
-def main(argv: list[str] | None = None) -> Path:
-    return launch("receptive_fields", Options, measure, report, argv)
-
-
 if __name__ == "__main__":
-    main()
+    main((ReceptiveFields, receptive_fields))

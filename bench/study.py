@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, ClassVar, Optional, TypeVar
 
 import torch
 import yaml
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Options:
-    """Of every study.
+    """Of every study. Without public methods or properties: on the command line they would be subcommands.
 
     Args:
         smoke: a few seconds with tiny settings.
@@ -48,7 +48,9 @@ O = TypeVar("O", bound=Options)
 
 
 class Study:
-    """A run folder with parts: parts/<name>.json."""
+    """A run folder with parts: parts/<name>.json. name: of the module in `bench`."""
+
+    latest: ClassVar[Optional[Study]] = None  # the one that an interruption stops
 
     def __init__(self, name: str, options: Options):
         self.name = name
@@ -59,6 +61,7 @@ class Study:
                 options.runs, name, yaml.safe_dump(plain(options), sort_keys=False), torch.device(options.device)
             )
         )
+        Study.latest = self
         log.info("%s: results go to %s", name, self.run.path)
 
     @property
@@ -94,36 +97,50 @@ def main(
 ) -> None:
     """The command line of a study: (kind of options, what gets them); a dict of those makes subcommands.
 
-    Expected errors end in one line, without a traceback.
+    Expected errors and Ctrl-C end in one line, without a traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    pairs = list(studies.values()) if isinstance(studies, dict) else [studies]
+    by_name = studies if isinstance(studies, dict) else {"": studies}
     choice = {name: kind for name, (kind, _) in studies.items()} if isinstance(studies, dict) else studies[0]
-    options = auto_cli(choice, args=argv, as_positional=False)  # type: ignore[arg-type]
-    run = next(run for kind, run in pairs if type(options) is kind)
+    arguments = sys.argv[1:] if argv is None else argv
+    prog = f"python -m bench.{Path(sys.argv[0]).stem}"
+    options = auto_cli(choice, args=arguments, as_positional=False, prog=prog, allow_abbrev=False)  # type: ignore[arg-type]
+    name, run = next((name, run) for name, (kind, run) in by_name.items() if type(options) is kind)
+    Study.latest = None
     try:
+        others = [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]
+        if options.resume is not None and others:
+            raise ValueError(f"--resume goes on with the run's own options: drop {', '.join(others)}")
         run(resumed(options))
-    except (ValueError, FloatingPointError, SaveError) as error:
+    except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except (KeyboardInterrupt, SaveError) as stop:
+        line = f"stopped ({str(stop) or 'interrupted'})"
+        if Study.latest is not None:
+            command = " ".join(filter(None, [f"python -m bench.{Study.latest.name}", name]))
+            line += f"; go on with: {command} --resume {Study.latest.path}"
+        print(line, file=sys.stderr)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 1)
 
 
 def resumed(options: O) -> O:
     """The options to use: those given, or those of the run folder in `resume`. Sets the number of threads.
 
-    Raises ValueError where the folder is no run folder, or other options are given beside it.
+    Raises ValueError where that folder is no run of this study, and for a device that is not there.
     """
     if options.resume is not None:
-        kind = type(options)
-        default = kind(resume=options.resume)
-        if options != default:
-            raise ValueError("--resume goes on with the run's own options: drop the other flags")
-        saved = options.resume / "config.yaml"
+        kind, saved = type(options), options.resume / "config.yaml"
         if not saved.exists():
             raise ValueError(f"{options.resume} is no run folder: it has no config.yaml")
+        values = yaml.safe_load(saved.read_text())
+        if not isinstance(values, dict) or values.keys() != plain(kind()).keys():
+            raise ValueError(
+                f"{options.resume} is a run of another study, or of another version of this one: its config.yaml "
+                "has other options"
+            )
         parser = ArgumentParser()
         parser.add_class_arguments(kind, "o")
-        values = parser.parse_object({"o": yaml.safe_load(saved.read_text())})
-        options = dataclasses.replace(parser.instantiate(values).o, resume=options.resume)
+        options = dataclasses.replace(parser.instantiate(parser.parse_object({"o": values})).o, resume=options.resume)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {options.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
     if options.threads:

@@ -1,4 +1,4 @@
-"""One-line sabotages of the core, each of which a named test must catch: `python tests/sabotage.py` runs them all.
+"""One-line sabotages of `gle`, each of which a named test must catch: `python tests/sabotage.py` runs them all.
 
 Every sabotage is applied to a copy of the tree, where the named test must then fail (untouched, it passes in the
 suite itself).
@@ -6,10 +6,12 @@ suite itself).
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ class Sabotage(NamedTuple):
 
 FILTERS, SCHEME = "tests/theory/test_filters.py", "tests/theory/test_published_scheme.py"
 CORE, LOCAL = "tests/contract/test_core.py", "tests/gradients/test_local_gradients.py"
+RULES, THEORY = "tests/gradients/test_rules.py", "tests/theory"
 
 SABOTAGES = [
     Sabotage(
@@ -161,6 +164,209 @@ SABOTAGES = [
         "return W\n\n\nFEEDBACKS",
         f"{LOCAL}::test_feedback_alignment_uses_its_own_weights",
     ),
+    Sabotage(
+        "the adjoint's boundary without α",
+        "gle/rules/adjoint.py",
+        "start = alpha * flipped[0]",
+        "start = flipped[0]",
+        f"{RULES}::test_matched_adjoint_is_bptt[euler instant]",
+    ),
+    Sabotage(
+        "the adjoint blind to the delay",
+        "gle/rules/adjoint.py",
+        "above = torch.cat([above[1:], torch.zeros_like(above[:1])])",
+        "pass",
+        f"{RULES}::test_matched_adjoint_is_bptt[euler]",
+    ),
+    Sabotage(
+        "the adjoint through the feedback weights",
+        "gle/rules/adjoint.py",
+        "backproject(q.W, q.W, lambdas[0])",
+        "backproject(q.W, q.B, lambdas[0])",
+        f"{RULES}::test_credit_needs_no_feedback_weights_to_be_exact",
+    ),
+    Sabotage(
+        "BPTT with a window too long",
+        "gle/rules/bptt.py",
+        "window = self.window or self.stride or total",
+        "window = min(total, (self.window or self.stride or total) + 1)",
+        f"{RULES}::test_windows_are_stretches",
+    ),
+    Sabotage(
+        "BPTT that looks back beyond its window",
+        "gle/rules/bptt.py",
+        "starts[t + 1] = tuple(LayerState(*(z.detach() for z in s)) for s in step.state)",
+        "starts[t + 1] = step.state",
+        f"{RULES}::test_windows_are_stretches",
+    ),
+    Sabotage(
+        "RTRL with the influence of another step",
+        "gle/rules/rtrl.py",
+        "seen = forward.output(before if forward.delayed else influence)",
+        "seen = forward.output(influence)",
+        f"{RULES}::test_bptt_and_rtrl_are_finite_differences[exponential]",
+    ),
+    Sabotage(
+        "the nudged network's influence through u and r alone",
+        "gle/rules/influence.py",
+        'self.fields = ("u", "r") if _is_zero(problem.dynamics.gamma) else LayerState._fields',
+        'self.fields = ("u", "r")',
+        f"{RULES}::test_references_follow_the_nudged_network",
+    ),
+    Sabotage(
+        "sign of u̇ in RFLO",
+        "gle/rules/rflo.py",
+        '"tau_m": -u_dot}',
+        '"tau_m": u_dot}',
+        f"{RULES}::test_rflo_is_exact_for_one_layer[euler]",
+    ),
+    Sabotage(
+        "RFLO with the membrane's trace for the output's",
+        "gle/rules/rflo.py",
+        "output[kind] = prospective(old, x, tau_m, tau_r)",
+        "output[kind] = old",
+        f"{RULES}::test_rflo_is_exact_for_one_layer[euler]",
+    ),
+    Sabotage(
+        "RFLO with the trace of another step",
+        "gle/rules/rflo.py",
+        "seen = traces[n].output if delayed else new[n].output",
+        "seen = new[n].output",
+        f"{RULES}::test_rflo_is_exact_for_one_layer[euler]",
+    ),
+    Sabotage(
+        "ρ₀ and ρ₁ exchanged in UORO",
+        "gle/rules/uoro.py",
+        "s = tuple(rho0.unsqueeze(-1) * f + rho1.unsqueeze(-1) * n",
+        "s = tuple(rho1.unsqueeze(-1) * f + rho0.unsqueeze(-1) * n",
+        f"{RULES}::test_uoro_is_unbiased[euler]",
+    ),
+    Sabotage(
+        "φ′ dropped in instantaneous errors",
+        "gle/rules/instantaneous.py",
+        "errors.insert(0, net.layers[i].phi.slope(p.seen) * above)",
+        "errors.insert(0, above)",
+        f"{RULES}::test_instantaneous_limit_is_backprop[instantaneous]",
+    ),
+    Sabotage(
+        "only the last step's gradient",
+        "gle/rules/gle.py",
+        "grads = here if grads is None else added(grads, here)",
+        "grads = here",
+        f"{RULES}::test_gle_is_the_simulations_own_plasticity",
+    ),
+    Sabotage(
+        "nudges without β",
+        "gle/rules/base.py",
+        "return per_member(problem.dynamics.beta, outputs) * problem.dynamics.cost.error(outputs, targets[:, 0])",
+        "return problem.dynamics.cost.error(outputs, targets[:, 0])",
+        f"{RULES}::test_matched_adjoint_is_bptt[euler]",
+    ),
+    Sabotage(
+        "rates exchanged in the swept trajectory",
+        "gle/rules/trajectory.py",
+        "(f.pre, f.current, f.u, f.rates, f.seen)",
+        "(f.pre, f.current, f.u, f.seen, f.rates)",
+        f"{RULES}::test_trajectory_without_the_sweep",
+    ),
+    Sabotage(
+        "rates exchanged in the stepped trajectory",
+        "gle/rules/trajectory.py",
+        "kept.append((step.local, [s.r for s in step.state], step.rates))",
+        "kept.append((step.local, step.rates, [s.r for s in step.state]))",
+        f"{RULES}::test_trajectory_without_the_sweep",
+    ),
+    Sabotage(
+        "ratio of norms inverted",
+        "gle/analysis/alignment.py",
+        "ratio = norms[0] / norms[1] * (sizes[0] / sizes[1]).squeeze(-1)",
+        "ratio = norms[1] / norms[0] * (sizes[1] / sizes[0]).squeeze(-1)",
+        f"{THEORY}/test_alignment.py::test_known_angles",
+    ),
+    Sabotage(
+        "signs that differ",
+        "gle/analysis/alignment.py",
+        "(a.sign() == b.sign())",
+        "(a.sign() != b.sign())",
+        f"{THEORY}/test_alignment.py::test_known_angles",
+    ),
+    Sabotage(
+        "α dropped in the state-space model",
+        "gle/analysis/state_space.py",
+        "D=W * alpha.unsqueeze(-1)",
+        "D=W",
+        f"{THEORY}/test_state_space.py::test_transfer_function_is_that_of_the_neurons",
+    ),
+    Sabotage(
+        "y observed after the step",
+        "gle/analysis/state_space.py",
+        "        states.append(u)\n        u = u @ step.A.mT + drive\n",
+        "        u = u @ step.A.mT + drive\n        states.append(u)\n",
+        f"{THEORY}/test_state_space.py::test_discretised_and_run_as_scipy_does[euler]",
+    ),
+    Sabotage(
+        "the matrix exponential to first order",
+        "gle/analysis/state_space.py",
+        "torch.linalg.matrix_exp(dt * held)",
+        "torch.eye(len(held)).to(A) + dt * held",
+        f"{THEORY}/test_state_space.py::test_discretised_and_run_as_scipy_does[exponential]",
+    ),
+    Sabotage(
+        "u-adaptation that follows the input",
+        "gle/adaptation.py",
+        "return self._state_space(self.gamma, 0.0)",
+        "return self._state_space(0.0, self.gamma)",
+        f"{THEORY}/test_adaptation.py::test_simulation[euler-u]",
+    ),
+    Sabotage(
+        "γ in the wrong place of Eq. 35",
+        "gle/adaptation.py",
+        "return d_w / (d_w * d_m + self.gamma)",
+        "return d_w / (d_w * (d_m + self.gamma))",
+        f"{THEORY}/test_adaptation.py::test_transfer_function[u]",
+    ),
+    Sabotage(
+        "the conjugate gain, by sines",
+        "gle/analysis/spectra.py",
+        "gain[i] = (a - 1j * b)",
+        "gain[i] = (a + 1j * b)",
+        f"{THEORY}/test_spectra.py::test_estimators[by_sines]",
+    ),
+    Sabotage(
+        "the conjugate gain, by chirp",
+        "gle/analysis/spectra.py",
+        "return omega, response / signal",
+        "return omega, response.conj() / signal.conj()",
+        f"{THEORY}/test_spectra.py::test_estimators[by_chirp]",
+    ),
+    Sabotage(
+        "a system run backwards, its response left so",
+        "gle/analysis/spectra.py",
+        "return system(lambda t: signal(end - t), steps).flip(0)",
+        "return system(lambda t: signal(end - t), steps)",
+        f"{THEORY}/test_spectra.py::test_reversed_in_time[by_sines]",
+    ),
+    Sabotage(
+        "lags reversed",
+        "gle/analysis/receptive_fields.py",
+        "torch.fft.rfft(x, dim=0).mH @",
+        "torch.fft.rfft(x, dim=0).mT @",
+        f"{THEORY}/test_receptive_fields.py::test_reverse_correlation_of_a_linear_network",
+    ),
+    Sabotage(
+        "the way to rest in the pulse's response",
+        "gle/analysis/receptive_fields.py",
+        "(r[:, :-1] - r[:, -1:]) / size",
+        "r[:, :-1] / size",
+        f"{THEORY}/test_receptive_fields.py::test_impulse_response_at_rest[0.7]",
+    ),
+    Sabotage(
+        "a delay below the first layer",
+        "gle/analysis/receptive_fields.py",
+        "moment + (dt * gain if l else 0)",
+        "moment + dt * gain",
+        f"{THEORY}/test_receptive_fields.py::test_low_frequency_delay",
+    ),
 ]
 
 
@@ -172,9 +378,8 @@ def run_test(tree: Path, test: str) -> subprocess.CompletedProcess:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
-    return {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    """Without pytest's own variables; one thread each, since several run side by side."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"OMP_NUM_THREADS": "1"}
 
 
 def caught(sabotage: Sabotage) -> tuple[bool, str]:
@@ -199,10 +404,10 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
 
 def main() -> None:
     missed = 0
-    for sabotage in SABOTAGES:
-        ok, _ = caught(sabotage)
-        missed += not ok
-        print(f"{'caught' if ok else 'MISSED'}: {sabotage.name} ({sabotage.test})", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for sabotage, (ok, _) in zip(SABOTAGES, pool.map(caught, SABOTAGES)):
+            missed += not ok
+            print(f"{'caught' if ok else 'MISSED'}: {sabotage.name} ({sabotage.test})", flush=True)
     sys.exit(bool(missed))
 
 

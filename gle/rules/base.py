@@ -143,8 +143,8 @@ def handed_on(memory: Any, kind: type, batch: int, where: list[tuple[int, str]])
 
     Raises ValueError where it is another rule's, of another batch, or of other parameters.
     """
-    if kind is not type(memory):
-        raise ValueError(f"memory is a {type(memory).__name__}, this rule's is a {kind.__name__}: start with None")
+    if (name := type(memory).__name__) != kind.__name__:
+        raise ValueError(f"memory is a {name}, this rule's is a {kind.__name__}: start with None")
     if memory.batch != batch:
         raise ValueError(f"memory is of a batch of {memory.batch}, the inputs have one of {batch}: start with None")
     if memory.where != where:

@@ -362,6 +362,54 @@ def test_truncation():
     close(same.grads, assign(rules.BPTT(), sim, x, y).grads, 1e-10)
 
 
+def test_windows_are_stretches():
+    """A window is a stretch that starts from the state of its first step, taken as given; a stride of one step takes in
+    the cost of its last step alone. Prevents: a window that is a step off."""
+    sim, x, y = simulation()
+    states = [sim.carry.state]
+    for t in range(len(x)):
+        sim.run(x[t : t + 1], y[t : t + 1])
+        states.append(sim.carry.state)
+
+    def whole(begin, end):
+        sim.carry = sim.carry._replace(state=states[begin])
+        return torch.cat([g.flatten() for g in flat(assign(rules.BPTT(), sim, x[begin:end], y[begin:end]).grads)])
+
+    def truncated(window, stride):
+        sim.carry = sim.carry._replace(state=states[0])
+        return torch.cat([g.flatten() for g in flat(assign(rules.BPTT(window, stride), sim, x, y).grads)])
+
+    chunks = sum(whole(begin, begin + 4) for begin in range(0, len(x), 4))
+    torch.testing.assert_close(truncated(4, 4), chunks, atol=1e-12, rtol=1e-9)
+    each = whole(0, 1)
+    for end in range(2, len(x) + 1):
+        begin = max(0, end - 5)
+        each = each + whole(begin, end) - whole(begin, end - 1)
+    torch.testing.assert_close(truncated(5, 1), each, atol=1e-12, rtol=1e-9)
+    assert (chunks - each).norm() > 1e-3 * each.norm()
+
+
+def test_trajectory_without_the_sweep(monkeypatch):
+    """The whole stretch at once, and step by step: the same tensors, of which the rates are the computed ones and those
+    that neighbours see. Prevents: rates of another step where γ ≠ 0 or RK4 rules out the sweep."""
+    for integrator in ("euler", "euler instant"):
+        sim, x, y = simulation(integrator=integrator)
+        xs, ts = sim.sampled(x, y)
+        problem = rules.Problem(sim.network, sim.integrator, sim.dynamics, LEARN)
+        taken = []
+        for swept in (True, False):
+            monkeypatch.setattr(rules.trajectory, "can_sweep", lambda *_, swept=swept: swept)
+            with torch.no_grad():
+                taken.append(rules.trajectory.trajectory(problem, sim.carry.theta, sim.carry.state, xs, ts)[0])
+        for swept, stepped in zip(*taken):
+            for a, b in zip(swept, stepped):
+                torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+            same = (stepped.r - stepped.seen).abs().max() == 0
+            assert same == (integrator == "euler instant")
+            if integrator == "euler":
+                torch.testing.assert_close(stepped.seen[1:], stepped.r[:-1], atol=0, rtol=0)
+
+
 def test_credit_needs_no_feedback_weights_to_be_exact():
     """Fixed random feedback changes GLE's gradients and nobody else's."""
     credits = {}

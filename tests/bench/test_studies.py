@@ -1,0 +1,378 @@
+"""Every study: its smoke run from the command line, going on after an interruption, and bad input."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from studies import finished, launch, smoke_flags
+
+from bench.study import Study
+
+ROOT = Path(__file__).parents[2]
+FIGURES = {
+    "frequency_response": {"operators", "ratios", "adaptation", "steps"},
+    "receptive_fields": {"chains", "centres", "dense", "spatiotemporal"},
+    "teacher_student chain": {"chain"},
+    "teacher_student small": {"small"},
+    "gradient_map": {"gradient_map", "gradient_steps"},
+    "credit": {"credit"},
+}
+TABLES = {  # parts of what is printed
+    "frequency_response": ["largest phase difference of e and λ", "exponential"],
+    "receptive_fields": ["Σ(τm − τr) + delay", "dense"],
+    "teacher_student chain": ["students within 1 %", "bptt 4"],
+    "teacher_student small": ["within 5 % from", "phase of λ"],
+    "gradient_map": ["instantaneous, over ωτm", "exponential delayed"],
+    "credit": ["cosine at the start", "memory ~ N^", "rflo transposed"],
+}
+slow = {"credit": pytest.mark.slow}
+studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ())) for s in FIGURES])
+
+
+# -- smoke runs --------------------------------------------------------------------------------------------------------
+
+
+def numbers(item):
+    """All numbers in nested dicts and lists."""
+    if isinstance(item, dict):
+        item = list(item.values())
+    if isinstance(item, list):
+        for value in item:
+            yield from numbers(value)
+    elif isinstance(item, (int, float)):
+        yield item
+
+
+@studies
+def test_smoke(study, smoke):
+    """Prevents: figures without a result file, tables without figures, and NaN in either."""
+    folder, result, printed = smoke(study)
+    assert {p.name for p in folder.iterdir()} == {"config.yaml", "env.json", "result.json", "parts"} | {
+        f"{name}.png" for name in FIGURES[study]
+    }
+    for path in folder.glob("*.png"):
+        assert path.stat().st_size > 10_000, path
+    assert result["name"] == study.split()[-1]
+    assert result["options"]["smoke"] is True
+    assert all(math.isfinite(n) for n in numbers(result))
+    for part in TABLES[study]:
+        assert part in printed
+    assert f"results: {folder}" in printed
+    assert "nan" not in printed
+
+
+def test_shapes_of_the_frequency_response(smoke):
+    result = smoke("frequency_response").result
+    assert set(result["operators"]) == {"I⁻", "D⁺", "I⁺", "D⁻", "D⁻, Algorithm 2", "r", "e", "λ", "λ, Algorithm 2"}
+    for row in result["operators"].values():
+        for what in ("sine", "chirp", "discrete", "continuous"):
+            assert len(row[what]["gain"]) == len(row[what]["phase"]) == len(result["omega"]) == 5
+    assert len(result["ratio"]) == 3
+    assert {(r["integrator"], r["dt"]) for r in result["steps"]} == {
+        (scheme, dt) for scheme in ("euler", "exponential") for dt in (0.1, 0.05)
+    }
+
+
+def test_shapes_of_the_receptive_fields(smoke):
+    result = smoke("receptive_fields").result
+    assert [(r["features"], r["phi"]) for r in result["dense"]] == [(n, p) for n in (1, 2) for p in ("linear", "tanh")]
+    assert np.shape(result["dense"][-1]["kernels"]) == (2, 2, 100)  # neurons, inputs, lags
+    for row in result["chains"].values():
+        assert np.shape(row["kernels"]) == (2, 2, 100)  # layers, chains, lags
+
+
+def test_shapes_of_the_chain(smoke):
+    """Two layers, two students, the losses before learning and after each of two periods."""
+    result = smoke("teacher_student chain").result
+    assert [r["row"] for r in result["rows"]] == ["gle", "instantaneous", "bptt 4"]
+    for row in result["rows"]:
+        assert row["time"] == [0, 4, 8]
+        assert np.shape(row["w"]) == np.shape(row["tau_m"]) == (3, 2, 2)
+        assert (np.array(row["loss"]) > 0).all()
+        assert np.shape(row["loss"]) == (3, 2)
+        for when in ("before", "after"):
+            assert np.shape(row[when]["errors"]) == (2, 200)
+        assert row["w"][0] == result["rows"][0]["w"][0]  # all rules start alike
+        assert row["w"][-1] != row["w"][0]
+    assert len({json.dumps(r["w"][-1]) for r in result["rows"]}) == 3  # and differ in the end
+
+
+def test_shapes_of_the_small_network(smoke):
+    result = smoke("teacher_student small").result
+    assert set(result["rules"]) == {"gle", "adjoint"}
+    for row in result["rules"].values():
+        assert np.shape(row["weights"]) == (len(row["time"]), 2, 2)
+        assert row["weights"][-1] != row["weights"][0]
+        assert row["loss"][-1] < row["loss"][0]
+        assert set(row["spectra"]) == {"before", "during"}
+        for found in row["spectra"].values():
+            for name in ("e", "lambda"):
+                assert np.shape(found[name]["phase"]) == np.shape(found[name]["amplitude"]) == (2, 3, 2)
+
+
+def test_shapes_of_the_gradient_map(smoke):
+    result = smoke("gradient_map").result
+    cosines = [result["coupling"]["gle"]]
+    assert set(result["depth"]) == {"1", "2"}
+    for found in result["depth"].values():
+        assert set(found) == {"gle", "instantaneous", "rflo", "rflo, transposed"}
+        for rule in found.values():
+            assert np.shape(rule["all"]) == np.shape(rule["bottom"]) == (3, 2)  # ωτm and ratios, seeds
+        cosines += found.values()
+    assert len(result["step"]) == 5
+    cosines += [rule for by_dt in result["step"].values() for rule in by_dt["0.1"].values()]
+    for rule in cosines:
+        assert (np.abs([*rule["all"], *rule["bottom"]]) <= 1 + 1e-9).all()
+        assert (np.array(rule["norm"]) > 0).all()
+    # τm = τr: instantaneous credit is right, but for the delays between layers
+    assert min(result["depth"]["1"]["instantaneous"]["all"][1]) > 0.9
+
+
+@pytest.mark.slow
+def test_shapes_of_credit(smoke):
+    result = smoke("credit").result
+    rows = result["training"]
+    assert [r["row"] for r in rows] == result["options"]["rows"]
+    for row in rows:
+        assert np.shape(row["accuracy"]) == (2, 2)  # before and after one epoch, seeds
+        assert np.shape(row["test"]) == (2,)
+        assert np.shape(row["alignment"]) == (2, 3, 2)  # epochs, layers, seeds
+        assert 0 <= np.min(row["accuracy"]) <= np.max(row["accuracy"]) <= 100
+        assert row["stretch"] == (1 if row["row"] == "gle 1" else 90)
+    for exact in (r for r in rows if r["row"] == "bptt"):
+        np.testing.assert_allclose(exact["alignment"], 1, atol=1e-5)
+    growth = result["growth"]
+    assert set(growth["N"]) == set(growth["T"])
+    assert len(growth["N"]) == 7
+    for found in (f for over in ("N", "T") for f in growth[over].values()):
+        assert len(found["cost"]) == len(found["at"]) == 2
+        assert all(c["ms"] > 0 and c["bytes"] > 0 for c in found["cost"])
+
+
+# -- going on after an interruption ------------------------------------------------------------------------------------
+
+
+TIMED = {"ms", "bytes"}  # what a measurement of costs finds again only roughly
+
+
+def comparable(item):
+    """A result without what may differ between two runs: where and when they ran."""
+    if isinstance(item, dict):
+        return {k: comparable(v) for k, v in item.items() if k not in {"environment", "runs"} | TIMED}
+    return [comparable(v) for v in item] if isinstance(item, list) else item
+
+
+@studies
+def test_interrupted(study, tmp_path, monkeypatch, capsys):
+    """Ctrl-C says in one line how to go on, and leaves no result behind."""
+
+    def stopped(self, name, compute):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Study, "part", stopped)
+    with pytest.raises(SystemExit) as stop:
+        launch(study, *smoke_flags(study, tmp_path))
+    assert stop.value.code == 130
+    (folder,) = (p.parent for p in tmp_path.rglob("config.yaml"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"stopped (interrupted); go on with: python -m bench.{study} --resume {folder}"
+    assert not (folder / "result.json").exists()
+
+
+@studies
+def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
+    """A run without its first and its last part, as an interruption leaves one: they are computed, and no others.
+
+    Prevents: a part that depends on another having run before it, or on its random numbers.
+    """
+    whole = smoke(study)
+    names = [p.stem for p in sorted((whole.folder / "parts").iterdir(), key=lambda p: p.stat().st_mtime_ns)]
+    folder = shutil.copytree(whole.folder, tmp_path / "run", ignore=shutil.ignore_patterns("*.png", "result.json"))
+    for name in (names[0], names[-1]):
+        (folder / "parts" / f"{name}.json").unlink()
+    part, computed = Study.part, []
+
+    def counted(self, name, compute):
+        def count():
+            computed.append(name)
+            return compute()
+
+        return part(self, name, count)
+
+    monkeypatch.setattr(Study, "part", counted)
+    again = finished(tmp_path, launch(study, "--resume", str(folder)))
+    assert computed == [names[0], names[-1]]
+    assert comparable(again.result) == comparable(whole.result)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_from_outside(how, smoke, tmp_path):
+    """The real signals, at any moment: one line and no traceback for Ctrl-C; a kill loses no more than a part."""
+    command = [sys.executable, "-m", "bench.gradient_map"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        [*command, *smoke_flags("gradient_map", tmp_path)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.time() + 60
+    while time.time() < deadline and running.poll() is None and not list(tmp_path.rglob("parts/*.json")):
+        time.sleep(0.01)
+    running.send_signal(how)
+    _, err = running.communicate(timeout=60)
+    (folder,) = (p.parent for p in tmp_path.rglob("config.yaml"))
+    assert not (folder / "result.json").exists(), "it ended before it could be stopped"
+    assert "Traceback" not in err
+    if how == signal.SIGINT:
+        assert running.returncode == 130
+        assert err.splitlines()[-1].endswith(f"go on with: python -m bench.gradient_map --resume {folder}")
+    again = finished(tmp_path, launch("gradient_map", "--resume", str(folder)))
+    assert comparable(again.result) == comparable(smoke("gradient_map").result)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "frequency_response": [
+        (["--dt", "0"], "dt must be a positive number, got 0"),
+        (["--dt", "-0.1"], "dt must be a positive number, got -0.1"),
+        (["--dts", "[0.05, 0]"], "dt must be a positive number, got 0"),
+        (["--dt", "0.1", "--omega", "[0.1, 40]"], "40 is not below Nyquist's, π/dt = 31.4159 at dt = 0.1"),
+        (["--dts", "[0.4]", "--tau_r", "0.5"], "10 is not below Nyquist's"),
+        (["--dt", "0.2", "--omega", "[0.1, 10]"], "dt = 0.2 is above the time constant 0.1"),
+        (["--ratio_points", "4"], "tau_r = 0, a ratio of 0, is smaller than dt"),
+        (["--omega", "[0, 10]"], "frequencies must be positive, got 0"),
+        (["--omega", "[10, 1]"], "omega must be the slowest, then the fastest frequency"),
+        (["--tau_w", "0"], "tau_w must be positive, got 0"),
+        (["--points", "0"], "points must be at least 1, got 0"),
+        (["--integrators", "[leapfrog]"], "unknown integrator 'leapfrog'"),
+        (["--integrators", "[]"], "integrators is empty"),
+        (["--dts", "[]"], "dts is empty"),
+        (["--device", "meta"], "device must be cpu, got 'meta'"),
+    ],
+    "receptive_fields": [
+        (["--dt", "0"], "dt must be a positive number, got 0"),
+        (["--dt", "0.2"], "tau_r = 0.1 in layer 0 is below dt = 0.2"),
+        (["--window", "0.1"], "a window of 0.1 is shorter than two steps"),
+        (["--layers", "0"], "layers must be at least 1, got 0"),
+        (["--batch", "5"], "batch must be at least 10, got 5"),
+        (["--noise", "0"], "noise must be positive, got 0"),
+        (["--taus", "[]"], "must not be empty"),
+        (["--phi", "[]"], "must not be empty"),
+        (["--taus", "[[1.0, -0.1]]"], "tau_r must be positive, got -0.1"),
+        (["--phi", "[step]"], "unknown activation 'step'"),
+        (["--device", "meta"], "device must be cpu, got 'meta'"),
+    ],
+    "teacher_student chain": [
+        (["--dt", "0"], "dt must divide the input's period of 4 time units, got 0"),
+        (["--dt", "0.03"], "dt must divide the input's period"),
+        (["--dt", "0.2"], "dt = 0.2 is above tau_r = 0.1 of the chain"),
+        (["--rows", "[magic]"], "unknown row 'magic': choose gle, instantaneous, or bptt"),
+        (["--rows", "[bptt]"], "unknown row 'bptt'"),
+        (["--rows", "['bptt 5']"], "window of 'bptt 5' is longer than the input's period of 4"),
+        (["--rows", "['bptt 0.015']"], "window of 'bptt 0.015' must be a multiple of dt = 0.01"),
+        (["--duration", "1"], "duration must be at least one period of 4 time units, got 1"),
+    ],
+    "teacher_student small": [
+        (["--dt", "0"], "dt must be positive"),
+        (["--dt", "0.2"], "not above tau_r = 0.1 of the retrospective neurons, got 0.2"),
+        (["--stretch", "1000"], "stretch = 1000 must lie between dt = 0.01 and the 920 time units of learning"),
+        (["--during", "10"], "during = 10 must lie within the time of learning, 80 to 1000"),
+    ],
+    "gradient_map": [
+        (["--dt", "0"], "dt must be positive, got 0"),
+        (["--dt", "0.03"], "the shortest tau_r, 0.02, is below dt = 0.03"),
+        (["--dts", "[0.3]"], "tau_r = 1/ratio = 0.2 is below the largest of dts, 0.3"),
+        (["--dts", "[3.2]", "--ratio", "1", "--dt", "0.01"], "below the largest of dts, 3.2"),
+        (["--ratios", "[0.5]"], "ratios are τm/τr ≥ 1"),
+        (["--omega_tau", "[]"], "omega_tau is empty: give at least one value"),
+        (["--gammas", "[]"], "gammas is empty"),
+        (["--depths", "[0]"], "depths, width, batch and seeds must be at least 1"),
+        (["--duration", "0.1"], "duration = 0.1 holds no two steps of 0.2"),
+    ],
+    "credit": [
+        (["--rows", "[magic]"], "unknown row 'magic': choose of gle, bptt"),
+        (["--rows", "[]"], "rows is empty: give at least one"),
+        (["--lrs", "[]"], "lrs is empty: give at least one"),
+        (["--sizes", "[]"], "sizes is empty"),
+        (["--lrs", "[0.0]"], "learning rates must be positive, got 0"),
+        (["--stretch", "5000"], "stretch = 5000 must lie between 1 and the"),
+        (["--probes", "1001"], "probes = 1001 are more than the 1000 validation samples"),
+        (["--epochs", "0"], "must be at least 1"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("study", "flags", "message"),
+    [pytest.param(s, *case, id=f"{s} {' '.join(case[0])}") for s, cases in BAD.items() for case in cases],
+)
+def test_bad_input(study, flags, message, tmp_path):
+    """One line that names the value, and nothing is written."""
+    with pytest.raises(SystemExit) as stop:
+        launch(study, *flags, "--runs", str(tmp_path))
+    assert str(stop.value).startswith("error: ")
+    assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+    assert not list(tmp_path.iterdir())
+
+
+@studies
+def test_a_device_that_is_not_there(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="PyTorch finds no CUDA device: use --device cpu"):
+        launch(study, "--device", "cuda", "--runs", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "3"], "--resume goes on with the run's own options: drop --seeds"),
+        (["--seeds=5"], "drop --seeds=5"),  # even at its default: the run may have another
+        (["--config", "x.yaml"], "drop --config"),
+    ],
+)
+def test_resume_with_other_flags(flags, message, smoke, tmp_path):
+    if "--config" in flags:
+        (tmp_path / "x.yaml").write_text("seeds: 3\n")
+        flags = ["--config", str(tmp_path / "x.yaml")]
+    with pytest.raises(SystemExit, match=message):
+        launch("gradient_map", "--resume", str(smoke("gradient_map").folder), *flags)
+
+
+def test_resume_elsewhere(smoke, tmp_path):
+    """A folder that is no run, and one of another study or subcommand, which could look like one that goes on."""
+    with pytest.raises(SystemExit, match=r"is no run folder: it has no config\.yaml"):
+        launch("credit", "--resume", str(tmp_path))
+    for study, other in (
+        ("credit", "gradient_map"),
+        ("frequency_response", "receptive_fields"),
+        ("teacher_student small", "teacher_student chain"),
+    ):
+        folder = smoke(other).folder
+        with pytest.raises(SystemExit, match=f"error: {folder} is a run of another study"):
+            launch(study, "--resume", str(folder))
+
+
+@studies
+def test_flags(study, capsys):
+    """Prevents: flags that only the module's own main() understands, unknown ones that pass, and public methods of
+    options, which would be taken for subcommands."""
+    with pytest.raises(SystemExit) as stop:
+        launch(study, "--help")
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit) as stop:
+        launch(study, "--step", "1")
+    assert stop.value.code == 2
+    assert "--step" in capsys.readouterr().err

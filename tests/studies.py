@@ -1,0 +1,45 @@
+"""Running studies from the command line, in this process."""
+
+import contextlib
+import io
+import json
+import runpy
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FASTER = {"teacher_student small": ("--dt", "0.05")}
+
+
+def smoke_flags(study: str, runs: Path) -> tuple[str, ...]:
+    return ("--smoke", "true", "--runs", str(runs), *FASTER.get(study, ()))
+
+
+class Finished(NamedTuple):
+    """What a study left behind."""
+
+    folder: Path
+    result: dict[str, Any]
+    printed: str
+
+
+def launch(study: str, *flags: str) -> str:
+    """`python -m bench.<study> <flags>`, in this process; what it prints. study: with its subcommand."""
+    module, *subcommand = study.split()
+    printed, argv = io.StringIO(), sys.argv
+    sys.argv = [module, *subcommand, *flags]
+    try:
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            # other tests have imported the module, which this leaves alone
+            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+            runpy.run_module(f"bench.{module}", run_name="__main__", alter_sys=True)
+    finally:
+        sys.argv = argv
+    return printed.getvalue()
+
+
+def finished(runs: Path, printed: str) -> Finished:
+    """The only run in the folder `runs`."""
+    (config,) = runs.rglob("config.yaml")
+    return Finished(config.parent, json.loads((config.parent / "result.json").read_text()), printed)
