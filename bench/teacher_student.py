@@ -330,6 +330,7 @@ class Small(Options):
 FREQUENCIES = (0.49, 1.07, 1.98)  # ω of the input's sines
 NEURONS = ("instantaneous", "retrospective")
 POINTS = 500  # of the learning curves
+THIN = 10  # steps between two points of the signals that are kept for the figure
 
 
 def small_network(bottom: Tensor) -> gle.Network:
@@ -425,10 +426,10 @@ class Spectrum:
             found[name] = {
                 "phase": ratio.angle().permute(2, 0, 1).tolist(),
                 "amplitude": self.components(bottom).abs().permute(2, 0, 1).tolist(),
-                "signal": bottom[:, 0].T.tolist(),
-                "output": credit.outputs[shown, 0, 0, 0].tolist(),
+                "signal": bottom[::THIN, 0].T.tolist(),
+                "output": credit.outputs[shown, 0, 0, 0][::THIN].tolist(),
             }
-        return {**found, "target": y[shown, 0, 0].tolist(), "input": x[shown, 0, 0].tolist()}
+        return {**found, "target": y[shown, 0, 0][::THIN].tolist(), "input": x[shown, 0, 0][::THIN].tolist()}
 
     def components(self, signal: Tensor) -> Tensor:
         """Complex amplitudes at the input's frequencies, under a Hann window: [T, …] → [frequencies, …]."""
@@ -505,7 +506,7 @@ def draw_small(result: Mapping[str, Any], path: Path) -> None:
     names, learned = ("instantaneous", "retrospective"), result["rules"]["gle"]
     for row, when in enumerate(("before", "during")):
         s = learned["spectra"][when]
-        time = np.arange(len(s["target"])) * result["options"]["dt"]
+        time = np.arange(len(s["target"])) * THIN * result["options"]["dt"]
         axes[row, 0].plot(time, s["input"], color="0.8", linewidth=0.7)
         axes[row, 0].plot(time, s["e"]["output"], "C3", time, s["target"], "k:", linewidth=0.9)
         axes[row, 0].set(title=f"{when} learning: output, target (…), input", xlabel="time")

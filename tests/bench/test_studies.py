@@ -23,15 +23,15 @@ FIGURES = {
     "receptive_fields": {"chains", "centres", "dense", "spatiotemporal"},
     "teacher_student chain": {"chain"},
     "teacher_student small": {"small"},
-    "gradient_map": {"gradient_map", "gradient_steps"},
+    "gradient_map": {"one_tone", "several_tones", "gradient_steps"},
     "credit": {"credit"},
 }
 TABLES = {  # parts of what is printed
     "frequency_response": ["largest phase difference of e and λ", "exponential"],
     "receptive_fields": ["Σ(τm − τr) + delay", "dense"],
     "teacher_student chain": ["students within 1 %", "bptt 4"],
-    "teacher_student small": ["within 5 % from", "phase of λ"],
-    "gradient_map": ["instantaneous, over ωτm", "exponential delayed"],
+    "teacher_student small": ["within 5 % from", "phase of e − λ"],
+    "gradient_map": ["several tones, instantaneous, over ωτm", "exponential delayed"],
     "credit": ["cosine at the start", "memory ~ N^", "rflo transposed"],
 }
 slow = {"credit": pytest.mark.slow}
@@ -122,8 +122,9 @@ def test_shapes_of_the_small_network(smoke):
 def test_shapes_of_the_gradient_map(smoke):
     result = smoke("gradient_map").result
     cosines = [result["coupling"]["gle"]]
-    assert set(result["depth"]) == {"1", "2"}
-    for found in result["depth"].values():
+    assert set(result["maps"]) == {"one tone", "several tones"}
+    assert all(set(by_depth) == {"1", "2"} for by_depth in result["maps"].values())
+    for found in (f for by_depth in result["maps"].values() for f in by_depth.values()):
         assert set(found) == {"gle", "instantaneous", "rflo", "rflo, transposed"}
         for rule in found.values():
             assert np.shape(rule["all"]) == np.shape(rule["bottom"]) == (3, 2)  # ωτm and ratios, seeds
@@ -134,7 +135,7 @@ def test_shapes_of_the_gradient_map(smoke):
         assert (np.abs([*rule["all"], *rule["bottom"]]) <= 1 + 1e-9).all()
         assert (np.array(rule["norm"]) > 0).all()
     # τm = τr: instantaneous credit is right, but for the delays between layers
-    assert min(result["depth"]["1"]["instantaneous"]["all"][1]) > 0.9
+    assert min(result["maps"]["one tone"]["1"]["instantaneous"]["all"][1]) > 0.9
 
 
 @pytest.mark.slow
@@ -286,8 +287,8 @@ BAD = {
     "teacher_student small": [
         (["--dt", "0"], "dt must be positive"),
         (["--dt", "0.2"], "not above tau_r = 0.1 of the retrospective neurons, got 0.2"),
-        (["--stretch", "1000"], "stretch = 1000 must lie between dt = 0.01 and the 920 time units of learning"),
-        (["--during", "10"], "during = 10 must lie within the time of learning, 80 to 1000"),
+        (["--stretch", "10000"], "stretch = 10000 must lie between dt = 0.01 and the 7920 time units of learning"),
+        (["--during", "10"], "during = 10 must lie within the time of learning, 80 to 8000"),
     ],
     "gradient_map": [
         (["--dt", "0"], "dt must be positive, got 0"),
