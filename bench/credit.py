@@ -25,14 +25,14 @@ from bench import mnist1d
 from bench.datasets import mnist1d as load
 from bench.figures import plt, save
 from bench.memory import peak_bytes
-from bench.study import Options, Study, main, plain
+from bench.study import DeviceOptions, Study, main, plain
 from bench.tables import layout, mean_std
 from gle import rules
 from gle.analysis import alignment
 
 
 @dataclass
-class Credit(Options):
+class Credit(DeviceOptions):
     """What to train and to measure.
 
     Args:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import gle
 from bench.figures import plt, save
-from bench.study import Options, Study, main, plain
+from bench.study import DeviceOptions, Study, main, plain
 from bench.tables import layout
 from gle import rules
 from gle.analysis import alignment
@@ -37,7 +37,7 @@ from gle.seeding import generator
 
 
 @dataclass
-class Map(Options):
+class Map(DeviceOptions):
     """What to compare, and on which networks.
 
     Args:

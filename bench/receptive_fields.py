@@ -80,8 +80,6 @@ def lags_of(o: ReceptiveFields) -> int:
 
 def validate(o: ReceptiveFields) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
-    if o.device != "cpu":
-        raise ValueError(f"device must be cpu, got {o.device!r}: the networks are so small that no other is faster")
     if not (o.dt > 0 and math.isfinite(o.dt)):
         raise ValueError(f"dt must be a positive number, got {o.dt}")
     for name in ("layers", "copies", "features", "steps"):

@@ -32,16 +32,25 @@ class Options:
     Args:
         smoke: a few seconds with tiny settings.
         threads: CPU threads; 0 leaves the choice to PyTorch.
-        device: cpu, cuda, …
         runs: folder of the run folders.
         resume: a run folder, to go on with its own options.
     """
 
     smoke: bool = False
     threads: int = 1
-    device: str = "cpu"
     runs: Path = Path("runs")
     resume: Optional[Path] = None
+
+
+@dataclass
+class DeviceOptions(Options):
+    """Of studies whose networks are large enough for an accelerator.
+
+    Args:
+        device: cpu, cuda, …
+    """
+
+    device: str = "cpu"
 
 
 O = TypeVar("O", bound=Options)
@@ -58,7 +67,7 @@ class Study:
             Run(options.resume)
             if options.resume
             else Run.create(
-                options.runs, name, yaml.safe_dump(plain(options), sort_keys=False), torch.device(options.device)
+                options.runs, name, yaml.safe_dump(plain(options), sort_keys=False), torch.device(device_of(options))
             )
         )
         Study.latest = self
@@ -83,6 +92,10 @@ class Study:
         result = {**result, "environment": json.loads((self.path / "env.json").read_text())}
         self.run.finish(result)
         return result
+
+
+def device_of(options: Options) -> str:
+    return options.device if isinstance(options, DeviceOptions) else "cpu"
 
 
 def plain(options: Options) -> dict[str, Any]:
@@ -141,8 +154,9 @@ def resumed(options: O) -> O:
         parser = ArgumentParser()
         parser.add_class_arguments(kind, "o")
         options = dataclasses.replace(parser.instantiate(parser.parse_object({"o": values})).o, resume=options.resume)
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {options.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
+    device = device_of(options)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
     if options.threads:
         torch.set_num_threads(options.threads)
     return options
