@@ -263,39 +263,49 @@ def credit(o: Credit) -> dict[str, Any]:
             "growth": study.part("growth", partial(growth, o)),
         }
     )
-    for title, rows in tables(result).items():
-        print(f"{title}\n{layout(rows)}\n")
+    print(f"MNIST-1D, {o.epochs} epochs\n{layout(training_table(result))}\n")
+    print(f"Costs: exponents of growth with N and T, of a step with a batch of 1\n{layout(costs_table(result))}\n")
     draw_credit(result, study.path / "credit.png")
     print(f"results: {study.path}")
     return result
 
 
-def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
-    layers = range(len(result["training"][0]["alignment"][0]))
-    first = ("rule", "steps per update", "validation %", "test %", "rate", "ms a step", "cosine at the start:")
-    rows = [(*first, *(f"layer {l}" for l in layers), "at the end:", *(f"layer {l}" for l in layers))]
+def training_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """After the last epoch, mean ± standard deviation over seeds; cosines from the bottom layer to the output."""
+    heading = (
+        "rule",
+        "steps per update",
+        "rate",
+        "validation %",
+        "test %",
+        "ms a step",
+        "cosines before",
+        "cosines after",
+    )
+    rows: list[tuple[str, ...]] = [heading]
     for r in result["training"]:
-        start, end = (["", *(f"{np.mean(r['alignment'][i][l]):+.2f}" for l in layers)] for i in (0, -1))
+        before, after = (" ".join(f"{np.mean(c):.2f}" for c in r["alignment"][epoch]) for epoch in (0, -1))
         scores = (mean_std(r["accuracy"][-1]), mean_std(r["test"]))
-        rows.append((r["row"], str(r["stretch"]), *scores, f"{r['lr']:g}", f"{r['ms']:.2f}", *start, *end))
-    costs: list[tuple[str, ...]] = [
-        ("rule", "memory ~ N^", "memory ~ T^", "time ~ N^", "time a step ~ T^", "largest N", "KiB", "ms")
-    ]
-    for name, by_n in result["growth"]["N"].items():
-        by_t = result["growth"]["T"][name]
-        memory_n, memory_t, time_n, time_t = (
-            exponent(found["at"], [c[what] for c in found["cost"]])
+        rows.append((r["row"], str(r["stretch"]), f"{r['lr']:g}", *scores, f"{r['ms']:.2f}", before, after))
+    return rows
+
+
+def costs_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Exponents of growth, and what a step costs at the largest N."""
+    growth = result["growth"]
+    over_n, over_t = f"N, T = {growth['length']}", f"T, N = {growth['n']}"
+    exponents = (f"memory ~ {over_n}", f"memory ~ {over_t}", f"time ~ {over_n}", f"time ~ {over_t}")
+    rows: list[tuple[str, ...]] = [("rule", *exponents, "largest N", "KiB", "ms a step")]
+    for name, by_n in growth["N"].items():
+        found = (
+            exponent(f["at"], [c[what] for c in f["cost"]])
             for what in ("bytes", "ms")
-            for found in (by_n, by_t)
+            for f in (by_n, growth["T"][name])
         )
         last = by_n["cost"][-1]
-        exponents = (f"{v:.2f}" for v in (memory_n, memory_t, time_n, time_t))
-        costs.append((name, *exponents, str(by_n["at"][-1]), f"{last['bytes'] / 1024:.0f}", f"{last['ms']:.2f}"))
-    n, length = result["growth"]["n"], result["growth"]["length"]
-    return {
-        f"MNIST-1D, {result['options']['epochs']} epochs": rows,
-        f"Costs of a step, batch 1; over N at T = {length}, over T at N = {n}": costs,
-    }
+        cells = (str(by_n["at"][-1]), f"{last['bytes'] / 1024:.0f}", f"{last['ms']:.2f}")
+        rows.append((name, *(f"{v:.2f}" for v in found), *cells))
+    return rows
 
 
 def draw_credit(result: Mapping[str, Any], path: Path) -> None:

@@ -249,8 +249,8 @@ def chain_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
                 r["row"],
                 f"{np.exp(np.log(loss).mean()):.1e}",
                 f"{loss.max():.1e}",
-                f"{100 * off['w'].max():.2g} %",
-                f"{100 * off['tau_m'].max():.2g} %",
+                f"{100 * off['w'].max():.3g} %",
+                f"{100 * off['tau_m'].max():.3g} %",
                 f"{within} of {len(loss)}",
             )
         )

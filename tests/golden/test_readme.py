@@ -7,28 +7,50 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import mnist1d
+from bench import credit, mnist1d, teacher_student
 from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ANALYSES = (ROOT / "docs" / "analyses.md").read_text()
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
 
 @pytest.mark.slow
 def test_example_learns():
-    """The ten lines run as printed, and the loss falls at least tenfold."""
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    """The ten lines run as printed, and the loss falls at least tenfold; so do the lines on credit, which go on from
+    there."""
+    learning, comparison = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope = {}
-    exec(program, scope)
+    exec(learning, scope)
     loss = scope["record"]["loss"]
     assert loss[-30:].mean() < 0.1 * loss[:30].mean()
+    exec(comparison, scope)
+    assert scope["agreement"].cosine > 0.99  # at the output, where errors need no time
 
 
 def test_table_is_made_from_the_result_files():
     """Prevents: figures typed by hand."""
     table = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)[1]
     assert table == markdown(mnist1d.table(mnist1d.load_results(RESULTS)))
+
+
+STUDIES = {  # the tables of docs/analyses.md: result file, and what makes the table from it
+    "chain": ("teacher_student/chain", teacher_student.chain_table),
+    "small": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[0]),
+    "phases": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[1]),
+    "training": ("credit/result", credit.training_table),
+    "costs": ("credit/result", credit.costs_table),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_tables_of_the_studies(name):
+    """Prevents: figures typed by hand."""
+    file, made = STUDIES[name]
+    result = json.loads((RESULTS.parent / f"{file}.json").read_text())
+    table = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", ANALYSES, re.DOTALL)[1]
+    assert table == markdown(made(result))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
