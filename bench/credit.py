@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import gle
 from bench import mnist1d
@@ -55,12 +57,12 @@ class Credit(DeviceOptions):
     rows: list[str] = field(
         default_factory=lambda: ["gle", "gle 1", "bptt", "instantaneous", "rflo", "rflo transposed"]
     )
-    epochs: int = 4
+    epochs: int = 6
     seeds: int = 3
     hidden_layers: int = 3
     population: int = 10
     stretch: int = 120
-    lrs: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
+    lrs: list[float] = field(default_factory=lambda: [3e-3, 1e-2, 3e-2])
     lrs_online: list[float] = field(default_factory=lambda: [1e-4, 3e-4, 1e-3])
     batch: int = 100
     samples: int = 5000
@@ -174,12 +176,12 @@ COSTS: dict[str, tuple[Callable[[], rules.Rule], bool]] = {  # the rule, and whe
     "bptt": (rules.BPTT, False),
     "adjoint": (partial(rules.Adjoint, matched=True), False),
 }
-LARGEST = {"rtrl": 32}  # N beyond which a rule is not measured
+LARGEST = {"rtrl": 64}  # N beyond which a rule is not measured
 
 
 def cost(name: str, n: int, length: int, o: Credit) -> dict[str, float]:
-    """Milliseconds and peak bytes per step of training over `length` steps, with one sample and one update per stretch.
-    Parameters, their optimiser's memory and the inputs exist beforehand and do not count."""
+    """Of training over `length` steps with one sample: milliseconds a step; peak bytes, without parameters and inputs,
+    but with their gradients; and the bytes that the rule carries from step to step, or keeps of the stretch."""
     make, online = COSTS[name]
     common: dict[str, Any] = {"tau_r": 0.2, "device": o.device}
     net = gle.Network(
@@ -193,22 +195,41 @@ def cost(name: str, n: int, length: int, o: Credit) -> dict[str, float]:
     x, y = (torch.randn(length, 1, 2, generator=g).to(o.device) for _ in range(2))
     sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity("sgd", lr=1e-6))
 
-    def run() -> None:
-        for _ in rules.learn(make(), sim, x, y, stretch=1 if online else length):
-            pass
+    def run(x: Tensor, y: Tensor) -> rules.Credit:
+        return deque(rules.learn(make(), sim, x, y, stretch=1 if online else len(x)), maxlen=1)[0]
 
-    run()
+    run(x, y)
     times = []
     for _ in range(o.repeats):
         began = time.perf_counter()
-        run()
+        run(x, y)
         times.append(time.perf_counter() - began)
-    return {"ms": 1e3 * float(np.median(times)) / length, "bytes": peak_bytes(run, o.device)}
+    peak = peak_bytes(lambda: run(x, y), o.device)
+    if online:
+        carried = size(run(x, y).memory) + (2 * n + 2) * 2 * x.element_size() * (name == "gle")  # v and e
+    else:  # what it keeps of the stretch: all that grows with it
+        carried = peak - peak_bytes(lambda: run(x[:2], y[:2]), o.device)
+    return {"ms": 1e3 * float(np.median(times)) / length, "bytes": peak, "carried": carried}
+
+
+def size(item: Any) -> int:
+    """Bytes of all tensors in nested tuples and lists, each counted once."""
+    found: dict[int, int] = {}
+
+    def look(part: Any) -> None:
+        if isinstance(part, Tensor):
+            found[part.data_ptr()] = part.numel() * part.element_size()
+        elif isinstance(part, (tuple, list)):
+            for p in part:
+                look(p)
+
+    look(item)
+    return sum(found.values())
 
 
 def growth(o: Credit) -> dict[str, Any]:
-    """Costs over N at the second length, and over T at the second size."""
-    n, length = o.sizes[min(1, len(o.sizes) - 1)], o.lengths[min(1, len(o.lengths) - 1)]
+    """Costs over N at the second length, and over T at the middle size."""
+    n, length = o.sizes[len(o.sizes) // 2], o.lengths[min(1, len(o.lengths) - 1)]
     found: dict[str, Any] = {"N": {}, "T": {}, "n": n, "length": length}
     for name in COSTS:
         sizes = [s for s in o.sizes if s <= LARGEST.get(name, s)]
@@ -217,11 +238,12 @@ def growth(o: Credit) -> dict[str, Any]:
     return found
 
 
-def exponent(at: list[int], values: list[float]) -> float:
-    """Slope of log(value) over log(at), between the two largest: where the leading order shows most."""
-    if len(at) < 2:
-        return float("nan")
-    return float(np.log(values[-1] / values[-2]) / np.log(at[-1] / at[-2]))
+def exponent(found: dict[str, Any], what: str) -> str:
+    """Slope of log(cost) over log(size or length) between the two largest, where the leading order shows most."""
+    if len(found["at"]) < 2 or min(c[what] for c in found["cost"][-2:]) <= 0:
+        return "–"
+    before, last = (c[what] for c in found["cost"][-2:])
+    return f"{np.log(last / before) / np.log(found['at'][-1] / found['at'][-2]):.2f}"
 
 
 # -- the study ---------------------------------------------------------------------------------------------------------
@@ -293,18 +315,14 @@ def training_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
 def costs_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Exponents of growth, and what a step costs at the largest N."""
     growth = result["growth"]
-    over_n, over_t = f"N, T = {growth['length']}", f"T, N = {growth['n']}"
-    exponents = (f"memory ~ {over_n}", f"memory ~ {over_t}", f"time ~ {over_n}", f"time ~ {over_t}")
-    rows: list[tuple[str, ...]] = [("rule", *exponents, "largest N", "KiB", "ms a step")]
+    over_n, over_t = f"N (T = {growth['length']})", f"T (N = {growth['n']})"
+    heading = ("rule", f"carried ~ {over_n}", f"~ {over_t}", f"time a step ~ {over_n}", f"~ {over_t}")
+    rows: list[tuple[str, ...]] = [(*heading, "largest N", "carried KiB", "peak KiB", "ms a step")]
     for name, by_n in growth["N"].items():
-        found = (
-            exponent(f["at"], [c[what] for c in f["cost"]])
-            for what in ("bytes", "ms")
-            for f in (by_n, growth["T"][name])
-        )
+        found = (exponent(f, what) for what in ("carried", "ms") for f in (by_n, growth["T"][name]))
         last = by_n["cost"][-1]
-        cells = (str(by_n["at"][-1]), f"{last['bytes'] / 1024:.0f}", f"{last['ms']:.2f}")
-        rows.append((name, *(f"{v:.2f}" for v in found), *cells))
+        memory = (f"{last[what] / 1024:.1f}" for what in ("carried", "bytes"))
+        rows.append((name, *found, str(by_n["at"][-1]), *memory, f"{last['ms']:.2f}"))
     return rows
 
 
@@ -323,11 +341,11 @@ def draw_credit(result: Mapping[str, Any], path: Path) -> None:
     axes[0, 0].legend(fontsize=7)
     for ax, which in ((axes[0, 1], "bottom layer"), (axes[0, 2], "mean over layers")):
         ax.set(xlabel="epoch", ylabel="cosine with the exact gradient", title=which, ylim=(-1.05, 1.05))
-    panels = (("N", "bytes", axes[1, 0]), ("T", "bytes", axes[1, 1]), ("N", "ms", axes[1, 2]))
+    panels = (("N", "carried", axes[1, 0]), ("T", "carried", axes[1, 1]), ("N", "ms", axes[1, 2]))
     for over, what, ax in panels:
         for i, (name, found) in enumerate(result["growth"][over].items()):
             ax.loglog(found["at"], [c[what] for c in found["cost"]], "o-", color=f"C{i}", label=name)
-        ax.set(xlabel=over, ylabel="peak memory / bytes" if what == "bytes" else "ms a step")
+        ax.set(xlabel=over, ylabel="carried or kept / bytes" if what == "carried" else "ms a step")
     axes[1, 0].legend(fontsize=7)
     save(figure, path)
 

@@ -32,7 +32,7 @@ TABLES = {  # parts of what is printed
     "teacher_student chain": ["students within 1 %", "bptt 4"],
     "teacher_student small": ["within 5 % from", "phase of e − λ"],
     "gradient_map": ["several tones, instantaneous, over ωτm", "exponential delayed"],
-    "credit": ["cosines before", "memory ~ N, T = 4", "rflo transposed"],
+    "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
 }
 slow = {"credit": pytest.mark.slow}
 studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ())) for s in FIGURES])
@@ -162,7 +162,7 @@ def test_shapes_of_credit(smoke):
 # -- going on after an interruption ------------------------------------------------------------------------------------
 
 
-TIMED = {"ms", "bytes"}  # what a measurement of costs finds again only roughly
+TIMED = {"ms", "bytes", "carried"}  # what a measurement of costs finds again only roughly
 
 
 def comparable(item):
