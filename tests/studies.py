@@ -1,9 +1,10 @@
-"""Running studies from the command line, in this process."""
+"""Running benchmarks from the command line, in this process or stopped from outside."""
 
 import contextlib
 import io
 import json
 import runpy
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -43,3 +44,8 @@ def finished(runs: Path, printed: str) -> Finished:
     """The only run in the folder `runs`."""
     (config,) = runs.rglob("config.yaml")
     return Finished(config.parent, json.loads((config.parent / "result.json").read_text()), printed)
+
+
+def heed_interrupts() -> None:
+    """For a child process: a suite that runs in the background of a shell would hand on that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

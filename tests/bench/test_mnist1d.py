@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from studies import heed_interrupts
 
 from bench import baselines, datasets, files, mnist1d
 from bench.datasets import Split
@@ -102,7 +103,9 @@ def start(tmp_path, *arguments, epochs=6):
             "--runs", str(tmp_path), "--compile", "false", "--samples", "150", "--training.batch", "10",
             "--training.epochs", str(epochs), "--threads", "1",
         ]  # fmt: skip
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import finished, launch, smoke_flags
+from studies import finished, heed_interrupts, launch, smoke_flags
 
 from bench.study import Study
 
@@ -224,7 +224,7 @@ def test_stopped_from_outside(how, smoke, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
         [*command, *smoke_flags("gradient_map", tmp_path)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     deadline = time.time() + 60
     while time.time() < deadline and running.poll() is None and not list(tmp_path.rglob("parts/*.json")):
