@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +139,18 @@ def seconds(f: Callable[[], Any], device: str, repeat: int = 1) -> float:
 
 
 def in_turns(
-    step: Callable[[], Any], floors: list[Callable[[], Any]], floor_steps: int, o: Options
+    step: Callable[[], Any],
+    floors: list[Callable[[], Any]],
+    floor_steps: int,
+    o: Options,
+    ready: Callable[[], Any] = lambda: None,
 ) -> tuple[float, float, float]:
-    """Milliseconds a step, of the floor, and the median of their ratios over turns."""
+    """Milliseconds a step, of the floor, and the median of their ratios over turns. ready: called when compilation and
+    caches are warm."""
     repeat = max(1, STEPS // floor_steps // 2)
     for f in (step, *floors):
         f()
+    ready()
     steps, floor, ratio = [], [], []
     for _ in range(o.turns):
         a = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
@@ -153,14 +162,50 @@ def in_turns(
     return 1e3 * statistics.median(steps), 1e3 * statistics.median(floor), statistics.median(ratio)
 
 
-def training_row(size: str, seeds: int, every: int, mode: str, threads: int, o: Options) -> dict[str, Any]:
+def training_row(
+    size: str,
+    seeds: int,
+    every: int,
+    mode: str,
+    threads: int,
+    o: Options,
+    ready: Callable[[], Any] = lambda: None,
+) -> dict[str, Any]:
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     sim = simulation(size, seeds, every, mode == "compiled", o.device, o.block)
     x, y = stream(seeds, o.device)
-    ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o)
+    ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o, ready)
     row = {"row": "train", "size": size, "seeds": seeds, "every": every, "mode": mode, "threads": threads}
     return row | {"ms": ms, "floor_ms": floor, "ratio": ratio, "per_seed_ms": ms / seeds}
+
+
+def divided_row(size: str, seeds: int, mode: str, workers: int, o: Options) -> dict[str, Any]:
+    """An ensemble divided among processes of one thread each, as by `bench.mnist1d --workers`, all at work at once."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(workers, timeout=600)  # s, so that a worker that fails stops the others
+    shares = [seeds * (w + 1) // workers - seeds * w // workers for w in range(workers)]
+    with ProcessPoolExecutor(workers, context, _share_begins, (together,)) as pool:
+        rows = list(pool.map(partial(_share, size=size, mode=mode, o=o), shares))
+    per_seed = 1 / sum(share / r["ms"] for share, r in zip(shares, rows, strict=True))
+    floor = 1 / sum(share / r["floor_ms"] for share, r in zip(shares, rows, strict=True))
+    row = {"row": "train, divided", "size": size, "seeds": seeds, "every": 1, "mode": mode, "threads": workers}
+    ratio = statistics.mean(r["ratio"] for r in rows)
+    return row | {"ms": per_seed * seeds, "floor_ms": floor * seeds, "ratio": ratio, "per_seed_ms": per_seed}
+
+
+_together: Any = None  # in a worker: where it waits for the others
+
+
+def _share_begins(together: Any) -> None:
+    global _together
+    _together = together
+    torch.set_flush_denormal(True)
+
+
+def _share(seeds: int, size: str, mode: str, o: Options) -> dict[str, Any]:
+    with torch.no_grad():
+        return training_row(size, seeds, 1, mode, 1, o, _together.wait)
 
 
 def evaluation_row(size: str, threads: int, o: Options) -> dict[str, Any]:
@@ -183,7 +228,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     cells = [("", "net", "seeds", "every", "mode", "threads", "ms", "floor ms", "ratio", "throughput")]
     for r in rows:
         gain = ""
-        if one and r["row"] == "train" and r["every"] == 1 and r["size"] == one["size"]:
+        if one and r["row"].startswith("train") and r["every"] == 1 and r["size"] == one["size"]:
             gain = f"{one['ms'] / r['per_seed_ms']:.2f} ×"
         numbers = (f"{r['ms']:.3f}", f"{r['floor_ms']:.3f}", f"{r['ratio']:.2f}")
         cells.append(
@@ -209,6 +254,8 @@ def measure(o: Options) -> list[dict[str, Any]]:
         for seeds in o.ensembles:
             if seeds > 1:
                 add(training_row(o.sizes[0], seeds, 1, o.modes[-1], n, o))
+                if n > 1 and o.device == "cpu":
+                    add(divided_row(o.sizes[0], seeds, o.modes[-1], min(n, seeds), o))
     for n in threads:
         for size in o.sizes:
             add(evaluation_row(size, n, o))

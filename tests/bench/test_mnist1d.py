@@ -150,6 +150,25 @@ def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
+def test_workers_are_one_ensemble(tmp_path):
+    """Seeds divided among processes give the accuracies of the ensemble, in the order of the seeds; a divided run that
+    has lost its result goes on from its workers. Prevents: shares that are joined in another order."""
+    flags = ["--config", str(ROOT / "configs" / "mnist1d" / "gle_15k.yaml"), "--smoke", "true", "--compile", "false"]
+    results = []
+    for workers in ("1", "2"):
+        mnist1d.main([*flags, "--seeds", "2", "--workers", workers, "--runs", str(tmp_path / workers)])
+        results.append(json.loads(next((tmp_path / workers / "mnist1d").glob("*/result.json")).read_text()))
+    for key in ("seeds", "validation", "test", "curve", "epochs", "parameters"):
+        assert results[0][key] == results[1][key], key
+    folder = next((tmp_path / "2" / "mnist1d").glob("*/result.json")).parent
+    (folder / "result.json").unlink()
+    mnist1d.main(["--resume", str(folder)])
+    assert json.loads((folder / "result.json").read_text())["curve"] == results[1]["curve"]
+    with pytest.raises(SystemExit, match="workers must lie between 1 and the 2 seeds, got 3"):
+        mnist1d.main([*flags, "--seeds", "2", "--workers", "3", "--runs", str(tmp_path)])
+
+
 def tensors(item):
     if isinstance(item, torch.Tensor):
         yield item

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench import speed
 
 
@@ -13,6 +15,15 @@ def test_smoke(tmp_path, capsys):
     rows = json.loads(file.read_text())["rows"]
     assert {r["row"] for r in rows} == {"train", "evaluate 1000"}
     assert all(r["ms"] > 0 and r["floor_ms"] > 0 for r in rows)
+
+
+@pytest.mark.slow
+def test_divided_ensemble():
+    """Shares of different size, each in a process of its own."""
+    row = speed.divided_row("15k", 3, "eager", 2, speed.Options(turns=1))
+    assert row["threads"] == 2
+    assert row["per_seed_ms"] == pytest.approx(row["ms"] / 3)
+    assert row["ms"] > row["floor_ms"] > 0
 
 
 def test_flags():
