@@ -177,6 +177,8 @@ COSTS: dict[str, tuple[Callable[[], rules.Rule], bool]] = {  # the rule, and whe
     "adjoint": (partial(rules.Adjoint, matched=True), False),
 }
 LARGEST = {"rtrl": 64}  # N beyond which a rule is not measured
+LONGEST = {"rtrl": 128}  # T likewise
+PROFILED = 16  # steps of an online rule whose peak is measured: each is a stretch of its own
 
 
 def cost(name: str, n: int, length: int, o: Credit) -> dict[str, float]:
@@ -204,9 +206,12 @@ def cost(name: str, n: int, length: int, o: Credit) -> dict[str, float]:
         began = time.perf_counter()
         run(x, y)
         times.append(time.perf_counter() - began)
-    peak = peak_bytes(lambda: run(x, y), o.device)
+    profiled = PROFILED if online else length
+    peak = peak_bytes(lambda: run(x[:profiled], y[:profiled]), o.device)
     if online:
-        carried = size(run(x, y).memory) + (2 * n + 2) * 2 * x.element_size() * (name == "gle")  # v and e
+        carried = size(run(x[:profiled], y[:profiled]).memory) + (2 * n + 2) * 2 * x.element_size() * (
+            name == "gle"
+        )  # v and e
     else:  # what it keeps of the stretch: all that grows with it
         carried = peak - peak_bytes(lambda: run(x[:2], y[:2]), o.device)
     return {"ms": 1e3 * float(np.median(times)) / length, "bytes": peak, "carried": carried}
@@ -234,7 +239,8 @@ def growth(o: Credit) -> dict[str, Any]:
     for name in COSTS:
         sizes = [s for s in o.sizes if s <= LARGEST.get(name, s)]
         found["N"][name] = {"at": sizes, "cost": [cost(name, s, length, o) for s in sizes]}
-        found["T"][name] = {"at": o.lengths, "cost": [cost(name, n, t, o) for t in o.lengths]}
+        lengths = [t for t in o.lengths if t <= LONGEST.get(name, t)]
+        found["T"][name] = {"at": lengths, "cost": [cost(name, n, t, o) for t in lengths]}
     return found
 
 
