@@ -1,7 +1,8 @@
 """MNIST-1D (§2.7.1, §2.7.3, Fig. 8d and f, Table 2): GLE networks trained online, and the baselines.
 
 python -m bench.mnist1d                                          all models, a short budget
-python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml    the paper's protocol; --seeds 10 for ten seeds
+python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml    the paper's protocol; --seeds 10 --workers 2 for ten
+                                                                 seeds in two processes
 python -m bench.mnist1d --resume runs/mnist1d/<folder>           goes on after a kill
 """
 
