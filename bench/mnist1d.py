@@ -491,7 +491,7 @@ def validate(config: Config) -> None:
         raise ValueError(f"fade must lie between 0 and the {DURATION:g} time units of a sample, got {t.fade:g}")
     if not 0 < t.factor < 1:
         raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
-    if not 1 <= config.workers <= config.seeds:
+    if not 1 <= config.workers <= len(config.used_seeds):
         raise ValueError(f"workers must lie between 1 and the {config.seeds} seeds, got {config.workers}")
     if abs(DURATION / config.dt - round(DURATION / config.dt)) > 1e-6:
         raise ValueError(f"dt must divide the {DURATION:g} time units of a sample, got {config.dt}")
