@@ -257,9 +257,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "nudges without β",
-        "gle/rules/base.py",
-        "return per_member(problem.dynamics.beta, outputs) * problem.dynamics.cost.error(outputs, targets[:, 0])",
-        "return problem.dynamics.cost.error(outputs, targets[:, 0])",
+        "gle/integrators.py",
+        "return per_member(dynamics.beta, r_top, behind) * dynamics.cost.error(r_top, target)",
+        "return dynamics.cost.error(r_top, target)",
         f"{RULES}::test_matched_adjoint_is_bptt[euler]",
     ),
     Sabotage(

@@ -60,22 +60,26 @@ def groups(net: Network, grads: Thetas, kinds: Sequence[str] = LEARNABLE) -> dic
     return found
 
 
+def _pair(net: Network, grads: Thetas, reference: Thetas) -> tuple[dict, dict]:
+    """The groups of both. Raises ValueError where they differ."""
+    own, exact = groups(net, grads), groups(net, reference)
+    if own.keys() != exact.keys():
+        raise ValueError(f"the two hold different groups: {sorted(own.keys() ^ exact.keys())} is in one of them alone")
+    return own, exact
+
+
 def gradients(net: Network, grads: Thetas, reference: Thetas) -> dict[tuple[int, str], Alignment]:
     """Agreement of every parameter group (layer ℓ, kind), one value per ensemble member.
 
     Raises ValueError where the two hold different groups, or a group is zero.
     """
-    own, exact = groups(net, grads), groups(net, reference)
-    if own.keys() != exact.keys():
-        raise ValueError(f"the two hold different groups: {sorted(own.keys() ^ exact.keys())} is in one of them alone")
+    own, exact = _pair(net, grads, reference)
     return {key: compare(own[key], exact[key], f"gradient of {key[1]} in layer {key[0]}") for key in own}
 
 
 def whole(net: Network, grads: Thetas, reference: Thetas) -> Alignment:
     """Agreement of all groups taken as one vector, one value per ensemble member."""
-    own, exact = groups(net, grads), groups(net, reference)
-    if own.keys() != exact.keys():
-        raise ValueError(f"the two hold different groups: {sorted(own.keys() ^ exact.keys())} is in one of them alone")
+    own, exact = _pair(net, grads, reference)
     return compare(torch.cat(list(own.values()), -1), torch.cat(list(exact.values()), -1), "gradient")
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gle.integrators import Dynamics, Integrator, per_member
+from gle.integrators import Dynamics, Integrator, nudge, per_member
 from gle.network import Local, Network, State, Theta, Thetas
 from gle.plasticity import LEARNABLE, Plasticity
 from gle.simulate import CHECK_EVERY, Carry, Signal, Simulation, check_finite
@@ -97,7 +97,8 @@ def cost_of(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
 
 def nudges(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
     """−β ∂C/∂r of all steps at once; shapes as in `cost_of`."""
-    return per_member(problem.dynamics.beta, outputs) * problem.dynamics.cost.error(outputs, targets[:, 0])
+    r, target = outputs.movedim(0, -3), targets[:, 0].movedim(0, -3)  # steps behind the ensemble axes
+    return nudge(problem.net, r, target, problem.dynamics).movedim(-3, 0)
 
 
 # -- parameters that learn, as a flat list and back ------------------------------------------------------------------
