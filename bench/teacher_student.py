@@ -472,7 +472,8 @@ def small(o: Small) -> dict[str, Any]:
 
 
 def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
-    """Weights at the end, and since when they are within 5 % of the teacher's; how far phases of e and λ differ."""
+    """Weights at the end, and since when they are within 5 % of the teacher's; how far phases of e and λ differ: over
+    all students, as the phase of their mean cross-spectrum e λ*, and in single ones."""
     ends: list[tuple[str, ...]] = [("rule", "weight", "teacher", "at the end", "within 5 % from")]
     for name, r in result["rules"].items():
         weights = np.array(r["weights"])  # [time, seed, neuron]
@@ -485,7 +486,7 @@ def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
                 (name, neuron, f"{teacher:g}", f"{last.mean():.4f} ± {last.std(ddof=1):.4f}", f"{np.mean(since):.0f}")
             )
     phases: list[tuple[str, ...]] = [
-        ("GLE, when", "neuron", "ω", "phase of e − λ: median", "largest", "amplitude of e / λ: median")
+        ("GLE, when", "neuron", "ω", "phase of e λ*: all", "median", "largest", "amplitude of e / λ: median")
     ]
     for when, spectrum in result["rules"]["gle"]["spectra"].items():
         for k, neuron in enumerate(NEURONS):
@@ -494,9 +495,12 @@ def small_tables(result: dict[str, Any]) -> list[list[tuple[str, ...]]]:
                     {what: np.array(spectrum[n][what][k][j]) for what in ("phase", "amplitude")}
                     for n in ("e", "lambda")
                 )
-                off = np.abs(np.angle(np.exp(1j * (e["phase"] - lam["phase"]))))
+                shift = np.exp(1j * (e["phase"] - lam["phase"]))
+                all_students = np.angle(np.sum(e["amplitude"] * lam["amplitude"] * shift))
+                off = np.abs(np.angle(shift))
                 ratio = np.median(e["amplitude"] / lam["amplitude"])
-                phases.append((when, neuron, f"{w:g}", f"{np.median(off):.3f}", f"{off.max():.3f}", f"{ratio:.2f}"))
+                figures = (all_students, np.median(off), off.max())
+                phases.append((when, neuron, f"{w:g}", *(f"{f:.3f}" for f in figures), f"{ratio:.2f}"))
     return [ends, phases]
 
 

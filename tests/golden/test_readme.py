@@ -39,6 +39,7 @@ STUDIES = {  # the tables of docs/analyses.md: result file, and what makes the t
     "chain": ("teacher_student/chain", teacher_student.chain_table),
     "small": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[0]),
     "phases": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[1]),
+    "phases instant": ("teacher_student/small_instant", lambda r: teacher_student.small_tables(r)[1]),
     "training": ("credit/result", credit.training_table),
     "costs": ("credit/result", credit.costs_table),
 }
