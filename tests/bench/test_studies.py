@@ -1,5 +1,6 @@
 """Every study: its smoke run from the command line, going on after an interruption, and bad input."""
 
+import copy
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import pytest
 import torch
 from studies import finished, heed_interrupts, launch, smoke_flags
 
+from bench import teacher_student
 from bench.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +32,7 @@ TABLES = {  # parts of what is printed
     "frequency_response": ["largest phase difference of e and λ", "exponential"],
     "receptive_fields": ["Σ(τm − τr) + delay", "dense"],
     "teacher_student chain": ["students within 1 %", "bptt 4"],
-    "teacher_student small": ["within 5 % from", "phase of e − λ"],
+    "teacher_student small": ["within 5 % from", "phase of e λ*: all"],
     "gradient_map": ["several tones, instantaneous, over ωτm", "exponential delayed"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
 }
@@ -104,6 +106,18 @@ def test_shapes_of_the_chain(smoke):
         assert row["w"][0] == result["rows"][0]["w"][0]  # all rules start alike
         assert row["w"][-1] != row["w"][0]
     assert len({json.dumps(r["w"][-1]) for r in result["rows"]}) == 3  # and differ in the end
+
+
+def test_phase_of_all_students_weighs_them_by_amplitude(smoke):
+    """Prevents: a student without signal, whose phase is noise, counting as much as one with it; a shift hidden behind
+    an absolute value of the mean."""
+    result = copy.deepcopy(smoke("teacher_student small").result)
+    spectrum = result["rules"]["gle"]["spectra"]["during"]
+    for name, phases in (("e", [-0.1, 2.0]), ("lambda", [0.2, 0.0])):
+        spectrum[name] |= {"phase": [[phases] * 3] * 2, "amplitude": [[[1.0, 1e-3]] * 3] * 2}
+    header, *_, row = teacher_student.small_tables(result)[1]
+    found = dict(zip(header, row))
+    assert (found["phase of e λ*: all"], found["largest"]) == ("-0.300", "2.000")
 
 
 def test_shapes_of_the_small_network(smoke):
