@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class Chain(Options):
         dt: step.
         batch: shifted copies of the input.
         lr: of Adam for the online rules; BPTT uses lr times the steps of its window.
+        beta2: of Adam, how long it remembers the size of past gradients; 0.999 as published.
+        halving: time units in which the learning rate halves; none, as published, leaves it constant.
         beta: nudging strength of the online rules.
         gamma: somato-dendritic coupling of GLE; the others have none.
     """
@@ -59,6 +61,8 @@ class Chain(Options):
     dt: float = 0.01
     batch: int = 100
     lr: float = 1e-4
+    beta2: float = 0.999
+    halving: Optional[float] = None
     beta: float = 0.01
     gamma: float = 1.0
 
@@ -150,7 +154,9 @@ def chain_row(row: str, o: Chain) -> dict[str, Any]:
         integrator=Noisy(o.noise, generator(0, "noise")) if o.noise else "euler",
         beta=o.beta if stretch == 1 else 1.0,
         gamma=o.gamma if own else 0.0,
-        plasticity=gle.Plasticity("adam", lr=0.0, learn=("W", "tau_m"), tau_bounds=(10 * o.dt, math.inf)),
+        plasticity=gle.Plasticity(
+            gle.Adam(betas=(0.9, o.beta2)), lr=0.0, learn=("W", "tau_m"), tau_bounds=(10 * o.dt, math.inf)
+        ),
         compile=own and not o.noise and not o.smoke,
     )
     for _ in range(round(o.warm_up / PERIOD)):
@@ -158,7 +164,6 @@ def chain_row(row: str, o: Chain) -> dict[str, Any]:
     # Adam's memory of the warm-up would be that of rules that did not run
     assert sim.plasticity is not None
     sim.carry = sim.carry._replace(learning=sim.plasticity.init(net))
-    sim.set_lr(rate)
 
     times = [0.0]
     curve = [snapshot(sim, x, y)]
@@ -166,6 +171,7 @@ def chain_row(row: str, o: Chain) -> dict[str, Any]:
     periods = round(o.duration / PERIOD)
     shown = set(np.unique(np.geomspace(1, periods, 200).round().astype(int)))  # the figure's axis is logarithmic
     for n in range(1, periods + 1):
+        sim.set_lr(rate * 0.5 ** ((n - 1) * PERIOD / o.halving) if o.halving else rate)
         if own:
             sim.run(x, y)
         else:
@@ -215,6 +221,9 @@ def chain(o: Chain) -> dict[str, Any]:
         raise ValueError(f"dt must divide the input's period of {PERIOD:g} time units, got {o.dt:g}")
     if o.dt > CHAIN_TAU_R:
         raise ValueError(f"dt = {o.dt:g} is above tau_r = {CHAIN_TAU_R:g} of the chain: lower it")
+    gle.Adam(betas=(0.9, o.beta2))  # complains of a bad one before any work is done
+    if o.halving is not None and not o.halving > 0:
+        raise ValueError(f"halving must be a positive number of time units, got {o.halving:g}")
     if o.duration < PERIOD:
         raise ValueError(f"duration must be at least one period of {PERIOD:g} time units, got {o.duration:g}")
     for row in o.rows:
@@ -222,7 +231,7 @@ def chain(o: Chain) -> dict[str, Any]:
     study = Study("teacher_student", o)
     result = study.finish(
         {
-            "name": "chain" if not o.noise else "chain_noise",
+            "name": "chain" + "_noise" * bool(o.noise) + "_annealed" * bool(o.halving),
             "options": plain(o),
             "teacher": TEACHER,
             "rows": [study.part(row.replace(" ", "_"), partial(chain_row, row, o)) for row in o.rows],

@@ -295,6 +295,8 @@ BAD = {
         (["--rows", "['bptt 5']"], "window of 'bptt 5' is longer than the input's period of 4"),
         (["--rows", "['bptt 0.015']"], "window of 'bptt 0.015' must be a multiple of dt = 0.01"),
         (["--duration", "1"], "duration must be at least one period of 4 time units, got 1"),
+        (["--halving", "0"], "halving must be a positive number of time units, got 0"),
+        (["--beta2", "1"], "betas must lie in [0, 1)"),
     ],
     "teacher_student small": [
         (["--dt", "0"], "dt must be positive"),

@@ -37,6 +37,7 @@ def test_table_is_made_from_the_result_files():
 
 STUDIES = {  # the tables of docs/analyses.md: result file, and what makes the table from it
     "chain": ("teacher_student/chain", teacher_student.chain_table),
+    "chain annealed": ("teacher_student/chain_annealed", teacher_student.chain_table),
     "small": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[0]),
     "phases": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[1]),
     "phases instant": ("teacher_student/small_instant", lambda r: teacher_student.small_tables(r)[1]),
