@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,19 +58,26 @@ def mnist1d(length: int = 360, samples: int = 5000, folder: Path | None = None) 
     """MNIST-1D (Greydanus 2020), each series interpolated to `length` points: 80 % training, 20 % validation, and a
     test set of `samples` more. Generated once, then read from the cache; a damaged cache is noticed and made anew."""
     folder = folder or cache_dir()
-    first = _cached(folder, {**MNIST1D, "final_seq_length": length, "num_samples": samples, "seed": SEED})
-    second = _cached(folder, {**MNIST1D, "final_seq_length": length, "num_samples": samples, "seed": TEST_SEED})
+    settings = {**MNIST1D, "final_seq_length": length, "num_samples": samples}
+    first, second = (
+        {k: torch.from_numpy(v) for k, v in cached("mnist1d", {**settings, "seed": s}, _generate, folder).items()}
+        for s in (SEED, TEST_SEED)
+    )
     test = Split(torch.cat([second["x"], second["x_test"]]), torch.cat([second["y"], second["y_test"]]))
     return Mnist1d(Split(first["x"], first["y"]), Split(first["x_test"], first["y_test"]), test)
 
 
-def _cached(folder: Path, settings: dict) -> dict[str, Tensor]:
+def cached(
+    name: str, settings: dict, generate: Callable[[dict], dict[str, np.ndarray]], folder: Path
+) -> dict[str, np.ndarray]:
+    """What `generate` makes from the settings, kept in `folder` with them and a checksum; a damaged file is noticed and
+    made anew."""
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    path = folder / f"mnist1d-{key}.npz"
+    path = folder / f"{name}-{key}.npz"
     info = path.with_suffix(".json")
     arrays = _read(path, info)
     if arrays is None:
-        arrays = _generate(settings)
+        arrays = generate(settings)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -78,7 +86,7 @@ def _cached(folder: Path, settings: dict) -> dict[str, Tensor]:
             write_text(info, json.dumps({"sha256": digest, "settings": settings}, indent=1))
         except SaveError as error:
             log.warning("the data are not cached: %s", error)
-    return {k: torch.from_numpy(v) for k, v in arrays.items()}
+    return arrays
 
 
 def _read(path: Path, info: Path) -> dict[str, np.ndarray] | None:
