@@ -60,6 +60,7 @@ class Forecast(DeviceOptions):
         delay: time units between the inputs x(t), x(t − delay), … of the four input neurons.
         populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
         hidden_layers: number of hidden layers.
+        input_gain: factor on the initial weights from the inputs (1: uniform in ± 1/√fan-in).
         dt: step, in time units.
         integrator: rk4 as published; euler and exponential with instant propagation, as rk4 has it.
         learned: Lyapunov times of a sequence that are learned.
@@ -75,11 +76,12 @@ class Forecast(DeviceOptions):
 
     networks: int = 4
     epochs: int = 30
-    lr: float = 1e-3
+    lr: float = 5e-4
     horizon: float = 3.0
     delay: float = 6.0
     populations: list[tuple[int, float, float]] = field(default_factory=lambda: [(47, 1.0, 1.0), (46, 4.0, 1.0)])
     hidden_layers: int = 2
+    input_gain: float = 2.0
     dt: float = 0.2
     integrator: Literal["rk4", "euler", "exponential"] = "rk4"
     learned: float = 10.0
@@ -160,7 +162,7 @@ def network(o: Forecast, members: int) -> gle.Network:
     n, common = len(tau_m), dict[str, Any](ensemble=(members,), device=o.device)
     hidden = dict[str, Any](tau_m=tau_m, tau_r=tau_r, **common)
     depth = o.hidden_layers - 1
-    return gle.Network(
+    net = gle.Network(
         [
             gle.Layer(LAGS, n, **hidden),
             *([gle.Layer(n, n, depth=depth, **hidden)] if depth else []),
@@ -168,6 +170,9 @@ def network(o: Forecast, members: int) -> gle.Network:
         ],
         list(range(members)),
     )
+    with torch.no_grad():
+        net.layers[0].W.mul_(o.input_gain)
+    return net
 
 
 class Forecaster:

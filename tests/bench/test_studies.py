@@ -27,6 +27,7 @@ FIGURES = {
     "teacher_student small": {"small"},
     "gradient_map": {"one_tone", "several_tones", "gradient_steps"},
     "credit": {"credit"},
+    "mackey_glass": {"mackey_glass"},
 }
 TABLES = {  # parts of what is printed
     "frequency_response": ["largest phase difference of e and λ", "exponential"],
@@ -34,6 +35,7 @@ TABLES = {  # parts of what is printed
     "teacher_student chain": ["students within 1 %", "bptt 4"],
     "teacher_student small": ["within 5 % from", "phase of e λ*: all"],
     "gradient_map": ["several tones, instantaneous, over ωτm", "exponential delayed"],
+    "mackey_glass": ["valid for (Lyapunov times)", "best epoch (chosen on the test half)"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
 }
 slow = {"credit": pytest.mark.slow}

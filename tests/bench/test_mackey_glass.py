@@ -1,0 +1,294 @@
+"""The Mackey-Glass task: its series, its measures, its forecasters, and that free runs see nothing of the truth."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from studies import finished, launch, smoke_flags
+
+from bench import chaos, forecast, mackey_glass
+from bench.files import Run
+from bench.mackey_glass import Forecast, Forecaster
+
+# -- the series --------------------------------------------------------------------------------------------------------
+
+
+def method_of_steps(end, history):
+    """An integration that shares nothing with jitcdde: scipy's DOP853 from one delay to the next, each stretch an
+    ordinary differential equation driven by the dense output of the one before."""
+    pieces = [lambda t: np.full_like(np.atleast_1d(t), history)]
+    x, start = history, 0.0
+    while start < end:
+        before = pieces[-1]
+
+        def slope(t, x, before=before):
+            delayed = before(t - chaos.TAU)[0]
+            return chaos.BETA * delayed / (1 + delayed**chaos.N) - chaos.GAMMA * x
+
+        span = (start, start + chaos.TAU)
+        solved = solve_ivp(slope, span, [x], method="DOP853", dense_output=True, rtol=1e-12, atol=1e-13)
+        pieces.append(lambda t, s=solved.sol: np.atleast_1d(s(t)[0]))
+        x, start = solved.y[0, -1], start + chaos.TAU
+    return lambda t: pieces[1 + int(t // chaos.TAU)](t)[0]
+
+
+@pytest.mark.slow
+def test_series_against_another_solver():
+    """Prevents: a wrong equation or delay, or a tolerance too coarse for the series to be a solution of it. The two
+    agree for five Lyapunov times; what later tears two solutions apart grows as the largest Lyapunov exponent says,
+    which comes from the tangent equation."""
+    from jitcdde import jitcdde_lyap, t, y
+
+    lyapunov = chaos.LYAPUNOV_TIME
+    times = np.arange(200.0, 30 * lyapunov, 1.0)
+    ours = chaos.integrate(times, chaos.HISTORY)
+    other = method_of_steps(times[-1] + 1, chaos.HISTORY)
+    difference = np.abs(ours - np.array([other(at) for at in times]))
+    assert ours.std() > 0.2  # the chaotic attractor, not a fixed point
+    assert difference[times < 200 + 5 * lyapunov].max() < 1e-6
+
+    delayed = y(0, t - chaos.TAU)
+    f = [chaos.BETA * delayed / (1 + delayed**chaos.N) - chaos.GAMMA * y(0)]
+    tangent = jitcdde_lyap(f, n_lyap=1, verbose=False)
+    tangent.constant_past([chaos.HISTORY])
+    tangent.step_on_discontinuities()
+    rates, weights = zip(*((r[1][0], r[2]) for r in (tangent.integrate(at) for at in np.arange(300.0, 30000.0, 50.0))))
+    exponent = np.average(rates[20:], weights=weights[20:])
+    assert 0.8 / lyapunov < exponent < 1.6 / lyapunov  # 197 is the customary round figure
+
+    # two solutions from histories that differ by 1e-9, as long as the difference is small
+    near = chaos.integrate(times, chaos.HISTORY + 1e-9)
+    apart = np.abs(near - ours)
+    envelope = np.array([part.max() for part in np.array_split(apart, len(apart) // 100)])
+    middle = np.array([part.mean() for part in np.array_split(times, len(apart) // 100)])
+    growing = (envelope < 0.03) & (middle < 25 * lyapunov)
+    slope = np.polyfit(middle[growing], np.log(envelope[growing]), 1)[0]
+    assert growing.sum() > 10
+    assert slope == pytest.approx(exponent, rel=0.4)  # of a finite stretch
+
+
+def test_series_is_cached_with_its_settings(tmp_path):
+    """Prevents: a cache that returns another series; damage that goes unnoticed."""
+    first = chaos.mackey_glass(75, 2, folder=tmp_path)
+    (file,) = tmp_path.glob("*.npz")
+    assert json.loads(file.with_suffix(".json").read_text())["settings"]["tau"] == 17
+    written = file.stat().st_mtime_ns
+    assert torch.equal(chaos.mackey_glass(75, 2, folder=tmp_path).x, first.x)
+    assert file.stat().st_mtime_ns == written  # read, not made again
+    file.write_bytes(file.read_bytes()[:-100])
+    assert torch.equal(chaos.mackey_glass(75, 2, folder=tmp_path).x, first.x)
+    assert not torch.equal(chaos.mackey_glass(75, 2, history=1.1, folder=tmp_path).x, first.x)
+    assert "sha256" in first.source
+    assert first.dt == pytest.approx(2.6267, abs=1e-4)
+
+
+def test_published_file(tmp_path):
+    path = tmp_path / "mg_17.npy"
+    x = np.linspace(0.4, 1.3, 160)
+    np.save(path, x[:, None])
+    series = chaos.published(path)
+    assert series.x.tolist() == x.tolist()
+    assert "mg_17.npy" in series.source
+    for bad, message in ((np.full(9, np.nan), "not finite at point 0"), (np.ones((3, 4)), "of shape (3, 4)")):
+        np.save(path, bad)
+        with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+            chaos.published(path)
+    np.save(path, np.array([{}]), allow_pickle=True)
+    with pytest.raises(ValueError, match="not a readable"):
+        chaos.published(path)
+
+
+def test_hold_is_causal():
+    """Prevents: a value between two coarse points that knows the later one."""
+    x = torch.arange(10, dtype=torch.float64) ** 2
+    held = chaos.hold(chaos.Series(x, 2.0, "squares"), 0.5)
+    assert held.x.shape == (40,)
+    changed = x.clone()
+    changed[5:] += 7
+    other = chaos.hold(chaos.Series(changed, 2.0, "squares"), 0.5)
+    assert torch.equal(other.x[:20], held.x[:20])  # all that comes before point 5
+    assert not torch.equal(other.x[20], held.x[20])
+    with pytest.raises(ValueError, match=r"dt = 0.3 must divide the 2 time units"):
+        chaos.hold(chaos.Series(x, 2.0, "squares"), 0.3)
+
+
+def test_sequences():
+    series = chaos.Series(torch.arange(1000.0), chaos.LYAPUNOV_TIME / 10, "ramp")
+    found = chaos.sequences(series, 3, length=2, shift=0.5)
+    assert found.shape == (3, 20)
+    assert found[:, 0].tolist() == [0, 5, 10]
+    with pytest.raises(ValueError, match="need 1195 points; the series has 1000"):
+        chaos.sequences(series, 200, length=20)
+    broken = series._replace(x=torch.where(series.x == 7, torch.nan, series.x))
+    with pytest.raises(ValueError, match="not finite at point 7"):
+        chaos.sequences(broken, 3, length=2)
+
+
+# -- measures ----------------------------------------------------------------------------------------------------------
+
+
+def test_measures():
+    """sMAPE by hand; valid until the first error above 0.4 standard deviations."""
+    true = torch.tensor([[1.0, 2.0, 1.0, 2.0]], dtype=torch.float64)
+    predicted = torch.tensor([[1.0, 2.0, 3.0, 2.0]], dtype=torch.float64)
+    assert mackey_glass.smape(predicted, true).item() == pytest.approx(200 * (2 / 4) / 4)
+    assert mackey_glass.valid_time(predicted, true, 197.0).item() == 2
+    assert mackey_glass.valid_time(true, true, 197.0).item() == 4
+
+
+# -- free runs ---------------------------------------------------------------------------------------------------------
+
+TINY = Forecast(
+    networks=2, epochs=1, learned=0.6, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], compile=False,
+    integrator="euler",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Sequences, and networks that have learned the first half."""
+    series = chaos.mackey_glass(985, 2, folder=tmp_path_factory.mktemp("cache"))
+    sequences = chaos.sequences(series, TINY.networks, length=1)
+    f = Forecaster(TINY, sequences)
+    f.epoch(0)
+    return sequences, f
+
+
+def test_free_run_sees_nothing_of_the_truth(learned):
+    """Prevents: a true value that enters after the switch, into inputs, scaling or learning: nothing changes when all
+    of the second half does."""
+    sequences, f = learned
+    other = sequences.clone()
+    other[:, f.half :] = 0.77
+    g = Forecaster(TINY, other)
+    g.epoch(0)
+    steps = sequences.shape[1] - f.half
+    assert torch.equal(g.free_run(steps), f.free_run(steps))
+    other = sequences.clone()
+    other[:, f.half - 1] += 0.1  # the last value that is known does matter
+    g = Forecaster(TINY, other)
+    g.epoch(0)
+    assert not torch.equal(g.free_run(steps), f.free_run(steps))
+
+
+def test_free_run_step_by_step(learned):
+    """Against a plain loop: each prediction is appended to what is known, and read again when its time has come."""
+    sequences, f = learned
+    known = [list(row) for row in ((sequences[:, : f.half] - f.mean) / f.std).float().numpy()]
+    state = f.sim.carry.state
+    for t in range(f.half - f.h, f.half + 60 - f.h):
+        x = torch.tensor([[[row[t - i * f.delay] for i in range(4)]] for row in known])
+        state, _ = f.sim.integrator.step(f.net, f.sim.carry.theta, state, (x,), (None,), f.sim.dynamics)
+        for row, r in zip(known, state[-1].r[0, :, 0, 0].tolist()):
+            row.append(r)
+    expected = torch.tensor(known)[:, f.half :].double() * f.std + f.mean
+    torch.testing.assert_close(f.free_run(60), expected, atol=1e-5, rtol=0)
+    assert f.free_run(60).std() > 1e-3
+
+
+def test_targets_lie_ahead(learned):
+    """Prevents: a target that is not `horizon` after the newest input, or that reaches beyond the first half."""
+    sequences, f = learned
+    first = ((sequences[:, : f.half] - f.mean) / f.std).float()
+    torch.testing.assert_close(f.x[0, :, 0], first[:, [90, 60, 30, 0]])
+    torch.testing.assert_close(f.y[0, :, 0, 0], first[:, 90 + 15])
+    torch.testing.assert_close(f.y[-1, :, 0, 0], first[:, -1])
+
+
+# -- forecasters -------------------------------------------------------------------------------------------------------
+
+
+def test_forecasters_on_what_they_can_do():
+    """A sum of two sines obeys a linear recurrence, which autoregression finds; a network that learned it goes on
+    with it; the last value is repeated."""
+    t = np.arange(500)
+    x = np.sin(0.2 * t) + 0.5 * np.sin(0.31 * t)
+    assert np.abs(forecast.LinearAutoregression(penalty=1e-12)(x[:400], 100) - x[400:]).max() < 1e-3
+    assert np.abs(forecast.EchoState(0)(x[:400], 50) - x[400:450]).max() < 0.05
+    assert forecast.LastValue()(x[:400], 3).tolist() == [x[399]] * 3
+    lstm = forecast.LSTM(0, window=20, hidden=20, epochs=150)(x[:400], 20)
+    assert np.abs(lstm - x[400:420]).mean() < 0.5 * np.abs(x[399] - x[400:420]).mean()
+
+
+@pytest.mark.parametrize("name", forecast.FORECASTERS)
+def test_forecasters_give_what_was_asked_for(name):
+    past = np.sin(0.3 * np.arange(80))
+    kwargs = {"epochs": 1} if name == "LSTM" else {}
+    make = forecast.FORECASTERS[name]
+    once, again = (make(3, **kwargs)(past, 7) for _ in range(2))
+    assert once.shape == (7,)
+    assert np.isfinite(once).all()
+    assert (once == again).all()  # a seed is a seed
+
+
+# -- integrators -------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_integrators_agree_as_dt_falls():
+    """Euler and exponential at first order, RK4 at fourth; RK4 is stable at steps where Euler is not: 2.785 τ against
+    2 τ, the real ends of their stability regions."""
+    rows = {r["integrator"]: r for r in mackey_glass.accuracy(Forecast())}
+    for scheme, order in (("euler", 1), ("exponential", 1), ("rk4", 4)):
+        slopes = np.diff(np.log(rows[scheme]["error"])) / np.log(0.5)
+        np.testing.assert_allclose(slopes, order, atol=0.25)
+    limits = {r["integrator"]: r["limit"] for r in mackey_glass.stability(Forecast())}
+    assert limits["euler"] == pytest.approx(2.0, abs=0.01)
+    assert limits["rk4"] == pytest.approx(2.785, abs=0.01)
+    assert limits["exponential"] == mackey_glass.LARGEST
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
+    """Stopped after the first epoch, and gone on with: the same result, but for the clock."""
+    whole = finished(tmp_path / "whole", launch("mackey_glass", *smoke_flags("mackey_glass", tmp_path / "whole")))
+    keep = Run.checkpoint
+
+    def stop(self, state):
+        keep(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", stop)
+    with pytest.raises(SystemExit) as exit:
+        launch("mackey_glass", *smoke_flags("mackey_glass", tmp_path / "cut"))
+    assert exit.value.code == 130
+    monkeypatch.undo()
+    (folder,) = (p.parent for p in (tmp_path / "cut").rglob("config.yaml"))
+    again = finished(tmp_path / "cut", launch("mackey_glass", "--resume", str(folder)))
+
+    def comparable(result):
+        gle = {k: v for k, v in result["gle"].items() if k != "seconds"}
+        curve = [{k: v for k, v in row.items() if k != "seconds"} for row in gle.pop("curve")]
+        return gle, curve, result["baselines"]
+
+    assert comparable(again.result) == comparable(whole.result)
+    assert len(again.result["gle"]["curve"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dt": 0.0}, "dt must be positive, got 0"),
+        ({"delay": 0.3}, "delay = 0.3 must be a positive multiple of dt = 0.2"),
+        ({"horizon": 0.1}, "horizon = 0.1 must be a positive multiple of dt = 0.2"),
+        ({"networks": 0}, "networks must be at least 1, got 0"),
+        ({"populations": [(3, 0.1, 1.0)]}, "a time constant of 0.1, below dt = 0.2"),
+        ({"populations": []}, "populations must hold at least one neuron each"),
+        ({"baselines": ["oracle"]}, "unknown baseline 'oracle'; choose some of last value"),
+        ({"scaling": [0]}, "scaling must hold numbers of networks"),
+    ],
+)
+def test_bad_input(changes, message):
+    with pytest.raises(ValueError, match=message):
+        mackey_glass.check(dataclasses.replace(Forecast(), **changes))
+
+
+def test_sequence_too_short():
+    with pytest.raises(ValueError, match=r"the sequence is too short: 0\.1 Lyapunov times are 99 points"):
+        Forecaster(dataclasses.replace(TINY, learned=0.1), torch.ones(1, 300))
