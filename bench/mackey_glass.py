@@ -14,7 +14,6 @@ Beside them stand forecasters of the field, under NeuroBench's protocol (`bench.
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 import sys
 import time
@@ -55,7 +54,8 @@ class Forecast(DeviceOptions):
     Args:
         networks: sequences, and networks, each with a seed of its own.
         epochs: passes over the first half of a sequence.
-        lr: of Adam, falling to zero along a cosine.
+        lr: of Adam, in the beginning.
+        lr_end: at the end; the rate falls by the same factor every epoch.
         horizon: time units that the target lies ahead: the meaning of "x(t + 1)".
         delay: time units between the inputs x(t), x(t − delay), … of the four input neurons.
         populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
@@ -76,10 +76,13 @@ class Forecast(DeviceOptions):
 
     networks: int = 4
     epochs: int = 30
-    lr: float = 5e-4
+    lr: float = 1e-3
+    lr_end: float = 1e-6
     horizon: float = 3.0
     delay: float = 6.0
-    populations: list[tuple[int, float, float]] = field(default_factory=lambda: [(47, 1.0, 1.0), (46, 4.0, 1.0)])
+    populations: list[tuple[int, float, float]] = field(
+        default_factory=lambda: [(31, 1.0, 1.0), (31, 4.0, 1.0), (31, 10.0, 1.0)]
+    )
     hidden_layers: int = 2
     input_gain: float = 2.0
     dt: float = 0.2
@@ -225,7 +228,7 @@ class Forecaster:
         parts = 20
         for i, (x, y) in enumerate(zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)):
             progress = (epoch + i / parts) / self.o.epochs
-            self.sim.set_lr(self.o.lr * 0.5 * (1 + math.cos(math.pi * progress)))
+            self.sim.set_lr(self.o.lr * (self.o.lr_end / self.o.lr) ** progress)
             self.sim.run(x, y)
 
     def _steps(self, theta, state, xs: Tensor):
@@ -428,7 +431,7 @@ def check(o: Forecast) -> None:
     for name in ("networks", "epochs", "evaluate", "hidden_layers"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
-    for name in ("dt", "lr", "learned", "free"):
+    for name in ("dt", "lr", "lr_end", "learned", "free"):
         if not getattr(o, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
     steps_of("horizon", o.horizon, o.dt)
