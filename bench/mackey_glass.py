@@ -344,7 +344,7 @@ def accuracy(o: Forecast) -> list[dict[str, Any]]:
     fine = chaos.mackey_glass(history=history(o))
     spline = CubicSpline(np.arange(len(fine.x)) * fine.dt, (fine.x - fine.x.mean()) / fine.x.std())
     net = network(dataclasses.replace(o, device="cpu"), 1).double()
-    duration, begin = 40.0, 3 * o.delay
+    duration, begin = 16.0, 3 * o.delay
 
     def inputs(t: float) -> Tensor:
         lagged = [float(spline(begin + t - i * o.delay)) for i in range(LAGS)]

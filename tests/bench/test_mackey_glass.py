@@ -227,6 +227,7 @@ def test_forecasters_give_what_was_asked_for(name):
 # -- integrators -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_integrators_agree_as_dt_falls():
     """Euler and exponential at first order, RK4 at fourth; RK4 is stable at steps where Euler is not: 2.785 τ against
