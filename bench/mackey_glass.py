@@ -14,6 +14,7 @@ Beside them stand forecasters of the field, under NeuroBench's protocol (`bench.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import sys
 import time
@@ -54,8 +55,7 @@ class Forecast(DeviceOptions):
     Args:
         networks: sequences, and networks, each with a seed of its own.
         epochs: passes over the first half of a sequence.
-        lr: of Adam, in the beginning.
-        lr_end: at the end; the rate falls by the same factor every epoch.
+        lr: of Adam, falling to zero along a cosine.
         horizon: time units that the target lies ahead: the meaning of "x(t + 1)".
         delay: time units between the inputs x(t), x(t − delay), … of the four input neurons.
         populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
@@ -74,10 +74,9 @@ class Forecast(DeviceOptions):
         compile: whether to compile the steps.
     """
 
-    networks: int = 4
+    networks: int = 3
     epochs: int = 30
-    lr: float = 1e-3
-    lr_end: float = 1e-6
+    lr: float = 3e-4
     horizon: float = 3.0
     delay: float = 6.0
     populations: list[tuple[int, float, float]] = field(
@@ -228,7 +227,7 @@ class Forecaster:
         parts = 20
         for i, (x, y) in enumerate(zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)):
             progress = (epoch + i / parts) / self.o.epochs
-            self.sim.set_lr(self.o.lr * (self.o.lr_end / self.o.lr) ** progress)
+            self.sim.set_lr(self.o.lr * 0.5 * (1 + math.cos(math.pi * progress)))
             self.sim.run(x, y)
 
     def _steps(self, theta, state, xs: Tensor):
@@ -431,7 +430,7 @@ def check(o: Forecast) -> None:
     for name in ("networks", "epochs", "evaluate", "hidden_layers"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
-    for name in ("dt", "lr", "lr_end", "learned", "free"):
+    for name in ("dt", "lr", "learned", "free"):
         if not getattr(o, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
     steps_of("horizon", o.horizon, o.dt)
