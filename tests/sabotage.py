@@ -28,9 +28,31 @@ class Sabotage(NamedTuple):
 
 FILTERS, SCHEME = "tests/theory/test_filters.py", "tests/theory/test_published_scheme.py"
 CORE, LOCAL = "tests/contract/test_core.py", "tests/gradients/test_local_gradients.py"
+CHAOS = "tests/bench/test_mackey_glass.py"
 RULES, THEORY = "tests/gradients/test_rules.py", "tests/theory"
 
 SABOTAGES = [
+    Sabotage(
+        "the future scales the series",
+        "bench/mackey_glass.py",
+        "self.mean, self.std = past.mean(1, keepdim=True), past.std(1, keepdim=True)",
+        "self.mean, self.std = sequences.mean(1, keepdim=True), past.std(1, keepdim=True)",
+        f"{CHAOS}::test_free_run_sees_nothing_of_the_truth",
+    ),
+    Sabotage(
+        "predictions are read a step early",
+        "bench/mackey_glass.py",
+        "t = known.shape[1] - self.h  # whose prediction is the next point",
+        "t = known.shape[1] - self.h - 1",
+        f"{CHAOS}::test_free_run_step_by_step",
+    ),
+    Sabotage(
+        "a coarse series is interpolated from its future",
+        "bench/chaos.py",
+        "series.x.repeat_interleave(round(ratio))",
+        "series.x.roll(-1).repeat_interleave(round(ratio))",
+        f"{CHAOS}::test_hold_is_causal",
+    ),
     Sabotage(
         "time constants exchanged in the error path",
         "gle/integrators.py",

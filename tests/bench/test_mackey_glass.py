@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from scipy.integrate import solve_ivp
 from studies import finished, launch, smoke_flags
 
 from bench import chaos, forecast, mackey_glass
 from bench.files import Run
 from bench.mackey_glass import Forecast, Forecaster
+
+ROOT = Path(__file__).parents[2]
 
 # -- the series --------------------------------------------------------------------------------------------------------
 
@@ -137,6 +142,20 @@ def test_measures():
     assert mackey_glass.smape(predicted, true).item() == pytest.approx(200 * (2 / 4) / 4)
     assert mackey_glass.valid_time(predicted, true, 197.0).item() == 2
     assert mackey_glass.valid_time(true, true, 197.0).item() == 4
+
+
+def test_configuration():
+    """The full protocol as published: thirty networks, 2 × 93 hidden neurons, 150 epochs of ten Lyapunov times, RK4."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(Forecast, as_group=False)
+    values = yaml.safe_load((ROOT / "configs" / "mackey_glass" / "paper.yaml").read_text())
+    o = Forecast(**parser.instantiate(parser.parse_object(values)).as_dict())
+    mackey_glass.check(o)
+    assert (o.networks, o.epochs, o.integrator, o.dt, o.delay) == (30, 150, "rk4", 0.2, 6)
+    assert (o.learned, o.free) == (10, 10)
+    net = mackey_glass.network(o, 1)
+    assert [(layer.n_in, layer.n_out, layer.depth) for layer in net.layers] == [(4, 93, 1), (93, 93, 1), (93, 1, 1)]
+    assert net.n_parameters() == 5 * 93 + 94 * 93 + 94
 
 
 # -- free runs ---------------------------------------------------------------------------------------------------------
