@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from bench.datasets import cache_dir, cached
 BETA, GAMMA, N, TAU = 0.2, 0.1, 10, 17.0
 LYAPUNOV_TIME = 197.0  # as NeuroBench and the paper count
 HISTORY = 0.7206597  # x(t ≤ 0) of the test series, the constant that NeuroBench starts from
-HELD_OUT_HISTORY = 1.1  # … and of the series on which settings are chosen
+HELD_OUT_HISTORY = 1.1  # … and of a series to choose settings on
 FINE, COARSE = 985, 75  # points per Lyapunov time: the paper's dt = 0.2, and NeuroBench's dt = 2.63
 
 
@@ -89,16 +90,17 @@ def published(path: Path, points: int = COARSE) -> Series:
     """
     try:
         x = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is not a readable .npy file ({error})") from error
-    x = np.asarray(x).squeeze()
-    if x.ndim != 1 or not np.issubdtype(x.dtype, np.floating):
+    if not isinstance(x, np.ndarray) or x.squeeze().ndim != 1 or x.dtype.kind not in "fiu":
         raise ValueError(
-            f"{path} holds an array of shape {x.shape} and type {x.dtype}; one series of numbers is needed"
+            f"{path} must hold one series of real numbers, not {getattr(x, 'dtype', type(x).__name__)}"
+            f" of shape {getattr(x, 'shape', ())}"
         )
+    x = x.squeeze().astype(np.float64)
     check_finite(torch.from_numpy(x), str(path))
     digest = hashlib.sha256(x.tobytes()).hexdigest()[:12]
-    return Series(torch.from_numpy(x.astype(np.float64)), LYAPUNOV_TIME / points, f"{path.name}, sha256 {digest}")
+    return Series(torch.from_numpy(x), LYAPUNOV_TIME / points, f"{path.name}, sha256 {digest}")
 
 
 def check_finite(x: Tensor, name: str) -> None:
@@ -121,7 +123,8 @@ def hold(series: Series, dt: float) -> Series:
 
 
 def sequences(series: Series, number: int, *, length: float = 20, shift: float = 0.5) -> Tensor:
-    """`number` stretches of `length` Lyapunov times, each begun `shift` later than the one before: [number, points].
+    """`number` stretches of `length` Lyapunov times, each begun `shift` later than the one before, to the
+    nearest point: [number, points].
 
     Raises ValueError where the series is too short for them.
     """

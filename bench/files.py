@@ -68,7 +68,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         except (OSError, subprocess.SubprocessError):
             return None
 
-    packages = ("torch", "numpy", "scipy", "mnist1d", "matplotlib", "jsonargparse")
+    packages = ("torch", "numpy", "scipy", "mnist1d", "jitcdde", "matplotlib", "jsonargparse")
     status = git("status", "--porcelain", "--untracked-files=no")
     return {
         "python": platform.python_version(),

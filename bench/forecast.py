@@ -29,6 +29,9 @@ class LastValue:
         return np.full(steps, past[-1])
 
 
+LEAST_PAST = 52  # points that every forecaster can learn from
+
+
 def check_length(past: np.ndarray, least: int, name: str) -> None:
     """Raises ValueError for a past of fewer points."""
     if len(past) < least:

@@ -14,6 +14,7 @@ Beside them stand forecasters of the field, under NeuroBench's protocol (`bench.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import statistics
 import sys
@@ -33,24 +34,29 @@ import gle
 from bench import chaos
 from bench.chaos import LYAPUNOV_TIME
 from bench.figures import plt, save
-from bench.forecast import FORECASTERS
+from bench.forecast import FORECASTERS, LEAST_PAST
 from bench.study import DeviceOptions, Study, main, plain
 from bench.tables import layout
-from gle.integrators import RK4, Euler, Exponential, Integrator
+from gle.costs import MeanSquaredError
+from gle.integrators import RK4, Dynamics, Euler, Exponential, Integrator
+from gle.simulate import compiled
 
 # Published sMAPE in %: §2.8.1, over 30 sequences. The script behind the LSTM's figure evaluated on training data, as
 # was found later; it is quoted as published.
 PUBLISHED = {"GLE": 14.25, "GLE, best epoch": 9.25, "ESN": 14.79, "LSTM": 13.37}
 LAGS = 4  # input neurons, each `delay` behind the one before
-VALID = 0.4  # error, in standard deviations of the series, up to which a prediction counts as valid
+VALID = 0.4  # error, in standard deviations of what is to be predicted, up to which a prediction counts as valid
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Forecast(DeviceOptions):
     """What learns, for how long, on which series.
 
-    The defaults of horizon, populations and lr were chosen on six sequences of the held-out series, which starts from
-    another history than the test series; the paper does not publish them.
+    The defaults of horizon, populations, input_gain and lr were chosen on six sequences of a series from another
+    history than the test series; the paper does not publish them.
 
     Args:
         networks: sequences, and networks, each with a seed of its own.
@@ -67,7 +73,8 @@ class Forecast(DeviceOptions):
         free: Lyapunov times after them that are predicted.
         evaluate: epochs between two free runs; there is one after the last epoch in any case.
         held_out: use the held-out series, to choose settings on.
-        file: NeuroBench's published series (.npy, 75 points per Lyapunov time), in place of one generated here.
+        file: NeuroBench's published series (.npy, 75 points per Lyapunov time), in place of one generated here; dt,
+            horizon and delay become the nearest that suit its points.
         baselines: names of forecasters to compare with.
         scaling: numbers of networks whose time per step is compared.
         integrators: whether to compare integrators over dt.
@@ -108,7 +115,7 @@ def history(o: Forecast) -> float:
 def steps_of(name: str, value: float, dt: float) -> int:
     """A duration in steps. Raises ValueError unless it is a positive multiple of dt."""
     steps = value / dt
-    if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * steps:
+    if not math.isfinite(steps) or round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * steps:
         raise ValueError(f"{name} = {value:g} must be a positive multiple of dt = {dt:g}")
     return round(steps)
 
@@ -117,10 +124,27 @@ def fine_series(o: Forecast) -> chaos.Series:
     """The series at steps of dt: generated so, or the published one, held between its points."""
     if o.file is not None:
         return chaos.hold(chaos.published(o.file), o.dt)
+    return chaos.mackey_glass(fine_points(o), lyapunov_times(o), history=history(o))
+
+
+def fine_points(o: Forecast) -> int:
+    """Steps of a Lyapunov time. Raises ValueError unless dt divides it."""
     points = LYAPUNOV_TIME / o.dt
     if abs(points - round(points)) > 1e-6 * points:
         raise ValueError(f"dt must divide the Lyapunov time of {LYAPUNOV_TIME:g}, got {o.dt:g}")
-    return chaos.mackey_glass(round(points), lyapunov_times(o), history=history(o))
+    return round(points)
+
+
+def settled(o: Forecast) -> Forecast:
+    """With a series from a file: dt becomes the nearest divisor of the file's own, horizon and delay the nearest
+    multiples of that."""
+    if o.file is None:
+        return o
+    own = chaos.published(o.file).dt
+    dt = own / max(1, round(own / o.dt))
+    horizon, delay = (max(1, round(value / dt)) * dt for value in (o.horizon, o.delay))
+    log.info("steps of the file's series: dt = %g, horizon = %g, delay = %g", dt, horizon, delay)
+    return dataclasses.replace(o, file=o.file.resolve(), dt=dt, horizon=horizon, delay=delay)
 
 
 def lyapunov_times(o: Forecast) -> float:
@@ -145,7 +169,7 @@ def smape(predicted: Tensor, true: Tensor) -> Tensor:
 
 def valid_time(predicted: Tensor, true: Tensor, dt: float) -> Tensor:
     """Lyapunov times until the error first exceeds `VALID` standard deviations: [..., points] → [...]."""
-    off = (predicted - true).abs() > VALID * true.std(-1, keepdim=True)
+    off = ~((predicted - true).abs() <= VALID * true.std(-1, keepdim=True))  # NaN is off, too
     first = torch.where(off.any(-1), off.to(torch.int8).argmax(-1), off.shape[-1])
     return first * dt / LYAPUNOV_TIME
 
@@ -177,6 +201,18 @@ def network(o: Forecast, members: int) -> gle.Network:
     return net
 
 
+def learned_points(o: Forecast) -> int:
+    """Of the first half. Raises ValueError where delays and horizon leave nothing of it to learn."""
+    points = round(o.learned * LYAPUNOV_TIME / o.dt)
+    taken = (LAGS - 1) * steps_of("delay", o.delay, o.dt) + steps_of("horizon", o.horizon, o.dt)
+    if points <= taken:
+        raise ValueError(
+            f"the sequence is too short: {o.learned:g} Lyapunov times are {points} points, of which delays and horizon "
+            f"take {taken}: raise learned"
+        )
+    return points
+
+
 class Forecaster:
     """Networks, one per sequence, that learn the first half and then run free.
 
@@ -188,14 +224,11 @@ class Forecaster:
         self.o = o
         self.h, self.delay = steps_of("horizon", o.horizon, o.dt), steps_of("delay", o.delay, o.dt)
         self.first = (LAGS - 1) * self.delay  # the first step whose inputs are all known
-        self.half = round(o.learned * LYAPUNOV_TIME / o.dt)
-        if self.first + self.h >= self.half:
-            raise ValueError(
-                f"the sequence is too short: {o.learned:g} Lyapunov times are {self.half} points, of which delays and "
-                f"horizon take {self.first + self.h}"
-            )
+        self.half = learned_points(o)
         past = sequences[:, : self.half]  # all that the networks may know
         self.mean, self.std = past.mean(1, keepdim=True), past.std(1, keepdim=True)
+        if not bool((self.std > 0).all()):
+            raise ValueError("the series is constant over the learned half of a sequence: there is nothing to predict")
         self.net = network(o, len(sequences))
         self.past = self._scaled(past)
         steps = range(self.first, self.half - self.h)
@@ -209,9 +242,8 @@ class Forecaster:
             compile=o.compile,
             block=2,
         )
-        # while running free the inputs of `block` steps are known at once
-        self.block = max(d for d in range(1, min(self.h, 5) + 1) if self.h % d == 0)
-        self._free = torch.compile(self._steps, dynamic=False) if o.compile else self._steps
+        self.block = min(self.h, 5)  # while running free the inputs of so many steps are known at once
+        self._free = compiled(self._steps) if o.compile else self._steps
 
     def _scaled(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.std).to(self.net.dtype).to(self.net.device)
@@ -245,12 +277,11 @@ class Forecaster:
     def free_run(self, steps: int) -> Tensor:
         """The `steps` points after the learned half, predicted from the past alone, [members, steps]. The simulation is
         left as it is."""
-        known = self.past
+        known = torch.cat([self.past, self.past.new_empty(len(self.past), steps + self.block)], 1)
         state, theta = self.sim.carry.state, self.sim.carry.theta
-        while known.shape[1] < self.half + steps:
-            t = known.shape[1] - self.h  # whose prediction is the next point
-            state, predicted = self._free(theta, state, self.inputs(known, t, self.block))
-            known = torch.cat([known, predicted], 1)
+        for n in range(self.half, self.half + steps, self.block):  # so much is known
+            t = n - self.h  # the step whose prediction is the next point
+            state, known[:, n : n + self.block] = self._free(theta, state, self.inputs(known, t, self.block))
         return known[:, self.half : self.half + steps].cpu().double() * self.std + self.mean
 
 
@@ -262,6 +293,10 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
     true = sequences[:, f.half :]
     saved = study.run.restore()
     done, curve = 0, []
+    if saved and saved["series"] != series.source:
+        raise ValueError(
+            f"the run was begun on another series ({saved['series']}) than is here now ({series.source}): start it anew"
+        )
     if saved:
         f.sim.load_state_dict(saved["simulation"])
         done, curve = saved["epoch"], saved["curve"]
@@ -278,7 +313,9 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
             if bar.disable:
                 print(f"epoch {epoch + 1}/{o.epochs}: sMAPE {statistics.mean(errors):.2f} %, {seconds:.1f} s an epoch")
         study.run.log({"epoch": epoch + 1, "seconds": seconds})
-        study.run.checkpoint({"epoch": epoch + 1, "simulation": f.sim.state_dict(), "curve": curve})
+        study.run.checkpoint(
+            {"epoch": epoch + 1, "simulation": f.sim.state_dict(), "curve": curve, "series": series.source}
+        )
     assert predicted is not None
     thin = max(1, round(1.0 / o.dt))  # of the curves that are kept for the figure: one point per time unit
     error = (predicted - true).abs() / true.std(1, keepdim=True)
@@ -316,6 +353,7 @@ def scaling(o: Forecast) -> list[dict[str, float]]:
     """Milliseconds of a learning step for several numbers of networks; the least of five turns."""
     rows = []
     for members in o.scaling:
+        torch._dynamo.reset()  # which otherwise gives up compiling after some shapes
         f = Forecaster(o, chaos.sequences(fine_series(o), 1, length=o.learned).expand(members, -1))
         x, y = f.x[:200], f.y[:200]
         f.sim.run(x, y)  # compiles
@@ -378,7 +416,7 @@ def stability(o: Forecast) -> list[dict[str, Any]]:
         one = torch.ones(1, 1, dtype=torch.float64)
 
         def approaches(dt: float, step: Integrator = step, net: gle.Network = net, one: Tensor = one) -> bool:
-            dynamics = gle.Simulation(net, dt=0.1).dynamics._replace(dt=dt)
+            dynamics = Dynamics(dt, 1.0, 0.0, MeanSquaredError())
             state = net.initial_state(1)
             n = len(step.nodes)
             for _ in range(20):
@@ -404,6 +442,7 @@ def run(o: Forecast) -> dict[str, Any]:
             o, networks=2, epochs=2, evaluate=1, learned=0.75, free=0.5, compile=False, baselines=o.baselines[:3],
             populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], scaling=o.scaling[:1], integrators=False,
         )  # fmt: skip
+    o = settled(o)
     check(o)
     study = Study("mackey_glass", o)
     result = study.finish(
@@ -426,25 +465,37 @@ def run(o: Forecast) -> dict[str, Any]:
 
 
 def check(o: Forecast) -> None:
-    """Complains before any work is done: ValueError with the value and the fix."""
+    """Complains before any work is done: ValueError with the value and what it must be."""
     for name in ("networks", "epochs", "evaluate", "hidden_layers"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
-    for name in ("dt", "lr", "learned", "free"):
-        if not getattr(o, name) > 0:
+    for name in ("dt", "lr", "learned", "free", "input_gain"):
+        if not 0 < getattr(o, name) < math.inf:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
-    steps_of("horizon", o.horizon, o.dt)
-    steps_of("delay", o.delay, o.dt)
     if not o.populations or any(n < 1 for n, _, _ in o.populations):
         raise ValueError(f"populations must hold at least one neuron each, got {o.populations}")
-    least = min(min(tau) for _, *tau in o.populations)
-    if least < o.dt:
-        raise ValueError(f"populations hold a time constant of {least:g}, below dt = {o.dt:g}: raise it, or lower dt")
+    least, largest = min(min(tau) for _, *tau in o.populations), max([o.dt, *(STEPS if o.integrators else ())])
+    if least < largest:
+        raise ValueError(
+            f"populations hold a time constant of {least:g}, below "
+            + (f"dt = {o.dt:g}" if least < o.dt else f"the step of {largest:g} that is tried: use --integrators false")
+        )
     if unknown := [b for b in o.baselines if b not in FORECASTERS]:
         raise ValueError(f"unknown baseline {unknown[0]!r}; choose some of {', '.join(FORECASTERS)}")
     if any(n < 1 for n in o.scaling):
         raise ValueError(f"scaling must hold numbers of networks, got {o.scaling}")
-    if o.file is not None:
+    if o.file is not None and o.held_out:
+        raise ValueError("a series from a file has no held-out part: give file or held_out")
+    learned_points(o)
+    coarse = LYAPUNOV_TIME / chaos.COARSE
+    for name, needed in (("learned", LEAST_PAST if o.baselines else 1), ("free", 2)):
+        if (points := round(getattr(o, name) * LYAPUNOV_TIME / coarse)) < needed:
+            raise ValueError(
+                f"{name} = {getattr(o, name):g} makes {points} coarse points: raise it, {needed} are needed"
+            )
+    if o.file is None:
+        fine_points(o)
+    else:
         chaos.sequences(fine_series(o), o.networks, length=o.learned + o.free)
 
 
@@ -512,8 +563,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes["curve"].set(xlabel="epoch", ylabel="sMAPE / %", ylim=(0, 50))
     axes["curve"].legend(fontsize=7)
     axes["growth"].semilogy(time, g["error"], "C3", label="error of GLE, geometric mean")
-    start = next((e for e in g["error"] if e > 0), 1.0)
-    line = start * np.exp(time)
+    line = g["error"][0] * np.exp(time)
     axes["growth"].semilogy(time[line < 3], line[line < 3], "k:", label="e-fold per Lyapunov time")
     axes["growth"].axhline(VALID, color="0.6", linewidth=0.8, label="limit of validity")
     axes["growth"].set(xlabel="Lyapunov times since the switch", ylabel="error / standard deviation")

@@ -148,7 +148,7 @@ class Simulation:
         self._shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
         if self._shared and compile:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
-        self._advance = _compiled(self.advance) if compile else self.advance
+        self._advance = compiled(self.advance) if compile else self.advance
         theta = network.theta() if self._shared else _copy(network.theta())
         self.carry = Carry(theta, (), self.plasticity.init(network) if self.plasticity else None)
 
@@ -549,18 +549,18 @@ def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
                 )
 
 
-def _compiled(function: Callable) -> Callable:
+def compiled(function: Callable) -> Callable:
     """torch.compile, or the function itself, said in one line, where no compiler works."""
-    compiled = torch.compile(function, dynamic=False)
+    fast = torch.compile(function, dynamic=False)
     state: dict[str, bool | None] = {"works": None}
 
     @functools.wraps(function)
     def call(*args):
         if state["works"]:
-            return compiled(*args)
+            return fast(*args)
         if state["works"] is None:
             try:
-                result = compiled(*args)
+                result = fast(*args)
                 state["works"] = True
                 return result
             except torch._dynamo.exc.BackendCompilerFailed as error:

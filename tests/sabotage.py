@@ -42,8 +42,8 @@ SABOTAGES = [
     Sabotage(
         "predictions are read a step early",
         "bench/mackey_glass.py",
-        "t = known.shape[1] - self.h  # whose prediction is the next point",
-        "t = known.shape[1] - self.h - 1",
+        "t = n - self.h  # the step whose prediction is the next point",
+        "t = n - self.h - 1",
         f"{CHAOS}::test_free_run_step_by_step",
     ),
     Sabotage(

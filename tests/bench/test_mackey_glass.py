@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,19 @@ def test_published_file(tmp_path):
     series = chaos.published(path)
     assert series.x.tolist() == x.tolist()
     assert "mg_17.npy" in series.source
-    for bad, message in ((np.full(9, np.nan), "not finite at point 0"), (np.ones((3, 4)), "of shape (3, 4)")):
+    np.save(path, np.arange(9, dtype=">i4"))
+    assert chaos.published(path).x.tolist() == list(range(9))
+    for bad, message in (
+        (np.full(9, np.nan), "not finite at point 0"),
+        (np.ones((3, 4)), "not float64 of shape (3, 4)"),
+        (np.ones(3, dtype=complex), "not complex128"),
+    ):
         np.save(path, bad)
-        with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        with pytest.raises(ValueError, match=re.escape(message)):
             chaos.published(path)
+    path.write_bytes(b"PK and then nothing")
+    with pytest.raises(ValueError, match="not a readable"):
+        chaos.published(path)
     np.save(path, np.array([{}]), allow_pickle=True)
     with pytest.raises(ValueError, match="not a readable"):
         chaos.published(path)
@@ -142,6 +152,7 @@ def test_measures():
     assert mackey_glass.smape(predicted, true).item() == pytest.approx(200 * (2 / 4) / 4)
     assert mackey_glass.valid_time(predicted, true, 197.0).item() == 2
     assert mackey_glass.valid_time(true, true, 197.0).item() == 4
+    assert mackey_glass.valid_time(true * torch.nan, true, 197.0).item() == 0
 
 
 def test_configuration():
@@ -307,6 +318,22 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
 def test_bad_input(changes, message):
     with pytest.raises(ValueError, match=message):
         mackey_glass.check(dataclasses.replace(Forecast(), **changes))
+
+
+def test_steps_follow_a_file(tmp_path):
+    """Prevents: a published series that no option fits; a held-out series that is the test series after all."""
+    np.save(tmp_path / "mg.npy", 1 + 0.3 * np.sin(0.4 * np.arange(1600)))
+    o = mackey_glass.settled(dataclasses.replace(Forecast(), file=tmp_path / "mg.npy"))
+    mackey_glass.check(o)
+    assert (round(197 / 75 / o.dt, 9), round(o.horizon / o.dt, 9), round(o.delay / o.dt, 9)) == (13, 15, 30)
+    assert mackey_glass.fine_series(o).x[:14].tolist() == [1.0] * 13 + [1 + 0.3 * np.sin(0.4)]
+    with pytest.raises(ValueError, match="give file or held_out"):
+        mackey_glass.check(dataclasses.replace(o, held_out=True))
+
+
+def test_constant_series():
+    with pytest.raises(ValueError, match="the series is constant"):
+        Forecaster(TINY, torch.ones(1, 985))
 
 
 def test_sequence_too_short():
