@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import credit, mnist1d, teacher_student
+from bench import credit, mackey_glass, mnist1d, teacher_student
 from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-ANALYSES = (ROOT / "docs" / "analyses.md").read_text()
+ANALYSES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass"))
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
 
@@ -35,13 +35,16 @@ def test_table_is_made_from_the_result_files():
     assert table == markdown(mnist1d.table(mnist1d.load_results(RESULTS)))
 
 
-STUDIES = {  # the tables of docs/analyses.md: result file, and what makes the table from it
+STUDIES = {  # the tables of docs/analyses.md and docs/mackey_glass.md: result file, and what makes the table from it
     "chain": ("teacher_student/chain", teacher_student.chain_table),
     "chain annealed": ("teacher_student/chain_annealed", teacher_student.chain_table),
     "small": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[0]),
     "phases": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[1]),
     "phases instant": ("teacher_student/small_instant", lambda r: teacher_student.small_tables(r)[1]),
     "training": ("credit/result", credit.training_table),
+    "mackey_glass": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[0]),
+    "scaling": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[1]),
+    "integrators": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[2]),
     "costs": ("credit/result", credit.costs_table),
 }
 
