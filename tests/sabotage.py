@@ -1,4 +1,4 @@
-"""One-line sabotages of `gle`, each of which a named test must catch: `python tests/sabotage.py` runs them all.
+"""One-line sabotages, each of which a named test must catch: `python tests/sabotage.py` runs them all.
 
 Every sabotage is applied to a copy of the tree, where the named test must then fail (untouched, it passes in the
 suite itself).
@@ -409,8 +409,8 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
     once."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for part in ("gle", "tests"):
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("gle", "bench", "tests"):
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         path = tree / sabotage.file
         text = path.read_text()
