@@ -36,7 +36,7 @@ from bench.chaos import LYAPUNOV_TIME
 from bench.figures import plt, save
 from bench.forecast import FORECASTERS, LEAST_PAST
 from bench.study import DeviceOptions, Study, main, plain
-from bench.tables import layout
+from bench.tables import layout, mean_std
 from gle.costs import MeanSquaredError
 from gle.integrators import RK4, Dynamics, Euler, Exponential, Integrator
 from gle.simulate import compiled
@@ -512,7 +512,7 @@ def check(o: Forecast) -> None:
 def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
     """sMAPE and valid prediction time; then time over networks, and the integrators, where those were asked for."""
     g, quoted = result["gle"], result["published"]
-    best = np.min([row["smape"] for row in g["curve"]], axis=0)
+    best = np.min([row["smape"] for row in g["curve"]], axis=0).tolist()
     rows: list[tuple[str, ...]] = [
         ("forecaster", "sequences", "sMAPE %", "valid for (Lyapunov times)", "published sMAPE %")
     ]
@@ -524,7 +524,7 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
     for name, (errors, valid) in found.items():
         published = quoted.get(name.partition(" (")[0])
         quote = f"{published:.2f}" if published else "–"
-        rows.append((name, str(len(errors)), spread(errors), spread(valid) if valid else "–", quote))
+        rows.append((name, str(len(errors)), mean_std(errors, 2), mean_std(valid, 2) if valid else "–", quote))
     out = [rows]
     if result["scaling"]:
         out.append([("networks", "ms a step", "per network, relative to the first row")])
@@ -538,13 +538,6 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
             limit = f"{s['limit']:.2f}" if s["limit"] < LARGEST else f"≥ {LARGEST:g}"
             out[-1].append((r["integrator"], *(f"{e:.1e}" for e in r["error"]), limit))
     return out
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over sequences."""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
