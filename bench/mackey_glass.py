@@ -31,7 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import gle
-from bench import chaos
+from bench import chaos, harness
 from bench.chaos import LYAPUNOV_TIME
 from bench.figures import plt, save
 from bench.forecast import FORECASTERS, LEAST_PAST
@@ -78,6 +78,8 @@ class Forecast(DeviceOptions):
         baselines: names of forecasters to compare with.
         scaling: numbers of networks whose time per step is compared.
         integrators: whether to compare integrators over dt.
+        neurobench: whether to ask the NeuroBench harness about the first network, while it reads one Lyapunov time (an
+            optional extra).
         compile: whether to compile the steps.
     """
 
@@ -101,6 +103,7 @@ class Forecast(DeviceOptions):
     baselines: list[str] = field(default_factory=lambda: list(FORECASTERS))
     scaling: list[int] = field(default_factory=list)
     integrators: bool = True
+    neurobench: bool = False
     compile: bool = True
     threads: int = 0
 
@@ -204,13 +207,42 @@ def network(o: Forecast, members: int) -> gle.Network:
 def learned_points(o: Forecast) -> int:
     """Of the first half. Raises ValueError where delays and horizon leave nothing of it to learn."""
     points = round(o.learned * LYAPUNOV_TIME / o.dt)
-    taken = (LAGS - 1) * steps_of("delay", o.delay, o.dt) + steps_of("horizon", o.horizon, o.dt)
+    horizon = steps_of("horizon", o.horizon, o.dt)
+    if horizon <= ahead(o):
+        raise ValueError(
+            f"horizon = {o.horizon:g} must be above {ahead(o)} dt with {o.integrator}: a step sees its input up to its "
+            "end, which must be predicted before"
+        )
+    taken = (LAGS - 1) * steps_of("delay", o.delay, o.dt) + horizon + 1 + ahead(o)
     if points <= taken:
         raise ValueError(
             f"the sequence is too short: {o.learned:g} Lyapunov times are {points} points, of which delays and horizon "
             f"take {taken}: raise learned"
         )
     return points
+
+
+def ahead(o: Forecast) -> int:
+    """Points behind a step's first that the integrator sees: none, or the two that `at_nodes` looks at."""
+    return 2 if len(integrator(o.integrator).nodes) > 1 else 0
+
+
+def at_nodes(x: Tensor, t: int, steps: int, nodes: Sequence[float]) -> Tensor:
+    """x at times t + c, …, t + steps − 1 + c for all nodes c: [members, points] → [steps, nodes, members].
+
+    Between two points runs the cubic through them and their neighbours, whose error of order 4 is that of RK4. What
+    it looks at must be known where the step is taken: see `ahead`.
+    """
+    out = []
+    for c in nodes:
+        value = x[:, t : t + steps]
+        if c:
+            points = (-1, 0, 1, 2)
+            weights = [math.prod((c - j) / (i - j) for j in points if j != i) for i in points]
+            beside = torch.stack([x[:, t + i : t + i + steps] for i in points], -1)
+            value = beside @ x.new_tensor(weights)
+        out.append(value.T)
+    return torch.stack(out, 1)
 
 
 class Forecaster:
@@ -223,7 +255,7 @@ class Forecaster:
     def __init__(self, o: Forecast, sequences: Tensor):
         self.o = o
         self.h, self.delay = steps_of("horizon", o.horizon, o.dt), steps_of("delay", o.delay, o.dt)
-        self.first = (LAGS - 1) * self.delay  # the first step whose inputs are all known
+        self.first = (LAGS - 1) * self.delay + 1  # the first step whose inputs are all known
         self.half = learned_points(o)
         past = sequences[:, : self.half]  # all that the networks may know
         self.mean, self.std = past.mean(1, keepdim=True), past.std(1, keepdim=True)
@@ -231,9 +263,11 @@ class Forecaster:
             raise ValueError("the series is constant over the learned half of a sequence: there is nothing to predict")
         self.net = network(o, len(sequences))
         self.past = self._scaled(past)
-        steps = range(self.first, self.half - self.h)
-        self.x = self.inputs(self.past, steps.start, len(steps))
-        self.y = self.past[:, steps.start + self.h :].T[..., None, None]
+        self.nodes = integrator(o.integrator).nodes
+        self.ahead = ahead(o)
+        steps = self.half - self.h - self.ahead - self.first
+        self.x = self.inputs(self.past, self.first, steps)
+        self.y = at_nodes(self.past, self.first + self.h, steps, self.nodes)[..., None, None]
         self.sim = gle.Simulation(
             self.net,
             dt=o.dt,
@@ -242,16 +276,16 @@ class Forecaster:
             compile=o.compile,
             block=2,
         )
-        self.block = min(self.h, 5)  # while running free the inputs of so many steps are known at once
+        self.block = min(self.h - self.ahead, 5)  # while running free the inputs of so many steps are known at once
         self._free = compiled(self._steps) if o.compile else self._steps
 
     def _scaled(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.std).to(self.net.dtype).to(self.net.device)
 
     def inputs(self, x: Tensor, t: int, steps: int) -> Tensor:
-        """What the networks see at steps t, t + 1, …: [members, points] → [steps, members, batch, LAGS]."""
-        lagged = [x[:, t - i * self.delay : t - i * self.delay + steps] for i in range(LAGS)]
-        return torch.stack(lagged, -1).transpose(0, 1).unsqueeze(2)
+        """What the networks see at steps t, t + 1, …: [members, points] → [steps, nodes, members, batch, LAGS]."""
+        lagged = [at_nodes(x, t - i * self.delay, steps, self.nodes) for i in range(LAGS)]
+        return torch.stack(lagged, -1).unsqueeze(-2)
 
     def epoch(self, epoch: int) -> None:
         """The first half once, from rest."""
@@ -265,10 +299,9 @@ class Forecaster:
     def _steps(self, theta, state, xs: Tensor):
         """Some steps of the frozen network: the state after them, and the outputs [members, steps]."""
         outputs = []
-        nodes = len(self.sim.integrator.nodes)
         for x in xs.unbind(0):
             state, _ = self.sim.integrator.step(
-                self.net, theta, state, (x,) * nodes, (None,) * nodes, self.sim.dynamics
+                self.net, theta, state, x.unbind(0), (None,) * len(x), self.sim.dynamics
             )
             outputs.append(state[-1].r[0, :, 0, 0])
         return state, torch.stack(outputs, 1)
@@ -277,7 +310,7 @@ class Forecaster:
     def free_run(self, steps: int) -> Tensor:
         """The `steps` points after the learned half, predicted from the past alone, [members, steps]. The simulation is
         left as it is."""
-        known = torch.cat([self.past, self.past.new_empty(len(self.past), steps + self.block)], 1)
+        known = torch.cat([self.past, self.past.new_zeros(len(self.past), steps + self.block)], 1)
         state, theta = self.sim.carry.state, self.sim.carry.theta
         for n in range(self.half, self.half + steps, self.block):  # so much is known
             t = n - self.h  # the step whose prediction is the next point
@@ -330,7 +363,14 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
         # geometric mean over networks
         "error": error.clamp(min=1e-12).log().mean(0).exp()[::thin].tolist(),
         "thin": thin * o.dt,
+        "neurobench": in_harness(f) if o.neurobench else {},
     }
+
+
+def in_harness(f: Forecaster) -> dict[str, dict[str, float]]:
+    """What NeuroBench says of the first network, and what we count."""
+    net, x = f.sim.write_back(), f.x[-round(LYAPUNOV_TIME / f.o.dt) :, 0, 0].transpose(0, 1)
+    return {"harness": harness.measured(net, f.o.dt, x, (0,)), "own": harness.counted(net, f.o.dt, x, (0,))}
 
 
 def baseline(name: str, o: Forecast) -> dict[str, Any]:
@@ -496,6 +536,8 @@ def check(o: Forecast) -> None:
         raise ValueError(f"scaling must hold numbers of networks, got {o.scaling}")
     if o.file is not None and o.held_out:
         raise ValueError("a series from a file has no held-out part: give file or held_out")
+    if o.neurobench:
+        harness.check_installed()
     learned_points(o)
     coarse = LYAPUNOV_TIME / chaos.COARSE
     for name, needed in (("learned", LEAST_PAST if o.baselines else 1), ("free", 2)):
@@ -531,6 +573,9 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
         first = result["scaling"][0]["ms"] / result["scaling"][0]["networks"]
         for r in result["scaling"]:
             out[-1].append((str(r["networks"]), f"{r['ms']:.2f}", f"{r['ms'] / r['networks'] / first:.2f}"))
+    if asked := g["neurobench"]:
+        out.append([("of the first network", "NeuroBench", "our count")])
+        out[-1] += [(label, f"{asked['harness'][k]:.6g}", f"{asked['own'][k]:.6g}") for k, label in harness.ROWS]
     if result["accuracy"]:
         steps = (f"dt = {dt:g}" for dt in result["accuracy"][0]["dt"])
         out.append([("integrator", *steps, "stable up to dt / τ")])

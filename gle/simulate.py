@@ -259,9 +259,9 @@ class Simulation:
         """Feeds the network and lets it learn; goes on from the state the last run left (see `reset`).
 
         inputs, targets: tensors [T, batch, features] or [T, *ensemble, batch, features], held over each step; or
-        functions of time returning [batch, features], evaluated where the integrator wants them (then `steps` is
-        needed); or, for inputs, an iterable that yields one step at a time, x or (x, target). steps: stop after so
-        many.
+        [T, nodes, *ensemble, batch, features], with a value at each of the integrator's nodes; or functions of time
+        returning [batch, features], evaluated at the nodes (then `steps` is needed); or, for inputs, an iterable that
+        yields one step at a time, x or (x, target). steps: stop after so many.
 
         Raises ValueError for wrong shapes or inputs that are not finite, and FloatingPointError, naming the layer,
         when the dynamics diverge.
@@ -370,15 +370,25 @@ class Simulation:
         yield from self._batched(source, steps, record)
 
     def _whole(self, inputs, targets) -> tuple[Tensor, Tensor | None]:
-        """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: held over each step, the same for
-        every member."""
+        """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: without an axis of nodes held over
+        each step, without ensemble axes the same for every member."""
         if targets is not None and not isinstance(targets, (Tensor, np.ndarray)):
             raise ValueError("inputs given as a tensor need targets given as a tensor")
         if targets is not None and len(targets) != len(inputs):
             raise ValueError(f"inputs have {len(inputs)} steps, targets {len(targets)}")
-        nodes = len(self.integrator.nodes)
-        xs = _held(self._placed(torch.as_tensor(inputs), "inputs"), nodes)
-        return xs, None if targets is None else _held(self._placed(torch.as_tensor(targets), "targets"), nodes)
+        xs = self._at_nodes(torch.as_tensor(inputs), "inputs")
+        return xs, None if targets is None else self._at_nodes(torch.as_tensor(targets), "targets")
+
+    def _at_nodes(self, x: Tensor, name: str) -> Tensor:
+        """With an axis of nodes: as given, or the same value at every node of the step."""
+        net, nodes = self.network, len(self.integrator.nodes)
+        if x.ndim < 4 + len(net.ensemble):
+            return _held(self._placed(x, name), nodes)
+        if x.shape[1] != nodes:
+            raise ValueError(
+                f"{name} have shape {tuple(x.shape)}: {x.shape[1]} values a step, where the integrator looks at {nodes}"
+            )
+        return self._placed(x, name, 1)
 
     def _batched(self, source, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
         taken = 0

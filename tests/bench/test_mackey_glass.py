@@ -11,6 +11,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from scipy.integrate import solve_ivp
+from scipy.interpolate import BarycentricInterpolator
 from studies import finished, launch, smoke_flags
 
 from bench import chaos, forecast, mackey_glass
@@ -173,16 +174,16 @@ def test_configuration():
 
 TINY = Forecast(
     networks=2, epochs=1, learned=0.6, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], compile=False,
-    integrator="euler",
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory):
+@pytest.fixture(scope="module", params=["euler", "rk4"])
+def learned(request, tmp_path_factory):
     """Sequences, and networks that have learned the first half."""
+    o = dataclasses.replace(TINY, integrator=request.param)
     series = chaos.mackey_glass(985, 2, folder=tmp_path_factory.mktemp("cache"))
-    sequences = chaos.sequences(series, TINY.networks, length=1)
-    f = Forecaster(TINY, sequences)
+    sequences = chaos.sequences(series, o.networks, length=1)
+    f = Forecaster(o, sequences)
     f.epoch(0)
     return sequences, f
 
@@ -193,25 +194,27 @@ def test_free_run_sees_nothing_of_the_truth(learned):
     sequences, f = learned
     other = sequences.clone()
     other[:, f.half :] = 0.77
-    g = Forecaster(TINY, other)
+    g = Forecaster(f.o, other)
     g.epoch(0)
     steps = sequences.shape[1] - f.half
     assert torch.equal(g.free_run(steps), f.free_run(steps))
     other = sequences.clone()
     other[:, f.half - 1] += 0.1  # the last value that is known does matter
-    g = Forecaster(TINY, other)
+    g = Forecaster(f.o, other)
     g.epoch(0)
     assert not torch.equal(g.free_run(steps), f.free_run(steps))
 
 
 def test_free_run_step_by_step(learned):
-    """Against a plain loop: each prediction is appended to what is known, and read again when its time has come."""
+    """Against a plain loop: each prediction is appended to what is known, and read again when its time has come.
+    Between two points an RK4 step sees the cubic through the four around, all of which must be known by then."""
     sequences, f = learned
+    nodes = f.sim.integrator.nodes
     known = [list(row) for row in ((sequences[:, : f.half] - f.mean) / f.std).float().numpy()]
     state = f.sim.carry.state
     for t in range(f.half - f.h, f.half + 60 - f.h):
-        x = torch.tensor([[[row[t - i * f.delay] for i in range(4)]] for row in known])
-        state, _ = f.sim.integrator.step(f.net, f.sim.carry.theta, state, (x,), (None,), f.sim.dynamics)
+        xs = [torch.tensor([[[between(row, t - i * f.delay, c) for i in range(4)]] for row in known]) for c in nodes]
+        state, _ = f.sim.integrator.step(f.net, f.sim.carry.theta, state, xs, [None] * len(nodes), f.sim.dynamics)
         for row, r in zip(known, state[-1].r[0, :, 0, 0].tolist()):
             row.append(r)
     expected = torch.tensor(known)[:, f.half :].double() * f.std + f.mean
@@ -219,13 +222,25 @@ def test_free_run_step_by_step(learned):
     assert f.free_run(60).std() > 1e-3
 
 
+def between(row, t, c):
+    """x at t + c, by scipy; IndexError where that needs a point beyond those in `row`."""
+    if c == 0:
+        return row[t]
+    return float(BarycentricInterpolator([-1, 0, 1, 2], [row[t + i] for i in (-1, 0, 1, 2)])(c))
+
+
 def test_targets_lie_ahead(learned):
     """Prevents: a target that is not `horizon` after the newest input, or that reaches beyond the first half."""
     sequences, f = learned
     first = ((sequences[:, : f.half] - f.mean) / f.std).float()
-    torch.testing.assert_close(f.x[0, :, 0], first[:, [90, 60, 30, 0]])
-    torch.testing.assert_close(f.y[0, :, 0, 0], first[:, 90 + 15])
-    torch.testing.assert_close(f.y[-1, :, 0, 0], first[:, -1])
+    torch.testing.assert_close(f.x[0, 0, :, 0], first[:, [91, 61, 31, 1]])
+    torch.testing.assert_close(f.y[0, 0, :, 0, 0], first[:, 91 + 15])
+    last = {"euler": -1, "rk4": -3}[f.o.integrator]  # a step of RK4 ends at the next point, whose neighbours count too
+    torch.testing.assert_close(f.y[-1, 0, :, 0, 0], first[:, last])
+    if f.o.integrator == "rk4":
+        torch.testing.assert_close(f.y[-1, 2, :, 0, 0], first[:, -2])
+        middle = torch.tensor([[between(row, 7 + 91 - 30 * i, 0.5) for i in range(4)] for row in first.tolist()])
+        torch.testing.assert_close(f.x[7, 1, :, 0], middle)
 
 
 # -- forecasters -------------------------------------------------------------------------------------------------------
@@ -308,6 +323,7 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
         ({"dt": 0.0}, "dt must be positive, got 0"),
         ({"delay": 0.3}, "delay = 0.3 must be a positive multiple of dt = 0.2"),
         ({"horizon": 0.1}, "horizon = 0.1 must be a positive multiple of dt = 0.2"),
+        ({"horizon": 0.4}, "horizon = 0.4 must be above 2 dt with rk4"),
         ({"networks": 0}, "networks must be at least 1, got 0"),
         ({"populations": [(3, 0.1, 1.0)]}, "a time constant of 0.1, below dt = 0.2"),
         ({"populations": []}, "populations must hold at least one neuron each"),

@@ -29,6 +29,7 @@ def handed(net, other):
         (torch.zeros(5, 3, 2), torch.zeros(4, 3, 3), "inputs have 5 steps, targets 4"),
         (torch.zeros(5, 3, 2), torch.zeros(5, 9, 3), "batch of 9"),
         (torch.full((5, 3, 2), torch.nan), torch.zeros(5, 3, 3), "not finite at step 0"),
+        (torch.zeros(5, 3, 3, 2), torch.zeros(5, 3, 3), "3 values a step, where the integrator looks at 1"),
     ],
 )
 def test_shapes_and_nan(x, y, message):

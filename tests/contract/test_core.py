@@ -163,6 +163,26 @@ def test_iterators_and_functions_equal_tensors():
     same(tensor, finite)
 
 
+@pytest.mark.parametrize("ensemble", [(), (3,)])
+def test_values_at_the_nodes_of_a_step(ensemble):
+    """RK4 looks at three instants of a step: given as a tensor, the same as the function of time, and not as held."""
+    x, y = signals(2 * 12 + 1)
+    called, given, held = (
+        gle.Simulation(mixed_network(ensemble), dt=DT, integrator="rk4", plasticity=gle.Plasticity(lr=0.01, learn=ALL))
+        for _ in range(3)
+    )
+    called.run(lambda t: x[round(2 * t / DT)], lambda t: y[round(2 * t / DT)], steps=12)
+
+    def at_nodes(z):
+        steps = torch.stack([z[:-2:2], z[1::2], z[2::2]], 1)
+        return steps[(slice(None),) * 2 + (None,) * len(ensemble)].expand(12, 3, *ensemble, *z.shape[1:])
+
+    given.run(at_nodes(x), at_nodes(y))
+    same(called, given)
+    held.run(x[:-2:2], y[:-2:2])
+    assert (held.carry.theta[0].W - given.carry.theta[0].W).abs().max() > 1e-4
+
+
 def test_stream_yields_while_it_runs():
     """An endless stream is worked on as it comes, not collected."""
     x, y = signals(8)
