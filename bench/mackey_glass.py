@@ -63,6 +63,7 @@ class Forecast(DeviceOptions):
         epochs: passes over the first half of a sequence.
         lr: of Adam, falling to zero along a cosine.
         horizon: time units that the target lies ahead: the meaning of "x(t + 1)".
+        target: the value at the horizon, or its change from x(t) on, in units of the changes' standard deviation.
         delay: time units between the inputs x(t), x(t − delay), … of the four input neurons.
         populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
         hidden_layers: number of hidden layers.
@@ -87,6 +88,7 @@ class Forecast(DeviceOptions):
     epochs: int = 30
     lr: float = 3e-4
     horizon: float = 3.0
+    target: Literal["value", "change"] = "value"
     delay: float = 6.0
     populations: list[tuple[int, float, float]] = field(
         default_factory=lambda: [(31, 1.0, 1.0), (31, 4.0, 1.0), (31, 10.0, 1.0)]
@@ -267,7 +269,12 @@ class Forecaster:
         self.ahead = ahead(o)
         steps = self.half - self.h - self.ahead - self.first
         self.x = self.inputs(self.past, self.first, steps)
-        self.y = at_nodes(self.past, self.first + self.h, steps, self.nodes)[..., None, None]
+        y = at_nodes(self.past, self.first + self.h, steps, self.nodes)
+        if o.target == "change":
+            change = y - self.x[..., 0, 0]
+            self.unit = change[:, 0].std(0)
+            y = change / self.unit
+        self.y = y[..., None, None]
         self.sim = gle.Simulation(
             self.net,
             dt=o.dt,
@@ -314,7 +321,10 @@ class Forecaster:
         state, theta = self.sim.carry.state, self.sim.carry.theta
         for n in range(self.half, self.half + steps, self.block):  # so much is known
             t = n - self.h  # the step whose prediction is the next point
-            state, known[:, n : n + self.block] = self._free(theta, state, self.inputs(known, t, self.block))
+            state, out = self._free(theta, state, self.inputs(known, t, self.block))
+            if self.o.target == "change":
+                out = known[:, t : t + self.block] + self.unit[:, None] * out
+            known[:, n : n + self.block] = out
         return known[:, self.half : self.half + steps].cpu().double() * self.std + self.mean
 
 

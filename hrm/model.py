@@ -1,0 +1,205 @@
+"""The Hierarchical Reasoning Model: two coupled modules on two timescales.
+
+    z_L ← L(z_L, z_H + x̃)    every step
+    z_H ← H(z_H, z_L)         every L_cycles-th step, with the z_L just found
+
+One *segment* is H_cycles · L_cycles such steps. Behind it stand the output head, which reads z_H at every position, and
+the Q-head, which reads it at the first. How gradients come back through a segment is the business of `hrm.gradients`,
+how segments follow each other that of `hrm.act`.
+
+L and H are exchangeable (`Module`): anything with a carry of its own, fed with an injection, whose carry can be read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from hrm.layers import MIXERS, Block, Linear, truncated_normal, wide
+
+Pytree = Any
+
+
+class Module(Protocol):
+    """What stands as L or H. A carry is any pytree of tensors with the batch in front."""
+
+    def initial(self, batch: int) -> Pytree:
+        """The carry before the first step."""
+        ...
+
+    def __call__(self, carry: Pytree, injection: Tensor) -> Pytree:
+        """One step: carry and injection [batch, length, d] in, new carry out."""
+        ...
+
+    def read(self, carry: Pytree) -> Tensor:
+        """What the other module and the heads see of a carry: z [batch, length, d]."""
+        ...
+
+
+class Carry(NamedTuple):
+    """What goes from step to step, and from segment to segment."""
+
+    L: Pytree
+    H: Pytree
+
+
+class Output(NamedTuple):
+    logits: Tensor  # [batch, length, vocabulary]
+    q_halt: Tensor  # [batch], logits
+    q_continue: Tensor  # [batch]
+
+
+@dataclass
+class Config:
+    """Sizes and cycles; the defaults are the published ones.
+
+    Args:
+        vocabulary: symbols of input and output.
+        length: positions, the flattened grid.
+        d: width of z_L, z_H and x̃.
+        heads: of attention.
+        H_layers: blocks of the H-module.
+        L_layers: blocks of the L-module.
+        H_cycles: updates of H in a segment (N in the paper).
+        L_cycles: updates of L for each of H (T in the paper).
+        expansion: of SwiGLU.
+        multiple: the inner width of SwiGLU is rounded up to a multiple of this.
+        mixer: attention, or mlp between positions.
+        shared: one network for both modules; of L_layers blocks.
+        rope_theta: base of the rotary positions.
+        puzzles: number of puzzle identities, each with an embedding as an additional first position; 0 for none.
+    """
+
+    vocabulary: int = 11
+    length: int = 81
+    d: int = 512
+    heads: int = 8
+    H_layers: int = 4
+    L_layers: int = 4
+    H_cycles: int = 2
+    L_cycles: int = 2
+    expansion: float = 4.0
+    multiple: int = 256
+    mixer: str = "attention"
+    shared: bool = False
+    rope_theta: float = 10000.0
+    puzzles: int = 0
+
+    @property
+    def steps(self) -> int:
+        """L updates in a segment, N · T."""
+        return self.H_cycles * self.L_cycles
+
+
+class Blocks(nn.Module):
+    """A stack of blocks as a `Module`: its carry is z itself, z ← blocks(z + injection)."""
+
+    z0: Tensor
+
+    def __init__(self, config: Config, layers: int, generator: torch.Generator | None = None):
+        super().__init__()
+        c = config
+        self.shape = (c.length, c.d)
+        self.blocks = nn.Sequential(*(Block(MIXERS[c.mixer](c), c.d, c.expansion, c.multiple) for _ in range(layers)))
+        self.register_buffer("z0", truncated_normal((c.d,), 1.0))  # fixed, the same at all positions
+
+    def initial(self, batch: int) -> Tensor:
+        return self.z0.expand(batch, *self.shape)
+
+    def forward(self, carry: Tensor, injection: Tensor) -> Tensor:
+        return self.blocks(carry + injection)
+
+    def read(self, carry: Tensor) -> Tensor:
+        return carry
+
+
+class HRM(nn.Module):
+    """Input embedding, L, H, output head and Q-head. Other modules may be given in place of the blocks.
+
+    Raises ValueError for sizes below one and unknown mixers.
+    """
+
+    def __init__(self, config: Config, L: Module | None = None, H: Module | None = None):
+        super().__init__()
+        c = config
+        for name in ("vocabulary", "length", "d", "heads", "H_layers", "L_layers", "H_cycles", "L_cycles", "multiple"):
+            if getattr(c, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
+        if c.mixer not in MIXERS:
+            raise ValueError(f"unknown mixer {c.mixer!r}; choose one of {', '.join(MIXERS)}")
+        self.config = c
+        if c.puzzles:  # the puzzle's own position stands in front
+            c = Config(**{**vars(c), "length": c.length + 1})
+            self.puzzle_embedding = nn.Embedding(c.puzzles, c.d)
+            nn.init.zeros_(self.puzzle_embedding.weight)
+        self.embedding = nn.Embedding(c.vocabulary, c.d)
+        self.L: Any = L or Blocks(c, c.L_layers)
+        self.H: Any = H or (SharedBlocks(self.L) if c.shared else Blocks(c, c.H_layers))
+        self.output_head = Linear(c.d, c.vocabulary)
+        self.q_head = nn.Linear(c.d, 2)
+        with torch.no_grad():
+            self.embedding.weight.copy_(truncated_normal((c.vocabulary, c.d), c.d**-0.5))
+            self.q_head.weight.zero_()
+            self.q_head.bias.fill_(-5)  # halting begins as something unlikely
+
+    def n_parameters(self) -> int:
+        """Without puzzle embeddings."""
+        return sum(p.numel() for name, p in self.named_parameters() if not name.startswith("puzzle_embedding"))
+
+    # -- the pieces of a segment ---------------------------------------------------------------------------------
+
+    def initial(self, batch: int) -> Carry:
+        return Carry(self.L.initial(batch), self.H.initial(batch))
+
+    def embed(self, x: Tensor, puzzle: Tensor | None = None) -> Tensor:
+        """x̃: symbols [batch, length] (and puzzle identities [batch]) → [batch, length, d], of variance one."""
+        embedded = self.embedding(x) * math.sqrt(self.config.d)
+        if self.config.puzzles:
+            assert puzzle is not None
+            embedded = torch.cat([self.puzzle_embedding(puzzle).unsqueeze(1) * math.sqrt(self.config.d), embedded], 1)
+        return embedded
+
+    def step(self, carry: Carry, x: Tensor, update_H: bool) -> Carry:
+        """One update of L and, where it is due, one of H."""
+        L = self.L(carry.L, self.H.read(carry.H) + x)
+        return Carry(L, self.H(carry.H, self.L.read(L)) if update_H else carry.H)
+
+    def is_due(self, step: int) -> bool:
+        """Whether H is updated in step 0, 1, … of a segment."""
+        return (step + 1) % self.config.L_cycles == 0
+
+    def read_out(self, carry: Carry) -> Output:
+        z_H = self.H.read(carry.H)
+        q = wide(self.q_head(z_H[:, 0]))
+        if self.config.puzzles:
+            z_H = z_H[:, 1:]
+        return Output(self.output_head(z_H), q[:, 0], q[:, 1])
+
+
+class SharedBlocks(nn.Module):
+    """The network of another module, with a beginning of its own."""
+
+    z0: Tensor
+
+    def __init__(self, other: Blocks):
+        super().__init__()
+        self.other = [other]  # a list: its parameters are counted once, where they are
+        self.register_buffer("z0", truncated_normal(tuple(other.z0.shape), 1.0))
+
+    def initial(self, batch: int) -> Tensor:
+        return self.z0.expand(batch, *self.other[0].shape)
+
+    def forward(self, carry: Tensor, injection: Tensor) -> Tensor:
+        return self.other[0](carry, injection)
+
+    def read(self, carry: Tensor) -> Tensor:
+        return carry
+
+
+def detach(carry: Pytree) -> Pytree:
+    return tree_map(lambda t: t.detach(), carry)

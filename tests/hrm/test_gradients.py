@@ -1,0 +1,177 @@
+"""Gradient strategies in float64, against autograd through the paper's loop, finite differences and each other."""
+
+import numpy as np
+import pytest
+import torch
+from test_model import symbols, tiny
+from torch.utils._pytree import tree_flatten
+
+from hrm import gradients
+from hrm.gradients import Implicit, LastSteps, Neumann, strategy
+
+
+def grads(model, loss):
+    found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, model.parameters())]
+
+
+def loss_of(model, carry):
+    out = model.read_out(carry)
+    weights = torch.linspace(-1, 1, out.logits.numel(), dtype=torch.float64).reshape(out.logits.shape)
+    return (out.logits.softmax(-1) * weights).sum() + 0.1 * out.q_halt.sum()
+
+
+def found_by(how, model, x, carry=None):
+    new, report = how(model, carry or model.initial(len(x)), model.embed(x))
+    return grads(model, loss_of(model, new)), report
+
+
+def off(a, b):
+    """Relative distance of two gradients."""
+    return (sum((p - q).square().sum() for p, q in zip(a, b)) / sum(q.square().sum() for q in b)).sqrt().item()
+
+
+def contraction(**changes):
+    """Weak blocks: what remains of a step is the norm of a sum, which contracts."""
+    model = tiny(**changes)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "blocks" in name:
+                p.mul_(0.5)
+    return model
+
+
+def test_bptt_is_autograd_through_the_whole_loop():
+    model = tiny(H_cycles=2, L_cycles=3)
+    x = symbols(model)
+    L, H = (model.initial(3).L, model.initial(3).H)
+    embedded = model.embed(x)
+    for _ in range(2):
+        for _ in range(3):
+            L = model.L.blocks(L + H + embedded)
+        H = model.H.blocks(H + L)
+    expected = grads(model, loss_of(model, type(model.initial(3))(L, H)))
+    assert off(found_by(strategy("bptt"), model, x)[0], expected) < 1e-12
+    assert off(found_by(LastSteps(6), model, x)[0], expected) < 1e-12
+    assert off(found_by(LastSteps(600), model, x)[0], expected) < 1e-12
+    assert off(found_by(LastSteps(5), model, x)[0], expected) > 1e-3
+    assert off(found_by(strategy("one_step"), model, x)[0], expected) > 1e-2
+
+
+def test_bptt_against_finite_differences():
+    model = tiny(H_cycles=2, L_cycles=2)
+    x, h = symbols(model), 1e-5
+    exact, _ = found_by(strategy("bptt"), model, x)
+    for p, g in zip(model.parameters(), exact):
+        i = int(g.abs().argmax())
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                p.view(-1)[i] += sign * h
+                carry, _ = strategy("bptt")(model, model.initial(3), model.embed(x))
+                values.append(loss_of(model, carry).item())
+                p.view(-1)[i] -= sign * h
+        assert g.view(-1)[i].item() == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-6)
+
+
+def test_last_cycle_is_last_steps_of_its_length():
+    model = tiny(H_cycles=2, L_cycles=3)
+    x = symbols(model)
+    assert off(found_by(strategy("last_cycle"), model, x)[0], found_by(LastSteps(3), model, x)[0]) < 1e-12
+
+
+@pytest.mark.parametrize("how", [Neumann(1), Neumann(1, 1.0)])
+def test_one_term_is_the_one_step_gradient(how):
+    """Eq. 2 is Eq. 1 with the first term of the series."""
+    model = tiny(H_cycles=2, L_cycles=2)
+    x = symbols(model)
+    assert off(found_by(how, model, x)[0], found_by(strategy("one_step"), model, x)[0]) < 1e-12
+
+
+def test_implicit_is_bptt_of_a_converged_run():
+    """At a fixed point that the steps contract to, Eq. 1 and the whole history say the same."""
+    model = contraction(H_cycles=250, L_cycles=2)
+    x = symbols(model)
+    exact, _ = found_by(strategy("bptt"), model, x)
+    implicit, report = found_by(Implicit(1e-12), model, x)
+    assert off(implicit, exact) < 1e-6
+    assert report.residual < 1e-10
+    assert report.products > 3
+    assert off(found_by(strategy("one_step"), model, x)[0], exact) > 1e-2
+
+
+def settled(model, x):
+    carry = model.initial(len(x))
+    with torch.no_grad():
+        for _ in range(20):
+            carry = gradients.run(model, carry, model.embed(x), 0, model.config.steps)
+    return carry
+
+
+@pytest.mark.parametrize("damping", [1.0, 0.5])
+def test_series_converges_at_the_rate_of_the_spectral_radius(damping):
+    model = contraction(H_cycles=4, L_cycles=1)
+    x = symbols(model, 1)
+    carry = settled(model, x)
+    implicit, _ = found_by(Implicit(1e-13), model, x, carry)
+    ks = np.arange(20, 60, 4)
+    errors = [off(found_by(Neumann(int(k), damping), model, x, carry)[0], implicit) for k in ks]
+    slope = np.exp(np.polyfit(ks, np.log(errors), 1)[0])
+    J = jacobian(model, carry, x)
+    eigenvalues = np.linalg.eigvals((1 - damping) * np.eye(len(J)) + damping * J)
+    assert slope == pytest.approx(abs(eigenvalues).max(), rel=0.03)
+    assert errors[-1] < 0.15 * errors[0]
+
+
+def jacobian(model, carry, x):
+    """Of the step map, column by column, by torch.func."""
+    leaves, spec = tree_flatten(carry)
+    sizes = [t.numel() for t in leaves]
+
+    def step(flat):
+        parts = [p.reshape(t.shape) for p, t in zip(flat.split(sizes), leaves)]
+        new = model.step(type(carry)(*parts), model.embed(x), True)
+        return torch.cat([t.flatten() for t in tree_flatten(new)[0]])
+
+    flat = torch.cat([t.detach().flatten() for t in leaves])
+    return torch.autograd.functional.jacobian(step, flat).numpy()
+
+
+def test_spectral_radius():
+    model = contraction(H_cycles=4, L_cycles=1)
+    x = symbols(model, 1)
+    carry = settled(model, x)
+    exact = abs(np.linalg.eigvals(jacobian(model, carry, x))).max()
+    assert gradients.spectral_radius(model, carry, model.embed(x)) == pytest.approx(exact, rel=1e-3)
+    assert 0.1 < exact < 1
+
+
+def test_report_tells_when_the_solver_gave_up():
+    model = contraction(H_cycles=2, L_cycles=2)
+    _, report = found_by(Implicit(1e-12, products=2), model, symbols(model))
+    assert report.residual > 1e-6
+    _, report = found_by(Neumann(2), model, symbols(model))
+    assert report.residual > 1e-3
+
+
+def test_without_gradients_nothing_is_kept():
+    model = tiny()
+    x = symbols(model)
+    with torch.no_grad():
+        for name in ("bptt", "implicit", "neumann"):
+            carry, _ = strategy(name)(model, model.initial(3), model.embed(x))
+            assert not carry.H.requires_grad
+
+
+def test_only_the_last_steps_hold_a_graph():
+    """Prevents: a one-step gradient whose memory grows with N·T. Counted: tensors that autograd saves."""
+
+    def saved(name, cycles):
+        model, counts = tiny(H_cycles=cycles, L_cycles=2), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: counts.append(t.numel()) or t, lambda t: t):
+            carry, _ = strategy(name)(model, model.initial(3), model.embed(symbols(model)))
+            loss_of(model, carry)
+        return sum(counts)
+
+    assert saved("one_step", 2) == saved("one_step", 16)
+    assert saved("bptt", 16) > 7 * saved("bptt", 2)
