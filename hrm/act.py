@@ -1,0 +1,117 @@
+"""Deep supervision and adaptive computation: segments that follow each other, and when to stop.
+
+A batch has slots. Each slot holds one puzzle with its carry; a training step runs one segment of all slots, and a slot
+whose puzzle has halted takes the next one. Slots do not know of each other: each draws its puzzles, and its
+exploration, from a random stream of its own, named by (seed, slot, number of the draw). So a run divided among
+processes is the run of one process, and all that must be saved is a number per slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrm.model import HRM, Carry, Output
+
+
+@dataclass
+class Halting:
+    """When a slot is done with its puzzle.
+
+    Args:
+        halt_max_steps: most segments of a puzzle (M_max).
+        exploration: probability that a puzzle must take at least 2 … M_max segments, drawn evenly.
+        learned: halt where q_halt > q_continue; else always after M_max segments.
+        q_continue: learn the value of going on, for which a further segment looks ahead; else halting is learned
+            alone, and happens where q_halt > 0.
+        at_evaluation: halt while evaluating, too; else all M_max segments are run.
+    """
+
+    halt_max_steps: int = 16
+    exploration: float = 0.1
+    learned: bool = True
+    q_continue: bool = True
+    at_evaluation: bool = False
+
+    def check(self) -> None:
+        if self.halt_max_steps < 1:
+            raise ValueError(f"halt_max_steps must be at least 1, got {self.halt_max_steps}")
+        if not 0 <= self.exploration <= 1:
+            raise ValueError(f"exploration is a probability, got {self.exploration:g}")
+
+
+class Slots(NamedTuple):
+    """All that goes from one training step to the next besides the weights. Tensors have the slots in front."""
+
+    carry: Carry
+    segments: Tensor  # run so far with the puzzle at hand
+    least: Tensor  # segments that it must have (M_min)
+    done: Tensor  # bool: the slot waits for a puzzle
+    drawn: Tensor  # puzzles drawn so far, int64
+    x: Tensor  # [slots, length]
+    y: Tensor
+    puzzle: Tensor  # identities
+
+
+def stream(seed: int, slot: int, draw: int) -> np.random.Generator:
+    """The random stream of one draw of one slot."""
+    return np.random.Generator(np.random.Philox(key=[seed, slot], counter=[0, 0, 0, draw]))
+
+
+def wants_to_halt(out: Output, halting: Halting) -> Tensor:
+    return out.q_halt > (out.q_continue if halting.q_continue else 0)
+
+
+def minimum(halting: Halting, rng: np.random.Generator) -> int:
+    """M_min of a puzzle: mostly 1; with probability ε one of 2 … M_max."""
+    explores = rng.random() < halting.exploration
+    return int(rng.integers(2, halting.halt_max_steps + 1)) if explores and halting.halt_max_steps > 1 else 1
+
+
+def advance(slots: Slots, carry: Carry, out: Output, halting: Halting) -> Slots:
+    """After a segment that led to `carry` and `out`: which slots are done."""
+    segments = slots.segments + 1
+    done = segments >= halting.halt_max_steps
+    if halting.learned:
+        done = done | (wants_to_halt(out, halting) & (segments >= slots.least))
+    return slots._replace(carry=carry, segments=segments, done=done)
+
+
+@torch.no_grad()
+def continue_value(last: Tensor, following: Output) -> Tensor:
+    """Target of q_continue [batch]: what the next segment holds, max(q_halt, q_continue) as a probability, or q_halt
+    alone where there is none after it. last: the segment just run was the last one."""
+    best = torch.maximum(following.q_halt, following.q_continue)
+    return torch.where(last, following.q_halt, best).sigmoid()
+
+
+def select(where: Tensor, new: Carry, old: Carry) -> Carry:
+    """Rows of `new` where `where` [batch] holds, of `old` elsewhere."""
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda a, b: torch.where(where.view(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+
+
+@torch.no_grad()
+def solve(model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: Halting | None = None):
+    """Runs segments as in evaluation, and yields the output of each, and the number of segments each row used [batch]:
+    with `halting`, a row that has halted keeps its answer."""
+    carry, embedded = model.initial(len(x)), model.embed(x, puzzle)
+    used = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    running = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    last: Output | None = None
+    for _ in range(segments):
+        for i in range(model.config.steps):
+            carry = model.step(carry, embedded, model.is_due(i))
+        out = model.read_out(carry)
+        if last is not None and halting is not None:
+            out = Output(*(torch.where(running.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(out, last)))
+        used = used + running
+        if halting is not None:
+            running = running & ~wants_to_halt(out, halting)
+        last = out
+        yield out, used

@@ -1,0 +1,98 @@
+"""What a task is: grids of symbols in, grids of symbols out, in three splits.
+
+    class Copy(Task):
+        def __init__(self):
+            super().__init__("copy", height=3, width=3, vocabulary=4)
+            x = np.random.default_rng(0).integers(1, 4, (300, 9))
+            self.train, self.validation, self.test = (Grids(x[i::3], x[i::3]) for i in range(3))
+
+A task of one's own needs no more. It may besides change its training puzzles at random (`augment`), know further
+measures than exactness (`scores`), and how its symbols look (`symbols`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+IGNORE = -100  # label of cells that count for nothing
+
+
+@dataclass
+class Grids:
+    """Puzzles and answers, row by row: x, y [n, height · width] of symbols; difficulty [n]; puzzle [n], identities."""
+
+    x: np.ndarray
+    y: np.ndarray
+    difficulty: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    puzzle: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        n = len(self.x)
+        if self.x.shape != self.y.shape or self.x.ndim != 2:
+            raise ValueError(f"x and y must both be [puzzles, cells], got {self.x.shape} and {self.y.shape}")
+        if not len(self.difficulty):
+            self.difficulty = np.zeros(n)
+        if not len(self.puzzle):
+            self.puzzle = np.zeros(n, dtype=np.int64)
+        for name in ("difficulty", "puzzle"):
+            if len(getattr(self, name)) != n:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {n} puzzles")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows) -> Grids:
+        return Grids(self.x[rows], self.y[rows], self.difficulty[rows], self.puzzle[rows])
+
+
+class Task:
+    """Three splits of grids. Symbols are 0 … vocabulary − 1.
+
+    check() raises ValueError, naming split and row, for empty splits, wrong sizes and symbols out of range.
+    """
+
+    symbols: ClassVar[str] = "0123456789abcdefghijklmnopqrstuvwxyz"  # how they look, one character each
+    puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
+    train: Grids
+    validation: Grids
+    test: Grids
+
+    def __init__(self, name: str, height: int, width: int, vocabulary: int):
+        self.name, self.height, self.width, self.vocabulary = name, height, width, vocabulary
+
+    @property
+    def length(self) -> int:
+        return self.height * self.width
+
+    def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A training puzzle [cells] and its answer, changed at random in a way that keeps it a puzzle of its kind."""
+        return x, y
+
+    def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
+        """Measures of answers [n, cells], each bool [n]; "exact" is always among them."""
+        asked = grids.y != IGNORE
+        return {"exact": ((answers == grids.y) | ~asked).all(1)}
+
+    def show(self, grid: np.ndarray) -> list[str]:
+        """A grid as lines of characters."""
+        cells = grid.reshape(self.height, self.width)
+        return ["".join(self.symbols[s] if s >= 0 else "?" for s in row) for row in cells]
+
+    def check(self) -> None:
+        for split in ("train", "validation", "test"):
+            grids = getattr(self, split)
+            if not len(grids):
+                raise ValueError(f"{self.name}: the {split} split is empty")
+            if grids.x.shape[1] != self.length:
+                raise ValueError(f"{self.name}: {split} has {grids.x.shape[1]} cells a grid, expected {self.length}")
+            for name, values in (("x", grids.x), ("y", grids.y)):
+                inside = (values >= 0) & (values < self.vocabulary) | (values == IGNORE) & (name == "y")
+                if not inside.all():
+                    row, cell = np.argwhere(~inside)[0]
+                    raise ValueError(
+                        f"{self.name}: {split} row {row} has {name} = {values[row, cell]} in cell {cell}, "
+                        f"symbols are 0 … {self.vocabulary - 1}"
+                    )
