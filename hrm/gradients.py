@@ -237,6 +237,8 @@ def strategy(name: str) -> Strategy:
     kind, *arguments = name.split()
     if kind not in STRATEGIES:
         raise ValueError(f"unknown gradient {name!r}; choose one of {', '.join(STRATEGIES)}")
+    if not all(a.isdecimal() for a in arguments):
+        raise ValueError(f"{kind} takes whole numbers, got {' '.join(arguments)!r}")
     try:
         return STRATEGIES[kind](*map(int, arguments))
     except TypeError:

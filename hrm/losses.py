@@ -42,7 +42,11 @@ class Losses(NamedTuple):
 
 
 def losses(
-    out: Output, labels: Tensor, log_probabilities: Callable[[Tensor], Tensor], q_continue: Tensor | None, q_weight: float
+    out: Output,
+    labels: Tensor,
+    log_probabilities: Callable[[Tensor], Tensor],
+    q_continue: Tensor | None,
+    q_weight: float,
 ) -> Losses:
     """Of one segment. labels [batch, length], `IGNORE` where nothing is asked.
 

@@ -76,9 +76,7 @@ def test_one_step_gradient_is_figure_4_s():
     _, logits = figure_4(model, (carry.H, carry.L), x)
     expected = torch.autograd.grad(logits.square().sum(), list(model.parameters()), allow_unused=True)
     new, _ = strategy("one_step")(model, carry, model.embed(x))
-    found = torch.autograd.grad(
-        model.read_out(new).logits.square().sum(), list(model.parameters()), allow_unused=True
-    )
+    found = torch.autograd.grad(model.read_out(new).logits.square().sum(), list(model.parameters()), allow_unused=True)
     for a, b in zip(found, expected, strict=True):
         assert (a is None) == (b is None)
         if a is not None:

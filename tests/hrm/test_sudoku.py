@@ -158,7 +158,9 @@ def test_known_numbers_of_classes():
 # -- splits ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "blanks", "augmentation"), [(4, 8, "digits"), (6, 18, "all"), (6, 18, "digits"), (9, 40, "all")])
+@pytest.mark.parametrize(
+    ("n", "blanks", "augmentation"), [(4, 8, "digits"), (6, 18, "all"), (6, 18, "digits"), (9, 40, "all")]
+)
 def test_splits_share_nothing(n, blanks, augmentation):
     """Prevents: a test puzzle, or on small boards a solved grid, that training can show in another guise."""
     splits = sudoku.generate(n, blanks, (40, 20, 20), 0, augmentation)

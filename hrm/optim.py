@@ -1,0 +1,92 @@
+"""Optimisers and schedules as the HRM was trained with: AdamATan2 with decoupled decay, warm-up, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class AdamATan2(torch.optim.Optimizer):
+    """Adam with atan2(m̂, √v̂) in place of m̂ / (√v̂ + ε) (Everett et al. 2024): no ε, and updates that do not change when the
+    loss is scaled. Decay is decoupled: p ← p (1 − lr · weight_decay), then p ← p − lr · atan2(m̂, √v̂).
+
+    Raises ValueError for a negative rate or decay, and betas outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.0,
+    ):
+        if not lr >= 0 or not weight_decay >= 0:
+            raise ValueError(f"lr and weight_decay must be ≥ 0, got {lr} and {weight_decay}")
+        if not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas must lie in [0, 1), got {betas}")
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            (beta1, beta2), lr = group["betas"], group["lr"]
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {"step": torch.zeros(()), "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+            states = [self.state[p] for p in params]
+            grads, m, v = [p.grad for p in params], [s["m"] for s in states], [s["v"] for s in states]
+            for s in states:
+                s["step"] += 1
+            torch._foreach_lerp_(m, grads, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+            if group["weight_decay"]:
+                torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+            for p, mi, vi, s in zip(params, m, v, states, strict=True):
+                t = s["step"].item()
+                scale = math.sqrt(1 - beta2**t) / (1 - beta1**t)  # atan2 sees the ratio alone
+                p.sub_(torch.atan2(mi * scale, vi.sqrt()), alpha=lr)
+        return loss
+
+
+OPTIMIZERS = {
+    "adam_atan2": AdamATan2,
+    "adamw": lambda params, lr, betas, weight_decay: torch.optim.AdamW(
+        params, lr=lr, betas=betas, weight_decay=weight_decay
+    ),
+}
+
+
+def rate(step: int, *, lr: float, warmup: int, steps: int, final: float) -> float:
+    """Learning rate of step 0, 1, …: a line over `warmup` steps, then half a cosine from lr to final · lr at `steps`;
+    final = 1 keeps it constant, as published."""
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Average:
+    """Weights averaged along the way: w̄ ← decay · w̄ + (1 − decay) · w after each update."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        if not 0 < decay < 1:
+            raise ValueError(f"the decay of averaged weights must lie in (0, 1), got {decay:g}")
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        own: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(own, list(model.parameters()), 1 - self.decay)

@@ -1,0 +1,324 @@
+"""Training with deep supervision: one segment of every slot, one update of the weights, at a time.
+
+`Trainer.step` is a training step; `Trainer.state_dict` all that an exact continuation needs. Under `torchrun` each
+process holds its share of the slots, and gradients are averaged: the loss curve is that of one process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from hrm import act
+from hrm.act import Halting, Slots
+from hrm.gradients import strategy
+from hrm.losses import LOSSES, losses
+from hrm.model import HRM, Carry, detach
+from hrm.optim import OPTIMIZERS, Average, rate
+from hrm.tasks.task import Grids, Task
+
+
+@dataclass
+class Training:
+    """How the weights are learned.
+
+    Args:
+        batch: slots, over all processes.
+        steps: training steps, of one segment each.
+        gradient: one_step, last k, last_cycle, bptt, neumann k, damped k, implicit.
+        loss: softmax or stablemax.
+        q_weight: of the Q-head's losses beside the answer's.
+        optimizer: adam_atan2 or adamw.
+        lr: after warm-up.
+        warmup: steps over which the rate rises.
+        final: rate at the end, as a share of lr; 1 keeps it constant after warm-up.
+        beta1: of the optimiser.
+        beta2: of the optimiser.
+        weight_decay: decoupled.
+        average: decay of averaged weights, with which the model is evaluated; 0 for none.
+        clip: largest norm of the gradient; 0 for none.
+        refill: "keep" each row for the next slot that is free, or as published "drop" the row of each slot that is not.
+        bf16: compute in bfloat16; weights stay in float32.
+    """
+
+    batch: int = 128
+    steps: int = 3000
+    gradient: str = "one_step"
+    loss: str = "softmax"
+    q_weight: float = 0.5
+    optimizer: str = "adam_atan2"
+    lr: float = 1e-3
+    warmup: int = 100
+    final: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    average: float = 0.0
+    clip: float = 0.0
+    refill: str = "keep"
+    bf16: bool = False
+    halting: Halting = field(default_factory=Halting)
+
+    def check(self) -> None:
+        """Raises ValueError with the value and what it must be."""
+        for name in ("batch", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch % world():
+            raise ValueError(f"batch = {self.batch} must divide among {world()} processes")
+        for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS), ("refill", ("keep", "drop"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}")
+        for name in ("lr", "warmup", "q_weight", "weight_decay", "clip", "final"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name):g}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), got {self.average:g}")
+        strategy(self.gradient)
+        self.halting.check()
+
+
+def world() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+class Trainer:
+    """A model that learns a task.
+
+    seed: of the data's order, augmentation and exploration (that of the weights is whatever drew them). compile: what
+    the segment is compiled with; None leaves it as it is.
+    """
+
+    def __init__(self, model: HRM, task: Task, o: Training, seed: int = 0, compile: Callable | None = None):
+        o.check()
+        task.check()
+        self.model, self.task, self.o, self.seed, self.steps = model, task, o, seed, 0
+        self.device = model.output_head.weight.device
+        self.strategy = strategy(o.gradient)
+        groups = list(model.parameters())
+        self.optimizer = OPTIMIZERS[o.optimizer](groups, lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay)
+        self.average = Average(model, o.average) if o.average else None
+        own = o.batch // world()
+        self.own = range(rank() * own, (rank() + 1) * own)  # slots of this process
+        self.slots = self._waiting(own)
+        self._segment = compile(self._forward) if compile else self._forward
+
+    def _waiting(self, slots: int) -> Slots:
+        zeros = torch.zeros(slots, dtype=torch.long, device=self.device)
+        grid = torch.zeros(slots, self.task.length, dtype=torch.long, device=self.device)
+        # stride 0 is not for carries that are written to
+        carry = tree_map(lambda t: t.clone(), self.model.initial(slots))
+        return Slots(carry, zeros, zeros + 1, zeros == 0, zeros.clone(), grid, grid.clone(), zeros.clone())
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    def refill(self, slots: Slots) -> Slots:
+        """The next puzzle for each slot that is done, from the slot's own stream: its rows come in an order of its own,
+        shuffled anew for each pass."""
+        train, o = self.task.train, self.o
+        done = slots.done.cpu().numpy()
+        drawn = slots.drawn.cpu().numpy().copy()
+        x, y, puzzle, least = (t.cpu().numpy().copy() for t in (slots.x, slots.y, slots.puzzle, slots.least))
+        for i in np.flatnonzero(done) if o.refill == "keep" else range(len(done)):
+            if done[i]:
+                draw = int(drawn[i])
+                epoch, place = divmod(draw, len(train))
+                row = self._order(self.own[i], epoch)[place]
+                rng = act.stream(self.seed, self.own[i], draw)
+                x[i], y[i] = self.task.augment(train.x[row], train.y[row], rng)
+                puzzle[i] = train.puzzle[row]
+                least[i] = act.minimum(o.halting, rng)
+            drawn[i] += 1
+        where = slots.done
+        carry = act.select(where, self.model.initial(len(done)), slots.carry)
+        place = lambda a: torch.from_numpy(a).to(self.device)  # noqa: E731
+        return Slots(
+            carry, slots.segments * ~where, place(least), torch.zeros_like(where), place(drawn), place(x), place(y),
+            place(puzzle),
+        )  # fmt: skip
+
+    def _order(self, slot: int, epoch: int) -> np.ndarray:
+        """Order of the rows in a slot's pass over the training set."""
+        if getattr(self, "_orders", None) is None:
+            self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        if self._orders.get(slot, (-1, None))[0] != epoch:
+            order = np.random.default_rng([self.seed, slot, epoch]).permutation(len(self.task.train))
+            self._orders[slot] = epoch, order
+        return self._orders[slot][1]
+
+    # -- a step --------------------------------------------------------------------------------------------------
+
+    def _forward(self, carry: Carry, x: Tensor, puzzle: Tensor):
+        embedded = self.model.embed(x, puzzle)
+        new, report = self.strategy(self.model, carry, embedded)
+        return new, self.model.read_out(new), report
+
+    def step(self) -> dict[str, float]:
+        """One segment, one update. Returns what a log wants: of this process, but for `loss`, which is everybody's.
+
+        Raises FloatingPointError where the loss is not finite.
+        """
+        o = self.o
+        slots = self.refill(self.slots)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
+            carry, out, _ = self._segment(slots.carry, slots.x, slots.puzzle)
+            carry = detach(carry)
+            following = None
+            if o.halting.learned and o.halting.q_continue:
+                with torch.no_grad():
+                    _, ahead, _ = self._forward(carry, slots.x, slots.puzzle)
+                last = slots.segments + 1 >= o.halting.halt_max_steps
+                following = act.continue_value(last, ahead)
+        q_weight = o.q_weight if o.halting.learned else 0.0
+        l = losses(out, slots.y, LOSSES[o.loss], following, q_weight)
+        self.optimizer.zero_grad()
+        l.total.backward()
+        self._share_gradients()
+        if o.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
+        now = rate(self.steps, lr=o.lr, warmup=o.warmup, steps=o.steps, final=o.final)
+        for group in self.optimizer.param_groups:
+            group["lr"] = now
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.model)
+        self.slots = act.advance(slots, carry, type(out)(*(t.detach() for t in out)), o.halting)
+        self.steps += 1
+        loss = l.total.detach().double()
+        if dist.is_initialized():
+            dist.all_reduce(loss)
+            loss /= world()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is not finite after step {self.steps}: lower lr or set clip")
+        finished = self.slots.done
+        number = max(int(finished.sum()), 1)
+        return {
+            "loss": loss.item(),
+            "cells": l.cells.mean().item(),
+            "exact": l.correct.float().mean().item(),
+            "finished_exact": (l.correct & finished).sum().item() / number,
+            "segments": (self.slots.segments * finished).sum().item() / number,
+            "lr": now,
+        }
+
+    def _share_gradients(self) -> None:
+        if dist.is_initialized():
+            for p in self.model.parameters():
+                if p.grad is not None:
+                    dist.all_reduce(p.grad)
+                    p.grad /= world()
+
+    # -- evaluation ------------------------------------------------------------------------------------------------
+
+    @property
+    def evaluated(self) -> HRM:
+        """The model that is evaluated: with averaged weights where there are such."""
+        return self.average.model if self.average else self.model
+
+    def evaluate(self, grids: Grids, segments: int | None = None, batch: int = 512) -> dict[str, Any]:
+        return evaluate(self.evaluated, self.task, grids, self.o.halting, segments, batch, self.o.bf16)
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, averaged weights, and the slots of all processes."""
+        slots = _plain(tree_map(_gathered, self.slots))
+        return {
+            "steps": self.steps,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.model.state_dict() if self.average else None,
+            "slots": slots,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Goes on from there, with any number of processes. Raises ValueError where it belongs to another model or
+        training."""
+        try:
+            self.model.load_state_dict(saved["model"])
+            if (saved["average"] is None) != (self.average is None):
+                raise ValueError("averaged weights on one side only")
+            if self.average:
+                self.average.model.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            number = len(saved["slots"]["segments"])
+            if number != self.o.batch:
+                raise ValueError(f"{number} slots, not {self.o.batch}")
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(f"the checkpoint does not fit this model or training: {error}") from error
+        own = slice(self.own.start, self.own.stop)
+        self.slots = _like(self.slots, saved["slots"], lambda t: t[own].to(self.device))
+        self.steps = saved["steps"]
+
+
+def _gathered(t: Tensor) -> Tensor:
+    t = t.contiguous()
+    if not dist.is_initialized():
+        return t.clone()
+    parts = [torch.empty_like(t) for _ in range(world())]
+    dist.all_gather(parts, t)
+    return torch.cat(parts)
+
+
+def _plain(item: Any) -> Any:
+    """Tuples as dicts, which torch.load(weights_only=True) takes."""
+    if isinstance(item, tuple):
+        names = getattr(item, "_fields", map(str, range(len(item))))
+        return {k: _plain(v) for k, v in zip(names, item, strict=True)}
+    return {k: _plain(v) for k, v in item.items()} if isinstance(item, dict) else item
+
+
+def _like(template: Any, saved: Any, place: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(template, tuple):
+        names = getattr(template, "_fields", tuple(map(str, range(len(template)))))
+        values = [_like(t, saved[k], place) for k, t in zip(names, template, strict=True)]
+        return type(template)(*values) if hasattr(template, "_fields") else tuple(values)
+    if isinstance(template, dict):
+        return {k: _like(t, saved[k], place) for k, t in template.items()}
+    return place(saved)
+
+
+@torch.no_grad()
+def evaluate(
+    model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 512,
+    bf16: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Shares of right answers after each segment, and of each row after the last one.
+
+    segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]}, "rows":
+    {measure: [n] of 0 and 1}, "used": mean number of segments}.
+    """
+    n = segments or halting.halt_max_steps
+    device = model.output_head.weight.device
+    answers, used = [[] for _ in range(n)], []
+    for x, puzzle in _batches(grids, batch):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            how = halting if halting.at_evaluation else None
+            for m, (out, count) in enumerate(act.solve(model, x.to(device), puzzle.to(device), n, how)):
+                answers[m].append(out.logits.argmax(-1).cpu().numpy())
+        used.append(count.float().cpu())
+    scores = [task.scores(grids, np.concatenate(a)) for a in answers]
+    return {
+        "curve": {k: [float(s[k].mean()) for s in scores] for k in scores[0]},
+        "rows": {k: v.astype(int).tolist() for k, v in scores[-1].items()},
+        "used": torch.cat(used).mean().item(),
+    }
+
+
+def _batches(grids: Grids, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for i in range(0, len(grids), batch):
+        part = grids[slice(i, i + batch)]
+        yield torch.from_numpy(part.x.astype(np.int64)), torch.from_numpy(part.puzzle.astype(np.int64))

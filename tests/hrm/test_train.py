@@ -1,0 +1,350 @@
+"""Training: losses, optimisers, halting, and that an interrupted or divided run is the uninterrupted, undivided one."""
+
+import copy
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+from hrm import act
+from hrm.act import Halting, Slots
+from hrm.losses import LOSSES, losses, stablemax
+from hrm.model import HRM, Config, Output
+from hrm.optim import AdamATan2, Average, rate
+from hrm.tasks.task import IGNORE, Grids, Task
+from hrm.train import Trainer, Training
+
+
+class Increment(Task):
+    """Each cell one more: learned in no time."""
+
+    def __init__(self, rows=40):
+        super().__init__("increment", 2, 3, 5)
+        x = np.random.default_rng(0).integers(0, 4, (rows, 6))
+        grids = Grids(x, x + 1)
+        self.train, self.validation, self.test = grids[::2], grids[1::4], grids[3::4]
+
+    def augment(self, x, y, rng):
+        order = rng.permutation(6)
+        return x[order], y[order]
+
+
+def trainer(seed=0, task=None, **changes):
+    torch.manual_seed(seed)
+    model = HRM(Config(vocabulary=5, length=6, d=16, heads=2, H_layers=1, L_layers=1, multiple=8))
+    o = Training(**{"batch": 8, "steps": 100, "lr": 3e-3, "warmup": 3, "halting": Halting(4), **changes})
+    return Trainer(model, task or Increment(), o, seed)
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def test_stablemax():
+    """s(x) = x + 1 above zero and 1/(1 − x) below, normalised; smooth at zero, finite for huge logits."""
+    x = torch.tensor([-3.0, 0.0, 2.0], dtype=torch.float64)
+    s = torch.tensor([1 / 4, 1, 3], dtype=torch.float64)
+    torch.testing.assert_close(stablemax(x).exp(), s / s.sum())
+    huge = torch.tensor([-1e30, 1e30, 0.0], requires_grad=True)
+    stablemax(huge)[1].backward()
+    assert torch.isfinite(huge.grad).all()
+    assert torch.autograd.gradcheck(stablemax, torch.randn(4, 5, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_by_hand(name):
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, generator=g, dtype=torch.float64)
+    labels = logits.argmax(-1)
+    labels[1, 2] = (labels[1, 2] + 1) % 5  # one wrong cell
+    labels[2, 1:] = IGNORE
+    out = Output(logits, torch.tensor([0.3, -1.0, 2.0]), torch.tensor([0.5, 0.1, -0.2]))
+    following = torch.tensor([0.9, 0.2, 0.4])
+    l = losses(out, labels, LOSSES[name], following, 0.5)
+    assert l.correct.tolist() == [True, False, True]
+    assert l.cells.tolist() == [1, 0.75, 1]
+    probability = LOSSES[name](logits).exp()
+    rows = [
+        np.mean([-math.log(probability[i, j, labels[i, j]]) for j in range(4) if labels[i, j] != IGNORE])
+        for i in range(3)
+    ]
+    sigmoid = lambda q: 1 / (1 + math.exp(-q))  # noqa: E731
+    halt = -(math.log(sigmoid(0.3)) + math.log(1 - sigmoid(-1.0)) + math.log(sigmoid(2.0))) / 3
+    go_on = F.binary_cross_entropy(torch.sigmoid(out.q_continue), following).item()
+    assert l.total.item() == pytest.approx(np.mean(rows) + 0.5 * (halt + go_on), rel=1e-6)
+    assert losses(out, labels, LOSSES[name], None, 0.5).total.item() == pytest.approx(np.mean(rows) + 0.5 * halt)
+
+
+def test_softmax_is_torch_s():
+    logits, labels = torch.randn(2, 6, 5), torch.randint(5, (2, 6))
+    out = Output(logits, torch.zeros(2), torch.zeros(2))
+    l = losses(out, labels, LOSSES["softmax"], None, 0.0)
+    assert l.total.item() == pytest.approx(F.cross_entropy(logits.flatten(0, 1), labels.flatten()).item(), rel=1e-5)
+
+
+# -- optimisers --------------------------------------------------------------------------------------------------------
+
+
+def test_adam_atan2_by_hand():
+    """Two steps of the formula in plain numbers; the decay does not go through the gradient."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = AdamATan2([p], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
+    w, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    for t, g in enumerate((np.array([0.3, -4.0]), np.array([-0.2, 1e-9])), start=1):
+        p.grad = torch.from_numpy(g.copy())
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g
+        w = w * (1 - 0.1 * 0.5) - 0.1 * np.arctan2(m / (1 - 0.9**t), np.sqrt(v / (1 - 0.95**t)))
+        np.testing.assert_allclose(p.detach().numpy(), w, rtol=1e-9)
+
+
+def test_adam_atan2_does_not_see_the_scale_of_the_loss():
+    def after(scale):
+        p = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+        optimizer = AdamATan2([p], lr=0.1)
+        for _ in range(5):
+            p.grad = scale * torch.tensor([1.0, -2.0, 1e-3], dtype=torch.float64) * p.detach()
+            optimizer.step()
+        return p.detach()
+
+    torch.testing.assert_close(after(1.0), after(1e-12))
+    assert (after(1.0) - 1).abs().min() > 0.1
+
+
+def test_rate():
+    kw = {"lr": 2.0, "warmup": 4, "steps": 14, "final": 0.1}
+    assert [rate(s, **kw) for s in (0, 3)] == [0.5, 2.0]
+    assert rate(9, **kw) == pytest.approx((2 + 0.2) / 2)
+    assert rate(14, **kw) == rate(99, **kw) == pytest.approx(0.2)
+    assert rate(999, **{**kw, "final": 1.0}) == 2.0
+
+
+def test_average():
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = Average(model, 0.9)
+    with torch.no_grad():
+        start = model.weight.item()
+        model.weight.fill_(start + 1)
+    average.update(model)
+    assert average.model.weight.item() == pytest.approx(start + 0.1)
+
+
+# -- halting -----------------------------------------------------------------------------------------------------------
+
+
+def slots_of(segments, least):
+    n = len(segments)
+    zero = torch.zeros(n, dtype=torch.long)
+    return Slots((), torch.tensor(segments), torch.tensor(least), zero > 0, zero, zero, zero, zero)
+
+
+def test_when_a_slot_is_done():
+    out = Output(torch.zeros(4, 1, 1), torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.zeros(4))
+    new = act.advance(slots_of([0, 0, 0, 3], [1, 2, 1, 1]), (), out, Halting(4))
+    assert new.segments.tolist() == [1, 1, 1, 4]
+    # wants to and may; wants to, M_min says no; does not want to; M_max is reached
+    assert new.done.tolist() == [True, False, False, True]
+    fixed = act.advance(slots_of([0, 0, 0, 3], [1, 2, 1, 1]), (), out, Halting(4, learned=False))
+    assert fixed.done.tolist() == [False, False, False, True]
+
+
+def test_value_of_going_on():
+    following = Output(torch.zeros(2, 1, 1), torch.tensor([-1.0, -1.0]), torch.tensor([2.0, 2.0]))
+    target = act.continue_value(torch.tensor([False, True]), following)
+    torch.testing.assert_close(target, torch.sigmoid(torch.tensor([2.0, -1.0])))
+
+
+def test_exploration():
+    """With probability ε one of 2 … M_max, evenly; else 1."""
+    draws = np.array([act.minimum(Halting(5, 0.4), act.stream(0, 3, i)) for i in range(4000)])
+    share = np.bincount(draws, minlength=6)[1:] / 4000
+    np.testing.assert_allclose(share, [0.6, 0.1, 0.1, 0.1, 0.1], atol=0.02)
+    assert {act.minimum(Halting(1, 1.0), act.stream(0, 0, i)) for i in range(20)} == {1}
+
+
+def test_halting_at_evaluation_keeps_the_answer():
+    """A row that has halted answers what it answered then, and uses no further segment."""
+    torch.manual_seed(0)
+    model = HRM(Config(vocabulary=5, length=6, d=16, heads=2, H_layers=1, L_layers=1, multiple=8))
+    with torch.no_grad():
+        model.q_head.weight.normal_(0, 3)
+        model.q_head.bias.zero_()
+    x = torch.randint(5, (40, 6))
+    free = [out.logits for out, _ in act.solve(model, x, None, 4)]
+    wants = [act.wants_to_halt(out, Halting(4)) for out, _ in act.solve(model, x, None, 4)]
+    first = torch.stack([*wants[:3], torch.ones(40, dtype=torch.bool)]).int().argmax(0)
+    for out, used in act.solve(model, x, None, 4, Halting(4)):
+        pass
+    assert used.tolist() == (first + 1).tolist()
+    assert len(set(used.tolist())) > 2
+    torch.testing.assert_close(out.logits, torch.stack(free)[first, torch.arange(40)])
+
+
+# -- slots -------------------------------------------------------------------------------------------------------------
+
+
+def test_each_slot_shows_every_row_once_a_pass():
+    t = trainer(halting=Halting(1), batch=2)
+    seen = [[], []]
+    for _ in range(20):
+        t.slots = t.refill(t.slots)._replace(done=torch.ones(2, dtype=torch.bool))
+        for slot in (0, 1):
+            seen[slot].append(tuple(sorted(t.slots.x[slot].tolist())))
+            assert t.slots.y[slot].tolist() == (t.slots.x[slot] + 1).tolist()
+    expected = sorted(tuple(sorted(row.tolist())) for row in t.task.train.x)
+    assert sorted(seen[0]) == sorted(seen[1]) == expected
+    assert seen[0] != seen[1]
+
+
+def test_slots_that_are_not_done_go_on():
+    """Prevents: a puzzle that is exchanged before it has halted; a carry that outlives its puzzle."""
+    t = trainer()
+    t.step()
+    before = t.slots._replace(done=torch.arange(8) < 3)
+    after = t.refill(before)
+    assert torch.equal(after.x[3:], before.x[3:])
+    assert not torch.equal(after.x[:3], before.x[:3])
+    assert torch.equal(after.carry.L[3:], before.carry.L[3:])
+    assert torch.equal(after.carry.L[:3], t.model.initial(3).L)
+    assert after.segments[:3].tolist() == [0, 0, 0]
+    assert (after.segments[3:] == 1).all()
+
+
+@pytest.mark.parametrize(("refill", "drawn"), [("keep", [1, 0, 1]), ("drop", [1, 1, 1])])
+def test_refilling_loses_rows_only_where_asked(refill, drawn):
+    t = trainer(batch=3, refill=refill)
+    after = t.refill(t.slots._replace(done=torch.tensor([True, False, True])))
+    assert after.drawn.tolist() == drawn
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"halting": Halting(3, q_continue=False)},
+        {"halting": Halting(2, learned=False), "loss": "stablemax"},
+        {"optimizer": "adamw", "clip": 1.0, "average": 0.9},
+        {"gradient": "neumann 2"},
+        {"bf16": True},
+    ],
+)
+def test_learns(changes):
+    t = trainer(batch=16, lr=1e-2, **changes)
+    first = np.mean([t.step()["loss"] for _ in range(3)])
+    for _ in range(90):
+        log = t.step()
+    assert log["loss"] < 0.7 * first
+    result = t.evaluate(t.task.test)
+    assert len(result["curve"]["exact"]) == t.o.halting.halt_max_steps
+    assert np.mean(result["rows"]["exact"]) == pytest.approx(result["curve"]["exact"][-1])
+
+
+def losses_of(t, n):
+    return [t.step()["loss"] for _ in range(n)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"average": 0.9, "optimizer": "adamw"}, {"refill": "drop"}])
+def test_resumed_is_uninterrupted(changes, tmp_path):
+    whole = trainer(**changes)
+    expected = losses_of(whole, 12)
+    cut = trainer(**changes)
+    losses_of(cut, 5)
+    torch.save(cut.state_dict(), tmp_path / "state.pt")
+    again = trainer(seed=0, **changes)
+    losses_of(again, 1)  # whatever it has been doing
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert losses_of(again, 7) == expected[5:]
+    for p, q in zip(again.evaluated.parameters(), whole.evaluated.parameters()):
+        assert torch.equal(p, q)
+
+
+def process(number, processes, folder):
+    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
+    torch.set_num_threads(1)
+    t = trainer()
+    curve = losses_of(t, 8)
+    state = t.state_dict()
+    if number == 0:
+        torch.save({"curve": curve, "state": state}, f"{folder}/{processes}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    """The same loss curve at the same global batch, and a checkpoint that one process continues."""
+    mp.spawn(process, (2, str(tmp_path)), nprocs=2)
+    two = torch.load(tmp_path / "2.pt", weights_only=True)
+    one = trainer()
+    np.testing.assert_allclose(losses_of(one, 8), two["curve"], rtol=1e-4)
+    again = trainer()
+    again.load_state_dict(two["state"])
+    np.testing.assert_allclose(losses_of(again, 3), losses_of(one, 3), rtol=1e-3)
+
+
+def test_a_checkpoint_of_another_model():
+    t = trainer()
+    state = copy.deepcopy(t.state_dict())
+    with pytest.raises(ValueError, match="does not fit this model or training: 8 slots, not 16"):
+        trainer(batch=16).load_state_dict(state)
+    with pytest.raises(ValueError, match="averaged weights on one side only"):
+        trainer(average=0.9).load_state_dict(state)
+    state["model"].pop("q_head.bias")
+    with pytest.raises(ValueError, match="does not fit this model or training"):
+        trainer().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; choose one of softmax, stablemax"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
+        ({"refill": "lose"}, "unknown refill 'lose'"),
+        ({"average": 1.0}, r"average must lie in \[0, 1\), got 1"),
+        ({"lr": float("nan")}, "lr must be ≥ 0, got nan"),
+        ({"gradient": "last x"}, "last takes whole numbers, got 'x'"),
+        ({"halting": Halting(0)}, "halt_max_steps must be at least 1, got 0"),
+        ({"halting": Halting(3, 2.0)}, "exploration is a probability, got 2"),
+    ],
+)
+def test_bad_input(changes, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(**changes)
+
+
+def test_bad_grids():
+    task = Increment()
+    task.test = Grids(task.test.x + 3, task.test.y)
+    with pytest.raises(ValueError, match=r"increment: test row \d+ has x = [56] in cell \d"):
+        trainer(task=task)
+    task = Increment()
+    task.validation = task.validation[:0]
+    with pytest.raises(ValueError, match="the validation split is empty"):
+        trainer(task=task)
+    with pytest.raises(ValueError, match=r"x and y must both be \[puzzles, cells\]"):
+        Grids(np.zeros((3, 4)), np.zeros((3, 5)))
+
+
+def test_a_task_of_one_s_own():
+    """The example of the docstring, learned from start to end."""
+    from hrm.tasks import task as module
+
+    source = module.__doc__.split("three splits.\n")[1].split("A task of one's own")[0]
+    names = {"Task": Task, "Grids": Grids, "np": np}
+    exec("\n".join(line[4:] for line in source.strip("\n").split("\n")), names)
+    task = names["Copy"]()
+    torch.manual_seed(0)
+    model = HRM(Config(vocabulary=4, length=9, d=16, heads=2, H_layers=1, L_layers=1, multiple=8))
+    t = Trainer(model, task, Training(batch=16, lr=1e-2, warmup=1, steps=60, halting=Halting(2)))
+    for _ in range(60):
+        t.step()
+    assert t.evaluate(task.test)["curve"]["exact"][-1] > 0.9
+    assert task.show(task.test.x[0])[0] == "".join(str(d) for d in task.test.x[0, :3])
