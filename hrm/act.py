@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from hrm.model import HRM, Carry, Output
 
@@ -91,8 +92,6 @@ def continue_value(last: Tensor, following: Output) -> Tensor:
 
 def select(where: Tensor, new: Carry, old: Carry) -> Carry:
     """Rows of `new` where `where` [batch] holds, of `old` elsewhere."""
-    from torch.utils._pytree import tree_map
-
     return tree_map(lambda a, b: torch.where(where.view(-1, *[1] * (a.ndim - 1)), a, b), new, old)
 
 
@@ -109,7 +108,8 @@ def solve(model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: 
             carry = model.step(carry, embedded, model.is_due(i))
         out = model.read_out(carry)
         if last is not None and halting is not None:
-            out = Output(*(torch.where(running.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(out, last)))
+            kept = zip(out, last, strict=True)
+            out = Output(*(torch.where(running.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in kept))
         used = used + running
         if halting is not None:
             running = running & ~wants_to_halt(out, halting)

@@ -206,7 +206,7 @@ def from_vector(w: np.ndarray, like: list[Tensor]) -> list[Tensor]:
 
 
 def spectral_radius(model: HRM, carry: Carry, x: Tensor, tolerance: float = 1e-3) -> float:
-    """Largest modulus of an eigenvalue of J of the step map at a carry (of its transpose: the same), by Arnoldi's method."""
+    """Largest modulus of an eigenvalue of J of the step map at a carry, by Arnoldi's method (on Jᵀ: the same)."""
     from scipy.sparse.linalg import LinearOperator, eigs
 
     products = step_products(model, carry, x.detach())

@@ -49,7 +49,7 @@ class Linear(nn.Linear):
 
 
 def rotations(length: int, size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of RoPE's angles, each [length, size]: pair i of a head of `size` turns by θ^(−2i/size) a position."""
+    """cos and sin of RoPE's angles, each [length, size]: pair i of a head turns by θ^(−2i/size) a position."""
     frequency = theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
     angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency).repeat(1, 2)
     return angle.cos(), angle.sin()
@@ -63,6 +63,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 class Attention(nn.Module):
     """Every position sees every other: [batch, length, d] → the same."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, d: int, heads: int, length: int, rope_theta: float):
         super().__init__()

@@ -138,8 +138,11 @@ class HRM(nn.Module):
             self.puzzle_embedding = nn.Embedding(c.puzzles, c.d)
             nn.init.zeros_(self.puzzle_embedding.weight)
         self.embedding = nn.Embedding(c.vocabulary, c.d)
-        self.L: Any = L or Blocks(c, c.L_layers)
-        self.H: Any = H or (SharedBlocks(self.L) if c.shared else Blocks(c, c.H_layers))
+        own = Blocks(c, c.L_layers) if L is None else None
+        self.L: Any = L or own
+        if c.shared and (L or H):
+            raise ValueError("shared is for the model's own blocks: give no modules besides")
+        self.H: Any = H or (SharedBlocks(own) if c.shared and own else Blocks(c, c.H_layers))
         self.output_head = Linear(c.d, c.vocabulary)
         self.q_head = nn.Linear(c.d, 2)
         with torch.no_grad():

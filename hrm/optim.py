@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 
 class AdamATan2(torch.optim.Optimizer):
-    """Adam with atan2(m̂, √v̂) in place of m̂ / (√v̂ + ε) (Everett et al. 2024): no ε, and updates that do not change when the
-    loss is scaled. Decay is decoupled: p ← p (1 − lr · weight_decay), then p ← p − lr · atan2(m̂, √v̂).
+    """Adam with atan2(m̂, √v̂) in place of m̂ / (√v̂ + ε) (Everett et al. 2024): no ε, and updates that do not change when
+    the loss is scaled. Decay is decoupled: p ← p (1 − lr · weight_decay), then p ← p − lr · atan2(m̂, √v̂).
 
     Raises ValueError for a negative rate or decay, and betas outside [0, 1).
     """
@@ -60,7 +60,7 @@ class AdamATan2(torch.optim.Optimizer):
         return loss
 
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam_atan2": AdamATan2,
     "adamw": lambda params, lr, betas, weight_decay: torch.optim.AdamW(
         params, lr=lr, betas=betas, weight_decay=weight_decay

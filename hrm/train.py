@@ -114,6 +114,7 @@ class Trainer:
         own = o.batch // world()
         self.own = range(rank() * own, (rank() + 1) * own)  # slots of this process
         self.slots = self._waiting(own)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
         self._segment = compile(self._forward) if compile else self._forward
 
     def _waiting(self, slots: int) -> Slots:
@@ -143,17 +144,15 @@ class Trainer:
                 least[i] = act.minimum(o.halting, rng)
             drawn[i] += 1
         where = slots.done
+        new = (torch.from_numpy(a).to(self.device) for a in (least, drawn, x, y, puzzle))
         carry = act.select(where, self.model.initial(len(done)), slots.carry)
-        place = lambda a: torch.from_numpy(a).to(self.device)  # noqa: E731
-        return Slots(
-            carry, slots.segments * ~where, place(least), torch.zeros_like(where), place(drawn), place(x), place(y),
-            place(puzzle),
+        return slots._replace(
+            carry=carry, segments=slots.segments * ~where, done=torch.zeros_like(where),
+            **dict(zip(("least", "drawn", "x", "y", "puzzle"), new, strict=True)),
         )  # fmt: skip
 
     def _order(self, slot: int, epoch: int) -> np.ndarray:
         """Order of the rows in a slot's pass over the training set."""
-        if getattr(self, "_orders", None) is None:
-            self._orders: dict[int, tuple[int, np.ndarray]] = {}
         if self._orders.get(slot, (-1, None))[0] != epoch:
             order = np.random.default_rng([self.seed, slot, epoch]).permutation(len(self.task.train))
             self._orders[slot] = epoch, order
@@ -226,7 +225,7 @@ class Trainer:
     @property
     def evaluated(self) -> HRM:
         """The model that is evaluated: with averaged weights where there are such."""
-        return self.average.model if self.average else self.model
+        return self.average.model if self.average else self.model  # type: ignore[return-value]
 
     def evaluate(self, grids: Grids, segments: int | None = None, batch: int = 512) -> dict[str, Any]:
         return evaluate(self.evaluated, self.task, grids, self.o.halting, segments, batch, self.o.bf16)
@@ -298,18 +297,20 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Shares of right answers after each segment, and of each row after the last one.
 
-    segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]}, "rows":
-    {measure: [n] of 0 and 1}, "used": mean number of segments}.
+    segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]},
+    "rows": {measure: [n] of 0 and 1}, "used": mean number of segments}.
     """
     n = segments or halting.halt_max_steps
     device = model.output_head.weight.device
-    answers, used = [[] for _ in range(n)], []
+    answers: list[list[np.ndarray]] = [[] for _ in range(n)]
+    used = []
     for x, puzzle in _batches(grids, batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             how = halting if halting.at_evaluation else None
             for m, (out, count) in enumerate(act.solve(model, x.to(device), puzzle.to(device), n, how)):
                 answers[m].append(out.logits.argmax(-1).cpu().numpy())
-        used.append(count.float().cpu())
+                if m + 1 == n:
+                    used.append(count.float().cpu())
     scores = [task.scores(grids, np.concatenate(a)) for a in answers]
     return {
         "curve": {k: [float(s[k].mean()) for s in scores] for k in scores[0]},

@@ -164,7 +164,7 @@ def is_unique(grid: np.ndarray) -> bool:
 
 
 def full_grid(n: int, rng: np.random.Generator) -> np.ndarray:
-    """A random solved grid: the first box of a diagonal shuffled, the rest searched in random order. Not exactly
+    """A random solved grid: the first box shuffled, the rest searched in random order. Not exactly
     uniform over all grids; `shuffled` makes it uniform within each class."""
     boxes(n)
     grid = np.zeros(n * n, dtype=np.int8)
@@ -186,8 +186,8 @@ def puzzle(solution: np.ndarray, blanks: int | None, rng: np.random.Generator) -
 
 
 def climb(grid: np.ndarray, rng: np.random.Generator, steps: int = 30, exchange: int = 3) -> np.ndarray:
-    """Climbs to a harder puzzle with the same solution: gives `exchange` clues back, blanks anew as far as possible, and
-    keeps the puzzle where it takes no fewer guesses."""
+    """Climbs to a harder puzzle with the same solution: gives `exchange` clues back, blanks anew as far as possible,
+    and keeps the puzzle where it takes no fewer guesses."""
     solution, guesses = solve(grid)
     for _ in range(steps):
         easier = grid.copy()
@@ -382,7 +382,9 @@ def generate(
     split = split_by_class(keys, sizes, seed)
     out = []
     for which, size in enumerate(sizes):
-        solved, found, seen = pool[split == which], [], set()
+        solved = pool[split == which]
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        seen: set[bytes] = set()
         if not len(solved):
             raise ValueError(
                 f"{n} × {n} has only {len(np.unique(keys))} classes of grids under {augmentation!r}: too few for three "
@@ -448,12 +450,14 @@ def check_puzzles(x: np.ndarray, y: np.ndarray, source: str = "puzzles") -> None
 
 
 def load_csv(path: Path, rows: int | None = None, verify: bool = False) -> Grids:
-    """The public sudoku-extreme CSV: columns source, question, answer, rating; '.' or 0 for a blank. verify: solve every
-    puzzle, to see that it has one solution and the answer is it.
+    """The public sudoku-extreme CSV: columns source, question, answer, rating; '.' or 0 for a blank. verify: solve
+    every puzzle, to see that it has one solution and the answer is it.
 
     Raises ValueError, naming file and line, for missing columns, wrong sizes and other characters.
     """
-    questions, answers, ratings = [], [], []
+    questions: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
+    ratings: list[float] = []
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if missing := {"question", "answer"} - set(reader.fieldnames or ()):

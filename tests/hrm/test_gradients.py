@@ -125,7 +125,7 @@ def test_series_converges_at_the_rate_of_the_spectral_radius(damping):
 
 def jacobian(model, carry, x):
     """Of the step map, column by column, by torch.func."""
-    leaves, spec = tree_flatten(carry)
+    leaves, _ = tree_flatten(carry)
     sizes = [t.numel() for t in leaves]
 
     def step(flat):

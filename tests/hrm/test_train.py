@@ -177,8 +177,7 @@ def test_halting_at_evaluation_keeps_the_answer():
     free = [out.logits for out, _ in act.solve(model, x, None, 4)]
     wants = [act.wants_to_halt(out, Halting(4)) for out, _ in act.solve(model, x, None, 4)]
     first = torch.stack([*wants[:3], torch.ones(40, dtype=torch.bool)]).int().argmax(0)
-    for out, used in act.solve(model, x, None, 4, Halting(4)):
-        pass
+    *_, (out, used) = act.solve(model, x, None, 4, Halting(4))
     assert used.tolist() == (first + 1).tolist()
     assert len(set(used.tolist())) > 2
     torch.testing.assert_close(out.logits, torch.stack(free)[first, torch.arange(40)])
