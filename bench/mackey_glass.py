@@ -39,6 +39,7 @@ from bench.study import DeviceOptions, Study, main, plain
 from bench.tables import layout, mean_std
 from gle.costs import MeanSquaredError
 from gle.integrators import RK4, Dynamics, Euler, Exponential, Integrator
+from gle.network import LayerState
 from gle.simulate import compiled
 
 # Published sMAPE in %: §2.8.1, over 30 sequences. The script behind the LSTM's figure evaluated on training data, as
@@ -70,6 +71,8 @@ class Forecast(DeviceOptions):
         input_gain: factor on the initial weights from the inputs (1: uniform in ± 1/√fan-in).
         dt: step, in time units.
         integrator: rk4 as published; euler and exponential with instant propagation, as rk4 has it.
+        stretches: the learned half is cut into so many, which a network sees side by side, as a batch: each step updates
+            the weights once, by the mean of their gradients; 1 shows it in one piece.
         learned: Lyapunov times of a sequence that are learned.
         free: Lyapunov times after them that are predicted.
         evaluate: epochs between two free runs; there is one after the last epoch in any case.
@@ -97,6 +100,7 @@ class Forecast(DeviceOptions):
     input_gain: float = 2.0
     dt: float = 0.2
     integrator: Literal["rk4", "euler", "exponential"] = "rk4"
+    stretches: int = 1
     learned: float = 10.0
     free: float = 10.0
     evaluate: int = 10
@@ -216,10 +220,10 @@ def learned_points(o: Forecast) -> int:
             "end, which must be predicted before"
         )
     taken = (LAGS - 1) * steps_of("delay", o.delay, o.dt) + horizon + 1 + ahead(o)
-    if points <= taken:
+    if points - taken < o.stretches:
         raise ValueError(
             f"the sequence is too short: {o.learned:g} Lyapunov times are {points} points, of which delays and horizon "
-            f"take {taken}: raise learned"
+            f"take {taken}: too few for {o.stretches} stretches; raise learned"
         )
     return points
 
@@ -271,10 +275,11 @@ class Forecaster:
         self.x = self.inputs(self.past, self.first, steps)
         y = at_nodes(self.past, self.first + self.h, steps, self.nodes)
         if o.target == "change":
-            change = y - self.x[..., 0, 0]
+            change = y - self.x[..., 0, 0]  # [steps, nodes, members]
             self.unit = change[:, 0].std(0)
             y = change / self.unit
-        self.y = y[..., None, None]
+        # an axis of stretches; a remainder at the beginning is left out
+        self.x, self.y = (self._cut(z) for z in (self.x[..., 0, :], y.unsqueeze(-1)))
         self.sim = gle.Simulation(
             self.net,
             dt=o.dt,
@@ -286,6 +291,12 @@ class Forecaster:
         self.block = min(self.h - self.ahead, 5)  # while running free the inputs of so many steps are known at once
         self._free = compiled(self._steps) if o.compile else self._steps
 
+    def _cut(self, z: Tensor) -> Tensor:
+        """[steps, nodes, members, features] → [steps of a stretch, nodes, members, stretches, features]."""
+        k = self.o.stretches
+        steps = len(z) // k
+        return z[len(z) - k * steps :].unflatten(0, (k, steps)).movedim(0, -2).contiguous()
+
     def _scaled(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.std).to(self.net.dtype).to(self.net.device)
 
@@ -296,7 +307,7 @@ class Forecaster:
 
     def epoch(self, epoch: int) -> None:
         """The first half once, from rest."""
-        self.sim.reset(1)
+        self.sim.reset(self.o.stretches)
         parts = 20
         for i, (x, y) in enumerate(zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)):
             progress = (epoch + i / parts) / self.o.epochs
@@ -310,15 +321,16 @@ class Forecaster:
             state, _ = self.sim.integrator.step(
                 self.net, theta, state, x.unbind(0), (None,) * len(x), self.sim.dynamics
             )
-            outputs.append(state[-1].r[0, :, 0, 0])
+            outputs.append(state[-1].r[0, :, -1, 0])
         return state, torch.stack(outputs, 1)
 
     @torch.no_grad()
     def free_run(self, steps: int) -> Tensor:
         """The `steps` points after the learned half, predicted from the past alone, [members, steps]. The simulation is
-        left as it is."""
+        left as it is; it has just seen the last stretch, whose end the free run continues."""
         known = torch.cat([self.past, self.past.new_zeros(len(self.past), steps + self.block)], 1)
-        state, theta = self.sim.carry.state, self.sim.carry.theta
+        theta = self.sim.carry.theta
+        state = tuple(LayerState(*(t[..., -1:, :] for t in layer)) for layer in self.sim.carry.state)
         for n in range(self.half, self.half + steps, self.block):  # so much is known
             t = n - self.h  # the step whose prediction is the next point
             state, out = self._free(theta, state, self.inputs(known, t, self.block))
@@ -379,7 +391,7 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
 
 def in_harness(f: Forecaster) -> dict[str, dict[str, float]]:
     """What NeuroBench says of the first network, and what we count."""
-    net, x = f.sim.write_back(), f.x[-round(LYAPUNOV_TIME / f.o.dt) :, 0, 0].transpose(0, 1)
+    net, x = f.sim.write_back(), f.x[-round(LYAPUNOV_TIME / f.o.dt) :, 0, 0].transpose(0, 1)  # of each stretch
     return {"harness": harness.measured(net, f.o.dt, x, (0,)), "own": harness.counted(net, f.o.dt, x, (0,))}
 
 
@@ -526,7 +538,7 @@ def run(o: Forecast) -> dict[str, Any]:
 
 def check(o: Forecast) -> None:
     """Complains before any work is done: ValueError with the value and what it must be."""
-    for name in ("networks", "epochs", "evaluate", "hidden_layers"):
+    for name in ("networks", "epochs", "evaluate", "hidden_layers", "stretches"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     for name in ("dt", "lr", "learned", "free", "input_gain"):
