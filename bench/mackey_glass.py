@@ -56,8 +56,8 @@ log = logging.getLogger(__name__)
 class Forecast(DeviceOptions):
     """What learns, for how long, on which series.
 
-    The defaults of horizon, target, populations, input_gain, stretches and lr were chosen on six sequences of a series from another
-    history than the test series; the paper does not publish them.
+    The defaults of horizon, target, populations, input_gain, stretches and lr were chosen on six sequences of a series
+    from another history than the test series; the paper does not publish them.
 
     Args:
         networks: sequences, and networks, each with a seed of its own.
@@ -509,8 +509,9 @@ def stability(o: Forecast) -> list[dict[str, Any]]:
 def run(o: Forecast) -> dict[str, Any]:
     if o.smoke:
         o = dataclasses.replace(
-            o, networks=2, epochs=2, evaluate=1, learned=0.75, free=0.5, stretches=3, compile=False, baselines=o.baselines[:3],
-            populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], scaling=o.scaling[:1], integrators=False,
+            o, networks=2, epochs=2, evaluate=1, learned=0.75, free=0.5, stretches=3, compile=False,
+            baselines=o.baselines[:3], populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], scaling=o.scaling[:1],
+            integrators=False,
         )  # fmt: skip
     o = settled(o)
     check(o)

@@ -174,13 +174,15 @@ def test_configuration():
 
 TINY = Forecast(
     networks=2, epochs=1, learned=0.6, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], compile=False,
+    horizon=3.0,
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["euler", "rk4"])
+@pytest.fixture(scope="module", params=[("euler", "value", 1), ("rk4", "value", 3), ("rk4", "change", 1)], ids=str)
 def learned(request, tmp_path_factory):
     """Sequences, and networks that have learned the first half."""
-    o = dataclasses.replace(TINY, integrator=request.param)
+    integrator, target, stretches = request.param
+    o = dataclasses.replace(TINY, integrator=integrator, target=target, stretches=stretches)
     series = chaos.mackey_glass(985, 2, folder=tmp_path_factory.mktemp("cache"))
     sequences = chaos.sequences(series, o.networks, length=1)
     f = Forecaster(o, sequences)
@@ -211,12 +213,17 @@ def test_free_run_step_by_step(learned):
     sequences, f = learned
     nodes = f.sim.integrator.nodes
     known = [list(row) for row in ((sequences[:, : f.half] - f.mean) / f.std).float().numpy()]
-    state = f.sim.carry.state
+    state = [type(s)(*(z[..., -1:, :] for z in s)) for s in f.sim.carry.state]  # of the last stretch
+    unit = torch.ones(2)
+    if f.o.target == "change":
+        first = torch.tensor(known)
+        changes = first[:, 91 + f.h : -2] - first[:, 91 : -2 - f.h]
+        unit = changes.std(1)
     for t in range(f.half - f.h, f.half + 60 - f.h):
         xs = [torch.tensor([[[between(row, t - i * f.delay, c) for i in range(4)]] for row in known]) for c in nodes]
         state, _ = f.sim.integrator.step(f.net, f.sim.carry.theta, state, xs, [None] * len(nodes), f.sim.dynamics)
-        for row, r in zip(known, state[-1].r[0, :, 0, 0].tolist()):
-            row.append(r)
+        for row, r, scale in zip(known, state[-1].r[0, :, 0, 0].tolist(), unit.tolist()):
+            row.append(row[t] + scale * r if f.o.target == "change" else r)
     expected = torch.tensor(known)[:, f.half :].double() * f.std + f.mean
     torch.testing.assert_close(f.free_run(60), expected, atol=1e-5, rtol=0)
     assert f.free_run(60).std() > 1e-3
@@ -233,13 +240,26 @@ def test_targets_lie_ahead(learned):
     """Prevents: a target that is not `horizon` after the newest input, or that reaches beyond the first half."""
     sequences, f = learned
     first = ((sequences[:, : f.half] - f.mean) / f.std).float()
-    torch.testing.assert_close(f.x[0, 0, :, 0], first[:, [91, 61, 31, 1]])
-    torch.testing.assert_close(f.y[0, 0, :, 0, 0], first[:, 91 + 15])
+    k = f.o.stretches
+    steps = f.half - 15 - 91 - {"euler": 0, "rk4": 2}[f.o.integrator]
+    skipped = steps % k  # at the beginning, so that all stretches are as long
+    for stretch in range(k):
+        t = 91 + skipped + stretch * (steps // k)
+        torch.testing.assert_close(f.x[0, 0, :, stretch], first[:, [t, t - 30, t - 60, t - 90]])
+        if f.o.target == "value":
+            torch.testing.assert_close(f.y[0, 0, :, stretch, 0], first[:, t + 15])
+        else:
+            change = first[:, 91 + 15 : -2] - first[:, 91 : -2 - 15]
+            torch.testing.assert_close(f.y[0, 0, :, stretch, 0], (first[:, t + 15] - first[:, t]) / change.std(1))
+    if f.o.target == "change":
+        return
     last = {"euler": -1, "rk4": -3}[f.o.integrator]  # a step of RK4 ends at the next point, whose neighbours count too
-    torch.testing.assert_close(f.y[-1, 0, :, 0, 0], first[:, last])
+    torch.testing.assert_close(f.y[-1, 0, :, -1, 0], first[:, last])
     if f.o.integrator == "rk4":
-        torch.testing.assert_close(f.y[-1, 2, :, 0, 0], first[:, -2])
-        middle = torch.tensor([[between(row, 7 + 91 - 30 * i, 0.5) for i in range(4)] for row in first.tolist()])
+        torch.testing.assert_close(f.y[-1, 2, :, -1, 0], first[:, -2])
+        middle = torch.tensor(
+            [[between(row, 7 + 91 + skipped - 30 * i, 0.5) for i in range(4)] for row in first.tolist()]
+        )
         torch.testing.assert_close(f.x[7, 1, :, 0], middle)
 
 
@@ -323,6 +343,8 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
         ({"dt": 0.0}, "dt must be positive, got 0"),
         ({"delay": 0.3}, "delay = 0.3 must be a positive multiple of dt = 0.2"),
         ({"horizon": 0.1}, "horizon = 0.1 must be a positive multiple of dt = 0.2"),
+        ({"stretches": 0}, "stretches must be at least 1, got 0"),
+        ({"learned": 0.5, "stretches": 999}, "too few for 999 stretches"),
         ({"horizon": 0.4}, "horizon = 0.4 must be above 2 dt with rk4"),
         ({"networks": 0}, "networks must be at least 1, got 0"),
         ({"populations": [(3, 0.1, 1.0)]}, "a time constant of 0.1, below dt = 0.2"),
