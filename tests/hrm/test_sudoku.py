@@ -145,7 +145,7 @@ def test_fingerprints_survive_symmetries(n):
 
 
 def test_known_numbers_of_classes():
-    """4 × 4: 288 grids, twelve classes under digits and two under all; 6 × 6: 49, but for classes too small to be met."""
+    """4 × 4: 288 grids, twelve classes under digits and two under all; 6 × 6: 49, not all of which need be met."""
     all_4 = np.stack([s.grid for s in sudoku.solutions(np.zeros(16, dtype=np.int8))])
     assert len(set(sudoku.classes(all_4, "digits"))) == 12
     assert len(set(sudoku.classes(all_4, "all"))) == 2
