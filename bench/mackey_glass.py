@@ -559,6 +559,8 @@ def check(o: Forecast) -> None:
         raise ValueError("a series from a file has no held-out part: give file or held_out")
     if o.neurobench:
         harness.check_installed()
+    if o.file is None:
+        fine_points(o)
     learned_points(o)
     coarse = LYAPUNOV_TIME / chaos.COARSE
     for name, needed in (("learned", LEAST_PAST if o.baselines else 1), ("free", 2)):
@@ -566,9 +568,7 @@ def check(o: Forecast) -> None:
             raise ValueError(
                 f"{name} = {getattr(o, name):g} makes {points} coarse points: raise it, {needed} are needed"
             )
-    if o.file is None:
-        fine_points(o)
-    else:
+    if o.file is not None:
         chaos.sequences(fine_series(o), o.networks, length=o.learned + o.free)
 
 
