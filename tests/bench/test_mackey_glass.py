@@ -363,7 +363,11 @@ def test_steps_follow_a_file(tmp_path):
     np.save(tmp_path / "mg.npy", 1 + 0.3 * np.sin(0.4 * np.arange(1600)))
     o = mackey_glass.settled(dataclasses.replace(Forecast(), file=tmp_path / "mg.npy"))
     mackey_glass.check(o)
-    assert (round(197 / 75 / o.dt, 9), round(o.horizon / o.dt, 9), round(o.delay / o.dt, 9)) == (13, 10, 30)  # nearest to 0.2, 2 and 6
+    assert (round(197 / 75 / o.dt, 9), round(o.horizon / o.dt, 9), round(o.delay / o.dt, 9)) == (
+        13,
+        10,
+        30,
+    )  # nearest to 0.2, 2 and 6
     assert mackey_glass.fine_series(o).x[:14].tolist() == [1.0] * 13 + [1 + 0.3 * np.sin(0.4)]
     with pytest.raises(ValueError, match="give file or held_out"):
         mackey_glass.check(dataclasses.replace(o, held_out=True))
