@@ -4,9 +4,9 @@ free on their own output for ten Lyapunov times.
     python -m bench.mackey_glass                                            a few sequences
     python -m bench.mackey_glass --config configs/mackey_glass/paper.yaml   thirty networks on thirty sequences
 
-Each network sees the first half of its own sequence once an epoch, with the value `horizon` time units ahead as
-target, and updates its weights at each step. Then the weights rest, and the network's inputs are its own predictions:
-nothing of the second half enters but to compare with. All networks run as one ensemble.
+Each network sees the first half of its own sequence once an epoch, with the value `horizon` time units ahead, or its
+change until then, as target, and updates its weights at each step. Then the weights rest, and the network's inputs are
+its own predictions: nothing of the second half enters but to compare with. All networks run as one ensemble.
 
 Beside them stand forecasters of the field, under NeuroBench's protocol (`bench.forecast`), on the same series.
 """
@@ -253,7 +253,7 @@ class Forecaster:
     """Networks, one per sequence, that learn the first half and then run free.
 
     sequences: [members, points]. A step at time t sees x(t), x(t − delay), …, and answers with x(t + horizon), in units
-    of the standard deviation of the learned half.
+    of the standard deviation of the learned half, or with the change until then, in units of the changes' own.
     """
 
     def __init__(self, o: Forecast, sequences: Tensor):

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hrm.model import HRM, Carry, Output
+from hrm.gradients import run
+from hrm.model import HRM, Carry, Output, Pytree
 
 
 @dataclass
@@ -90,7 +91,7 @@ def continue_value(last: Tensor, following: Output) -> Tensor:
     return torch.where(last, following.q_halt, best).sigmoid()
 
 
-def select(where: Tensor, new: Carry, old: Carry) -> Carry:
+def select(where: Tensor, new: Pytree, old: Pytree) -> Pytree:
     """Rows of `new` where `where` [batch] holds, of `old` elsewhere."""
     return tree_map(lambda a, b: torch.where(where.view(-1, *[1] * (a.ndim - 1)), a, b), new, old)
 
@@ -104,12 +105,10 @@ def solve(model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: 
     running = torch.ones(len(x), dtype=torch.bool, device=x.device)
     last: Output | None = None
     for _ in range(segments):
-        for i in range(model.config.steps):
-            carry = model.step(carry, embedded, model.is_due(i))
+        carry = run(model, carry, embedded, 0, model.config.steps)
         out = model.read_out(carry)
         if last is not None and halting is not None:
-            kept = zip(out, last, strict=True)
-            out = Output(*(torch.where(running.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in kept))
+            out = select(running, out, last)
         used = used + running
         if halting is not None:
             running = running & ~wants_to_halt(out, halting)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from hrm.layers import wide
 from hrm.model import Output
-
-IGNORE = -100  # label of positions that count for nothing
+from hrm.tasks.task import IGNORE
 
 
 def stablemax(logits: Tensor) -> Tensor:

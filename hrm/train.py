@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from hrm import act
 from hrm.act import Halting, Slots
@@ -234,13 +234,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, averaged weights, and the slots of all processes."""
-        slots = _plain(tree_map(_gathered, self.slots))
+        leaves, _ = tree_flatten(self.slots)
         return {
             "steps": self.steps,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.model.state_dict() if self.average else None,
-            "slots": slots,
+            "slots": [_gathered(t) for t in leaves],  # in a list: torch.load(weights_only=True) takes no NamedTuple
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -253,13 +253,16 @@ class Trainer:
             if self.average:
                 self.average.model.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            number = len(saved["slots"]["segments"])
+            leaves, spec = tree_flatten(self.slots)
+            if len(saved["slots"]) != len(leaves):
+                raise ValueError("carries of another kind")
+            number = len(saved["slots"][0])
             if number != self.o.batch:
                 raise ValueError(f"{number} slots, not {self.o.batch}")
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"the checkpoint does not fit this model or training: {error}") from error
         own = slice(self.own.start, self.own.stop)
-        self.slots = _like(self.slots, saved["slots"], lambda t: t[own].to(self.device))
+        self.slots = tree_unflatten([t[own].to(self.device) for t in saved["slots"]], spec)
         self.steps = saved["steps"]
 
 
@@ -270,24 +273,6 @@ def _gathered(t: Tensor) -> Tensor:
     parts = [torch.empty_like(t) for _ in range(world())]
     dist.all_gather(parts, t)
     return torch.cat(parts)
-
-
-def _plain(item: Any) -> Any:
-    """Tuples as dicts, which torch.load(weights_only=True) takes."""
-    if isinstance(item, tuple):
-        names = getattr(item, "_fields", map(str, range(len(item))))
-        return {k: _plain(v) for k, v in zip(names, item, strict=True)}
-    return {k: _plain(v) for k, v in item.items()} if isinstance(item, dict) else item
-
-
-def _like(template: Any, saved: Any, place: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(template, tuple):
-        names = getattr(template, "_fields", tuple(map(str, range(len(template)))))
-        values = [_like(t, saved[k], place) for k, t in zip(names, template, strict=True)]
-        return type(template)(*values) if hasattr(template, "_fields") else tuple(values)
-    if isinstance(template, dict):
-        return {k: _like(t, saved[k], place) for k, t in template.items()}
-    return place(saved)
 
 
 @torch.no_grad()
