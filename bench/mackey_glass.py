@@ -76,6 +76,7 @@ class Forecast(DeviceOptions):
         learned: Lyapunov times of a sequence that are learned.
         free: Lyapunov times after them that are predicted.
         evaluate: epochs between two free runs; there is one after the last epoch in any case.
+        early: epoch whose free run is kept to be drawn beside that of the last one.
         held_out: use the held-out series, to choose settings on.
         file: NeuroBench's published series (.npy, 75 points per Lyapunov time), in place of one generated here; dt,
             horizon and delay become the nearest that suit its points.
@@ -102,6 +103,7 @@ class Forecast(DeviceOptions):
     learned: float = 10.0
     free: float = 10.0
     evaluate: int = 30
+    early: int = 40
     held_out: bool = False
     file: Optional[Path] = None
     baselines: list[str] = field(default_factory=lambda: list(FORECASTERS))
@@ -345,32 +347,33 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
     f = Forecaster(o, sequences)
     true = sequences[:, f.half :]
     saved = study.run.restore()
-    done, curve = 0, []
+    done, curve, early = 0, [], None
+    thin = max(1, round(1.0 / o.dt))  # of the curves that are kept for the figure: one point per time unit
     if saved and saved["series"] != series.source:
         raise ValueError(
             f"the run was begun on another series ({saved['series']}) than is here now ({series.source}): start it anew"
         )
     if saved:
         f.sim.load_state_dict(saved["simulation"])
-        done, curve = saved["epoch"], saved["curve"]
+        done, curve, early = saved["epoch"], saved["curve"], saved["early"]
     predicted = f.free_run(true.shape[1]) if done == o.epochs else None
     bar = tqdm(range(done, o.epochs), initial=done, total=o.epochs, unit="epoch", disable=not sys.stderr.isatty())
     for epoch in bar:
         began = time.perf_counter()
         f.epoch(epoch)
         seconds = time.perf_counter() - began
-        if (epoch + 1) % o.evaluate == 0 or epoch + 1 == o.epochs:
+        if (epoch + 1) % o.evaluate == 0 or epoch + 1 in (o.early, o.epochs):
             predicted = f.free_run(true.shape[1])
+            if epoch + 1 == o.early:
+                early = predicted[:, ::thin].tolist()
             errors = smape(predicted, true).tolist()
             curve.append({"epoch": epoch + 1, "smape": errors, "seconds": seconds})
             if bar.disable:
                 print(f"epoch {epoch + 1}/{o.epochs}: sMAPE {statistics.mean(errors):.2f} %, {seconds:.1f} s an epoch")
         study.run.log({"epoch": epoch + 1, "seconds": seconds})
-        study.run.checkpoint(
-            {"epoch": epoch + 1, "simulation": f.sim.state_dict(), "curve": curve, "series": series.source}
-        )
+        state = {"simulation": f.sim.state_dict(), "series": series.source}
+        study.run.checkpoint({**state, "epoch": epoch + 1, "curve": curve, "early": early})
     assert predicted is not None
-    thin = max(1, round(1.0 / o.dt))  # of the curves that are kept for the figure: one point per time unit
     error = (predicted - true).abs() / true.std(1, keepdim=True)
     return {
         "series": series.source,
@@ -380,6 +383,7 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
         "seconds": [row["seconds"] for row in study.run.rows],
         "true": true[:, ::thin].tolist(),
         "predicted": predicted[:, ::thin].tolist(),
+        "early": early,  # None where there was no such epoch
         # geometric mean over networks
         "error": error.clamp(min=1e-12).log().mean(0).exp()[::thin].tolist(),
         "thin": thin * o.dt,
@@ -509,7 +513,7 @@ def stability(o: Forecast) -> list[dict[str, Any]]:
 def run(o: Forecast) -> dict[str, Any]:
     if o.smoke:
         o = dataclasses.replace(
-            o, networks=2, epochs=2, evaluate=1, learned=0.75, free=0.5, stretches=3, compile=False,
+            o, networks=2, epochs=2, evaluate=1, early=1, learned=0.75, free=0.5, stretches=3, compile=False,
             baselines=o.baselines[:3], populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], scaling=o.scaling[:1],
             integrators=False,
         )  # fmt: skip
@@ -537,7 +541,7 @@ def run(o: Forecast) -> dict[str, Any]:
 
 def check(o: Forecast) -> None:
     """Complains before any work is done: ValueError with the value and what it must be."""
-    for name in ("networks", "epochs", "evaluate", "hidden_layers", "stretches"):
+    for name in ("networks", "epochs", "evaluate", "early", "hidden_layers", "stretches"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     for name in ("dt", "lr", "learned", "free", "input_gain"):
@@ -607,25 +611,36 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Target and prediction of the median network, sMAPE over epochs, and how errors grow (Fig. 10 b–d)."""
-    g = result["gle"]
-    panels = [["series", "series"], ["curve", "growth"]]
+    """Target and prediction of the median network early and at the end, sMAPE over epochs, each network's least as a
+    dot, and how errors grow (Fig. 10 b–d)."""
+    g, o = result["gle"], result["options"]
+    runs = {f"{o['early']} epochs": g["early"], f"{o['epochs']} epochs": g["predicted"]}
+    runs = {after: predicted for after, predicted in runs.items() if predicted is not None}
+    panels = [*([after, after] for after in runs), ["curve", "growth"]]
     figure, axes = plt.subplot_mosaic(
         panels,  # type: ignore[arg-type]
-        figsize=(10, 6),
+        figsize=(10, 3 + 2 * len(runs)),
+        height_ratios=[*(2 for _ in runs), 3],
         layout="constrained",
     )
     last = g["curve"][-1]["smape"]
     shown = int(np.argsort(last)[len(last) // 2])
     time = np.arange(len(g["true"][shown])) * g["thin"] / LYAPUNOV_TIME
-    axes["series"].plot(time, g["true"][shown], "k:", label="target")
-    axes["series"].plot(time, g["predicted"][shown], "C3", linewidth=0.9, label="running free")
-    axes["series"].set(xlabel="Lyapunov times since the switch", ylabel="x", title="the network with the median sMAPE")
-    axes["series"].legend(fontsize=8)
+    for after, predicted in runs.items():
+        axes[after].plot(time, g["true"][shown], "k:", label="target")
+        axes[after].plot(time, predicted[shown], "C3", linewidth=0.9, label=f"running free after {after}")
+        axes[after].set(ylabel="x")
+        axes[after].legend(fontsize=8, loc="upper right", ncols=2)
+    axes[after].set(xlabel="Lyapunov times since the switch")
+    figure.suptitle("the network with the median sMAPE at the end", fontsize=10)
     epochs, errors = [r["epoch"] for r in g["curve"]], np.array([r["smape"] for r in g["curve"]])
     mean, std = errors.mean(1), errors.std(1, ddof=1) if errors.shape[1] > 1 else np.zeros(len(errors))
     axes["curve"].plot(epochs, mean, "C3.-", label="GLE")
     axes["curve"].fill_between(epochs, mean - std, mean + std, color="C3", alpha=0.2, linewidth=0)
+    least = errors.argmin(0)
+    axes["curve"].plot(
+        np.array(epochs)[least], errors.min(0), "o", color="C0", markersize=3, label="least of a network"
+    )
     axes["curve"].axhline(result["published"]["GLE"], color="0.3", linestyle=":", label="GLE, published")
     for i, (name, b) in enumerate(result["baselines"].items()):
         axes["curve"].axhline(np.mean(b["smape"]), color=f"C{i + 4}", linewidth=0.8, label=name)

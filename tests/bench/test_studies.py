@@ -179,7 +179,7 @@ def test_shapes_of_credit(smoke):
 # -- going on after an interruption ------------------------------------------------------------------------------------
 
 
-TIMED = {"ms", "bytes", "carried"}  # what a measurement of costs finds again only roughly
+TIMED = {"ms", "seconds", "bytes", "carried"}  # what a measurement of costs finds again only roughly
 
 
 def comparable(item):
@@ -235,16 +235,18 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_from_outside(how, smoke, tmp_path):
-    """The real signals, at any moment: one line and no traceback for Ctrl-C; a kill loses no more than a part."""
-    command = [sys.executable, "-m", "bench.gradient_map"]
+@pytest.mark.parametrize(("study", "begun"), [("gradient_map", "parts/*.json"), ("mackey_glass", "checkpoint.pt")])
+def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
+    """The real signals, at any moment: one line and no traceback for Ctrl-C; a kill loses no more than a part, and of
+    training no more than an epoch."""
+    command = [sys.executable, "-m", f"bench.{study}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
-        [*command, *smoke_flags("gradient_map", tmp_path)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        [*command, *smoke_flags(study, tmp_path)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     deadline = time.time() + 60
-    while time.time() < deadline and running.poll() is None and not list(tmp_path.rglob("parts/*.json")):
+    while time.time() < deadline and running.poll() is None and not list(tmp_path.rglob(begun)):
         time.sleep(0.01)
     running.send_signal(how)
     _, err = running.communicate(timeout=60)
@@ -253,9 +255,9 @@ def test_stopped_from_outside(how, smoke, tmp_path):
     assert "Traceback" not in err
     if how == signal.SIGINT:
         assert running.returncode == 130
-        assert err.splitlines()[-1].endswith(f"go on with: python -m bench.gradient_map --resume {folder}")
-    again = finished(tmp_path, launch("gradient_map", "--resume", str(folder)))
-    assert comparable(again.result) == comparable(smoke("gradient_map").result)
+        assert err.splitlines()[-1].endswith(f"go on with: python -m bench.{study} --resume {folder}")
+    again = finished(tmp_path, launch(study, "--resume", str(folder)))
+    assert comparable(again.result) == comparable(smoke(study).result)
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
