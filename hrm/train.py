@@ -280,10 +280,10 @@ def evaluate(
     model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 512,
     bf16: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Shares of right answers after each segment, and of each row after the last one.
+    """Which answers are right after each segment.
 
     segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]},
-    "rows": {measure: [n] of 0 and 1}, "used": mean number of segments}.
+    "rows": {measure: bool [segments, n]}, "used": mean number of segments}: shares, and each row's own.
     """
     n = segments or halting.halt_max_steps
     device = model.output_head.weight.device
@@ -297,9 +297,10 @@ def evaluate(
                 if m + 1 == n:
                     used.append(count.float().cpu())
     scores = [task.scores(grids, np.concatenate(a)) for a in answers]
+    rows = {k: np.stack([s[k] for s in scores]) for k in scores[0]}
     return {
-        "curve": {k: [float(s[k].mean()) for s in scores] for k in scores[0]},
-        "rows": {k: v.astype(int).tolist() for k, v in scores[-1].items()},
+        "curve": {k: v.mean(1).tolist() for k, v in rows.items()},
+        "rows": rows,
         "used": torch.cat(used).mean().item(),
     }
 

@@ -242,7 +242,7 @@ def test_learns(changes):
     assert log["loss"] < 0.7 * first
     result = t.evaluate(t.task.test)
     assert len(result["curve"]["exact"]) == t.o.halting.halt_max_steps
-    assert np.mean(result["rows"]["exact"]) == pytest.approx(result["curve"]["exact"][-1])
+    assert np.mean(result["rows"]["exact"][-1]) == pytest.approx(result["curve"]["exact"][-1])
 
 
 def losses_of(t, n):

@@ -1,0 +1,276 @@
+"""Hierarchical Reasoning Models that learn a task of grids: what `bench.sudoku`, `bench.maze` and `bench.arc` share.
+
+A run trains one model per seed. Every `evaluate` steps it answers the validation puzzles, and keeps a checkpoint; the
+weights that did best there are the "best" ones, those at the end the "last" ones. The test puzzles are answered once,
+at the end, by both. All weights lie in the run folder: weights/<seed>-<init, half, best or last>.pt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import pickle
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from bench.figures import plt, save
+from bench.files import write_atomically
+from bench.study import DeviceOptions, Study, plain
+from bench.tables import layout, mean_std
+from gle.simulate import compiled
+from hrm.model import HRM, Config
+from hrm.tasks.task import Task
+from hrm.train import Trainer, Training, evaluate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Reasoning(DeviceOptions):
+    """What learns, and for how long.
+
+    Args:
+        seeds: models, each with weights, order of puzzles and augmentation of its own.
+        model: sizes and cycles; vocabulary, length and puzzles are the task's.
+        training: how it learns.
+        evaluate: steps between two looks at the validation puzzles, and between two checkpoints.
+        segments: most segments while the test puzzles are answered; 0: twice as many as in training.
+        compile: whether to compile the segment.
+    """
+
+    seeds: int = 3
+    model: Config = field(default_factory=Config)
+    training: Training = field(default_factory=Training)
+    evaluate: int = 250
+    segments: int = 0
+    compile: bool = True
+    threads: int = 0
+
+
+def check(o: Reasoning) -> None:
+    """Raises ValueError with the value and what it must be."""
+    for name in ("seeds", "evaluate"):
+        if getattr(o, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
+    if o.segments < 0:
+        raise ValueError(f"segments must be ≥ 0, got {o.segments}")
+    o.training.check()
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def build(o: Reasoning, task: Task, seed: int) -> HRM:
+    """An untrained model for the task, on the device."""
+    config = dataclasses.replace(o.model, vocabulary=task.vocabulary, length=task.length, puzzles=task.puzzles)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HRM(config).to(o.device)
+
+
+def weights_file(folder: Path, seed: int, when: str) -> Path:
+    """when: init, half, best or last."""
+    return folder / "weights" / f"{seed}-{when}.pt"
+
+
+def keep(model: HRM, path: Path, task: Task) -> None:
+    saved = {"model": model.state_dict(), "config": dataclasses.asdict(model.config), "task": task.name}
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda f: torch.save(saved, f))
+
+
+def load(path: Path, task: Task, device: str = "cpu") -> HRM:
+    """A model from its weights. Raises ValueError, naming the file, where it is damaged or belongs to another task."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        name, model = saved["task"], HRM(Config(**saved["config"]))
+        model.load_state_dict(saved["model"])
+    except (OSError, pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} holds no weights of this version: {error}") from error
+    if name != task.name:
+        raise ValueError(f"{path} was trained on {name}, not on {task.name}")
+    return model.to(device)
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def train(o: Reasoning, task: Task, study: Study, seed: int) -> dict[str, Any]:
+    """One model, from its beginning or from a checkpoint."""
+    model = build(o, task, seed)
+    trainer = Trainer(model, task, o.training, seed, compiled if o.compile else None)
+    saved = study.run.restore()
+    best = -1.0
+    curve: list[dict[str, Any]] = []
+    if saved and saved["seed"] == seed:
+        trainer.load_state_dict(saved["trainer"])
+        best, curve = saved["best"], saved["curve"]
+    else:
+        keep(trainer.evaluated, weights_file(study.path, seed, "init"), task)
+    total = o.training.steps
+    bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=not sys.stderr.isatty(), desc=f"seed {seed}")
+    seconds = curve[-1]["seconds"] if curve else 0.0
+    while trainer.steps < total:
+        began = time.perf_counter()
+        rows: list[dict[str, float]] = []
+        while not rows or (trainer.steps % o.evaluate and trainer.steps < total):
+            rows.append(trainer.step())
+            bar.update()
+        seconds += time.perf_counter() - began
+        curves = trainer.evaluate(task.validation)["curve"]
+        means = {k: statistics.mean(r[k] for r in rows) for k in ("loss", "cells", "exact", "segments", "lr")}
+        validation = {k: v[-1] for k, v in curves.items()}
+        curve.append({"seed": seed, "step": trainer.steps, "seconds": seconds, **means, "validation": validation})
+        if validation[task.measure] > best:
+            best = validation[task.measure]
+            keep(trainer.evaluated, weights_file(study.path, seed, "best"), task)
+        if abs(trainer.steps - total / 2) <= o.evaluate / 2:
+            keep(trainer.evaluated, weights_file(study.path, seed, "half"), task)
+        study.run.log(curve[-1])
+        study.run.checkpoint({"seed": seed, "trainer": trainer.state_dict(), "best": best, "curve": curve})
+        if bar.disable:
+            print(
+                f"seed {seed}, step {trainer.steps}/{total}: loss {means['loss']:.3f}, validation "
+                f"{100 * validation[task.measure]:.1f} % {task.measure}, {seconds:.0f} s",
+                flush=True,
+            )
+    bar.close()
+    keep(trainer.evaluated, weights_file(study.path, seed, "last"), task)
+    return {
+        "seed": seed,
+        "parameters": model.n_parameters(),
+        "curve": curve,
+        "test": {
+            when: answer(o, task, load(weights_file(study.path, seed, when), task, o.device))
+            for when in ("best", "last")
+        },
+    }
+
+
+def answer(o: Reasoning, task: Task, model: HRM) -> dict[str, Any]:
+    """Shares of right answers to the test puzzles after each segment, of all and by difficulty."""
+    halting = o.training.halting
+    most = o.segments or 2 * halting.halt_max_steps
+    found = evaluate(model, task, task.test, halting, most, bf16=o.training.bf16)
+    right = found["rows"][task.measure]  # [segments, puzzles]
+    by_difficulty = [
+        {"label": label, "puzzles": int(rows.sum()), "curve": right[:, rows].mean(1).tolist()}
+        for label, rows in buckets(task.test.difficulty)
+    ]
+    return {"curve": found["curve"], "used": found["used"], "by_difficulty": by_difficulty}
+
+
+def buckets(difficulty: np.ndarray, most: int = 4) -> list[tuple[str, np.ndarray]]:
+    """Up to `most` ranges of difficulty, about equally full where ties allow it: [(label, bool [puzzles])]."""
+    edges = np.unique(np.quantile(difficulty, np.linspace(0, 1, most + 1), method="higher"))
+    if len(edges) < 2:
+        return [(f"{edges[0]:g}", np.ones(len(difficulty), dtype=bool))]
+    values = np.unique(difficulty)
+    out = []
+    for low, high in itertools.pairwise(edges):
+        last = high == edges[-1]
+        rows = (difficulty >= low) & ((difficulty <= high) if last else (difficulty < high))
+        top = high if last else values[values < high].max()
+        out.append((f"{low:g}" if top == low else f"{low:g} – {top:g}", rows))
+    return out
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+def small(o: Any, **changes: Any) -> Any:
+    """Options of a smoke run."""
+    model = dataclasses.replace(o.model, d=16, heads=2, H_layers=1, L_layers=1, multiple=16)
+    halting = dataclasses.replace(o.training.halting, halt_max_steps=3)
+    training = dataclasses.replace(o.training, batch=8, steps=6, warmup=2, halting=halting)
+    return dataclasses.replace(o, seeds=2, evaluate=2, model=model, training=training, compile=False, **changes)
+
+
+def run(o: Reasoning, name: str, task: Task) -> dict[str, Any]:
+    """Trains, answers, and draws. name: of the module in `bench`."""
+    task.check()
+    build(o, task, 0)  # complains of sizes before there is a run folder
+    study = Study(name, o)
+    result = study.finish(
+        {
+            "name": name,
+            "task": task.name,
+            "measure": task.measure,
+            "options": plain(o),
+            "puzzles": {split: len(getattr(task, split)) for split in ("train", "validation", "test")},
+            "seeds": [study.part(f"seed{s}", partial(train, o, task, study, s)) for s in range(o.seeds)],
+        }
+    )
+    for rows in tables(result):
+        print(layout(rows), "\n")
+    draw(result, study.path / f"{name}.png")
+    print(f"results: {study.path}")
+    return result
+
+
+def percent(shares: Sequence[float]) -> str:
+    return mean_std([100 * s for s in shares], 1)
+
+
+def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+    """Shares of right answers by the best and the last weights, after 1, M_max and all segments; then by difficulty."""
+    seeds, measure = result["seeds"], result["measure"]
+    trained = result["options"]["training"]["halting"]["halt_max_steps"]
+    most = len(seeds[0]["test"]["last"]["curve"][measure])
+    shown = sorted({1, min(trained, most), most})
+    after = [f"{m} segment{'s' if m > 1 else ''}" for m in shown]
+    minutes = mean_std([s["curve"][-1]["seconds"] / 60 for s in seeds], 1)
+    out: list[list[tuple[str, ...]]] = [
+        [("weights", "measure", "validation %", *(f"test %, {a}" for a in after), "training (min)")]
+    ]
+    for when in ("best", "last"):
+        for m in seeds[0]["test"][when]["curve"]:
+            validation = [
+                max((row["validation"] for row in s["curve"]), key=lambda v: v[measure])[m]
+                if when == "best"
+                else s["curve"][-1]["validation"][m]
+                for s in seeds
+            ]
+            test = [percent([s["test"][when]["curve"][m][n - 1] for s in seeds]) for n in shown]
+            out[0].append((when, m, percent(validation), *test, minutes))
+    by = [s["test"]["last"]["by_difficulty"] for s in seeds]
+    if len(by[0]) > 1:
+        out.append([("difficulty", "puzzles", *(f"{measure} %, {a}" for a in after))])
+        for of_seeds in zip(*by, strict=True):
+            shares = (percent([b["curve"][n - 1] for b in of_seeds]) for n in shown)
+            out[1].append((of_seeds[0]["label"], str(of_seeds[0]["puzzles"]), *shares))
+    return out
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Validation over training steps, and test over segments for each range of difficulty."""
+    seeds, measure = result["seeds"], result["measure"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for s in seeds:
+        steps = [row["step"] for row in s["curve"]]
+        left.plot(steps, [100 * row["validation"][measure] for row in s["curve"]], label=f"seed {s['seed']}")
+    left.set(xlabel="training step", ylabel=f"validation, {measure} / %", ylim=(0, 101), title=result["task"])
+    left.legend(fontsize=7)
+    by = [s["test"]["last"]["by_difficulty"] for s in seeds]
+    for i, of_seeds in enumerate(zip(*by, strict=True)):
+        shares = 100 * np.array([b["curve"] for b in of_seeds])
+        segments = np.arange(1, shares.shape[1] + 1)
+        mean, std = shares.mean(0), shares.std(0, ddof=1) if len(shares) > 1 else np.zeros(len(segments))
+        right.plot(segments, mean, f"C{i}.-", label=f"difficulty {of_seeds[0]['label']} ({of_seeds[0]['puzzles']})")
+        right.fill_between(segments, mean - std, mean + std, color=f"C{i}", alpha=0.2, linewidth=0)
+    trained = result["options"]["training"]["halting"]["halt_max_steps"]
+    right.axvline(trained, color="0.6", linewidth=0.8, linestyle=":", label="most in training")
+    right.set(xlabel="segments at test", ylabel=f"test, {measure} / %", ylim=(0, 101))
+    right.legend(fontsize=7)
+    save(figure, path)

@@ -1,0 +1,117 @@
+"""Sudoku by a Hierarchical Reasoning Model: of 4 × 4, 6 × 6 or 9 × 9, tested on puzzles that are no training puzzle under
+any symmetry.
+
+    python -m bench.sudoku                                          4 × 4, 8 blanks
+    python -m bench.sudoku --config configs/sudoku/6x6.yaml         6 × 6, 18 blanks
+    python -m bench.sudoku --train_csv train.csv --test_csv test.csv --config …     the public sudoku-extreme files
+
+Difficulty is the number of guesses of the stated solver (`hrm.tasks.sudoku.solutions`), or the rating in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import numpy as np
+
+from bench import reasoning
+from bench.datasets import cache_dir, cached
+from bench.reasoning import Reasoning
+from bench.study import main
+from hrm.act import Halting
+from hrm.model import Config
+from hrm.tasks import sudoku
+from hrm.tasks.task import Grids
+from hrm.train import Training
+
+
+@dataclass
+class Sudoku(Reasoning):
+    """Puzzles, and what learns to solve them.
+
+    Args:
+        size: 4, 6 or 9.
+        blanks: of each puzzle; 0: as many as leave one solution.
+        climbs: steps that climb to harder puzzles, after blanks = 0.
+        puzzles: numbers of training, validation and test puzzles.
+        augmentation: symmetries that change the training puzzles anew each time; splits differ under them, too.
+        data_seed: of the puzzles.
+        train_csv: training puzzles in the format of sudoku-extreme, of which those for validation are taken.
+        test_csv: test puzzles in the same format.
+    """
+
+    size: int = 4
+    blanks: int = 8
+    climbs: int = 0
+    puzzles: tuple[int, int, int] = (2000, 500, 1000)
+    augmentation: Literal["all", "digits", "none"] = "digits"
+    data_seed: int = 0
+    train_csv: Optional[Path] = None
+    test_csv: Optional[Path] = None
+    model: Config = field(
+        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, H_cycles=2, L_cycles=2, multiple=64)
+    )
+    training: Training = field(
+        default_factory=lambda: Training(steps=3000, halting=Halting(halt_max_steps=8, q_continue=False))
+    )
+
+
+def task(o: Sudoku) -> sudoku.Sudoku:
+    """The puzzles: generated once, then read from the cache; or those of the files."""
+    if o.train_csv is not None and o.test_csv is not None:
+        return from_files(o, o.train_csv, o.test_csv)
+    settings = {
+        "n": o.size, "blanks": o.blanks or None, "sizes": list(o.puzzles), "seed": o.data_seed,
+        "augmentation": o.augmentation, "climbs": o.climbs,
+    }  # fmt: skip
+    arrays = cached("sudoku", settings, generated, cache_dir())
+    train, validation, test = (Grids(*(arrays[f"{part}{i}"] for part in ("x", "y", "difficulty"))) for i in range(3))
+    return sudoku.Sudoku(o.size, train, validation, test, o.augmentation)
+
+
+def generated(settings: dict[str, Any]) -> dict[str, np.ndarray]:
+    splits = sudoku.generate(**{**settings, "sizes": tuple(settings["sizes"])})
+    return {f"{part}{i}": getattr(grids, part) for i, grids in enumerate(splits) for part in ("x", "y", "difficulty")}
+
+
+def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
+    """Training puzzles that are test puzzles under a symmetry are left out; so are validation puzzles that are training
+    puzzles."""
+    numbers = o.puzzles
+    rows = sudoku.load_csv(train, numbers[0] + numbers[1])
+    tested = sudoku.load_csv(test, numbers[2])
+    learned, validation = rows[: numbers[0]], rows[numbers[0] :]
+    marks = [sudoku.fingerprints(g.x - sudoku.BLANK) for g in (learned, validation, tested)]
+    learned = learned[~np.isin(marks[0], marks[2])]
+    validation = validation[~np.isin(marks[1], np.concatenate([marks[0], marks[2]]))]
+    return sudoku.Sudoku(9, learned, validation, tested, o.augmentation)
+
+
+def check(o: Sudoku) -> None:
+    reasoning.check(o)
+    sudoku.boxes(o.size)
+    if not 0 <= o.blanks < o.size**2:
+        raise ValueError(f"blanks must lie in 0 … {o.size**2 - 1}, got {o.blanks}")
+    if min(o.puzzles) < 1:
+        raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
+    if (o.train_csv is None) != (o.test_csv is None):
+        raise ValueError("give both of train_csv and test_csv, or none")
+    if o.train_csv is not None and o.size != 9:
+        raise ValueError(f"the files hold puzzles of 9 × 9: use --size 9 with them, not {o.size}")
+
+
+def run(o: Sudoku) -> dict[str, Any]:
+    if o.smoke:
+        o = reasoning.small(o, puzzles=(40, 20, 20))
+    check(o)
+    o = dataclasses.replace(
+        o, train_csv=o.train_csv and o.train_csv.resolve(), test_csv=o.test_csv and o.test_csv.resolve()
+    )
+    return reasoning.run(o, "sudoku", task(o))
+
+
+if __name__ == "__main__":
+    main((Sudoku, run))
