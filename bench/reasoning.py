@@ -14,7 +14,7 @@ import pickle
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.datasets import cache_dir, cached
 from bench.figures import plt, save
 from bench.files import write_atomically
 from bench.study import DeviceOptions, Study, plain
 from bench.tables import layout, mean_std
 from gle.simulate import compiled
 from hrm.model import HRM, Config
-from hrm.tasks.task import Task
+from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training, evaluate
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,20 @@ def check(o: Reasoning) -> None:
     if o.segments < 0:
         raise ValueError(f"segments must be ≥ 0, got {o.segments}")
     o.training.check()
+
+
+# -- puzzles -----------------------------------------------------------------------------------------------------------
+
+
+def splits(name: str, settings: dict[str, Any], generate: Callable[..., list[Grids]]) -> list[Grids]:
+    """What `generate` makes from the settings: done once, then read from the cache."""
+    parts = ("x", "y", "difficulty")
+
+    def arrays(settings: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {f"{part}{i}": getattr(grids, part) for i, grids in enumerate(generate(**settings)) for part in parts}
+
+    kept = cached(name, settings, arrays, cache_dir())
+    return [Grids(*(kept[f"{part}{i}"] for part in parts)) for i in range(3)]
 
 
 # -- models ------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Sudoku by a Hierarchical Reasoning Model: of 4 × 4, 6 × 6 or 9 × 9, tested on puzzles that are no training puzzle under
-any symmetry.
+"""Sudoku of 4 × 4, 6 × 6 or 9 × 9 by a Hierarchical Reasoning Model, tested on puzzles that no symmetry maps on a
+training puzzle.
 
     python -m bench.sudoku                                          4 × 4, 8 blanks
     python -m bench.sudoku --config configs/sudoku/6x6.yaml         6 × 6, 18 blanks
@@ -18,13 +18,11 @@ from typing import Any, Literal, Optional
 import numpy as np
 
 from bench import reasoning
-from bench.datasets import cache_dir, cached
 from bench.reasoning import Reasoning
 from bench.study import main
 from hrm.act import Halting
 from hrm.model import Config
 from hrm.tasks import sudoku
-from hrm.tasks.task import Grids
 from hrm.train import Training
 
 
@@ -64,17 +62,11 @@ def task(o: Sudoku) -> sudoku.Sudoku:
     if o.train_csv is not None and o.test_csv is not None:
         return from_files(o, o.train_csv, o.test_csv)
     settings = {
-        "n": o.size, "blanks": o.blanks or None, "sizes": list(o.puzzles), "seed": o.data_seed,
+        "n": o.size, "blanks": o.blanks or None, "sizes": o.puzzles, "seed": o.data_seed,
         "augmentation": o.augmentation, "climbs": o.climbs,
     }  # fmt: skip
-    arrays = cached("sudoku", settings, generated, cache_dir())
-    train, validation, test = (Grids(*(arrays[f"{part}{i}"] for part in ("x", "y", "difficulty"))) for i in range(3))
+    train, validation, test = reasoning.splits("sudoku", settings, sudoku.generate)
     return sudoku.Sudoku(o.size, train, validation, test, o.augmentation)
-
-
-def generated(settings: dict[str, Any]) -> dict[str, np.ndarray]:
-    splits = sudoku.generate(**{**settings, "sizes": tuple(settings["sizes"])})
-    return {f"{part}{i}": getattr(grids, part) for i, grids in enumerate(splits) for part in ("x", "y", "difficulty")}
 
 
 def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:

@@ -1,0 +1,79 @@
+"""Shortest paths through mazes by a Hierarchical Reasoning Model, tested on mazes that are no training maze under any
+symmetry of the square.
+
+    python -m bench.maze                        10 × 10, with open walls
+    python -m bench.maze --kind carved          one path each
+
+Difficulty is the number of moves on a shortest path. Both measures are reported: *exact*, the one path that is stored,
+and *optimal*, any shortest path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import reasoning
+from bench.reasoning import Reasoning
+from bench.study import main
+from hrm.act import Halting
+from hrm.model import Config
+from hrm.tasks import maze
+from hrm.train import Training
+
+
+@dataclass
+class Maze(Reasoning):
+    """Mazes, and what learns to find their shortest paths.
+
+    Args:
+        size: cells of an edge.
+        kind: open or carved.
+        walls: probability of a wall, of open mazes.
+        least: moves that the shortest path has at least.
+        puzzles: numbers of training, validation and test mazes.
+        augmentation: whether training mazes are turned, reflected and reversed anew each time.
+        data_seed: of the mazes.
+    """
+
+    size: int = 10
+    kind: str = "open"
+    walls: float = 0.3
+    least: int = 6
+    puzzles: tuple[int, int, int] = (5000, 500, 1000)
+    augmentation: bool = True
+    data_seed: int = 0
+    model: Config = field(
+        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, H_cycles=2, L_cycles=2, multiple=64)
+    )
+    training: Training = field(
+        default_factory=lambda: Training(steps=3000, batch=64, halting=Halting(halt_max_steps=8, q_continue=False))
+    )
+
+
+def task(o: Maze) -> maze.Maze:
+    """The mazes: generated once, then read from the cache."""
+    settings = {
+        "size": o.size, "kind": o.kind, "walls": o.walls, "least": o.least, "sizes": o.puzzles, "seed": o.data_seed,
+    }  # fmt: skip
+    train, validation, test = reasoning.splits("maze", settings, maze.generate)
+    return maze.Maze(o.size, o.kind, train, validation, test, o.augmentation)
+
+
+def check(o: Maze) -> None:
+    reasoning.check(o)
+    if min(o.puzzles) < 1:
+        raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
+    if not 0 <= o.walls < 1:
+        raise ValueError(f"walls is a probability below 1, got {o.walls:g}")
+
+
+def run(o: Maze) -> dict[str, Any]:
+    if o.smoke:
+        o = reasoning.small(o, puzzles=(40, 20, 20), size=6, least=3)
+    check(o)
+    return reasoning.run(o, "maze", task(o))
+
+
+if __name__ == "__main__":
+    main((Maze, run))
