@@ -95,9 +95,14 @@ def check(o: Sudoku) -> None:
         raise ValueError(f"the files hold puzzles of 9 × 9: use --size 9 with them, not {o.size}")
 
 
+def tiny(o: Sudoku) -> Sudoku:
+    """Of a smoke run."""
+    return reasoning.small(o, puzzles=(40, 20, 20))
+
+
 def run(o: Sudoku) -> dict[str, Any]:
     if o.smoke:
-        o = reasoning.small(o, puzzles=(40, 20, 20))
+        o = tiny(o)
     check(o)
     o = dataclasses.replace(
         o, train_csv=o.train_csv and o.train_csv.resolve(), test_csv=o.test_csv and o.test_csv.resolve()

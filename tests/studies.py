@@ -42,8 +42,15 @@ def launch(study: str, *flags: str) -> str:
 
 def finished(runs: Path, printed: str) -> Finished:
     """The only run in the folder `runs`."""
-    (config,) = runs.rglob("config.yaml")
-    return Finished(config.parent, json.loads((config.parent / "result.json").read_text()), printed)
+    folder = run_folder(runs)
+    return Finished(folder, json.loads((folder / "result.json").read_text()), printed)
+
+
+def run_folder(runs: Path) -> Path:
+    """The only run in the folder `runs`; a run may hold others."""
+    folders = sorted((p.parent for p in runs.rglob("config.yaml")), key=lambda p: len(p.parts))
+    assert all(p.is_relative_to(folders[0]) for p in folders)
+    return folders[0]
 
 
 def heed_interrupts() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import finished, heed_interrupts, launch, smoke_flags
+from studies import finished, heed_interrupts, launch, run_folder, smoke_flags
 
 from bench import teacher_student
 from bench.study import Study
@@ -28,6 +28,9 @@ FIGURES = {
     "gradient_map": {"one_tone", "several_tones", "gradient_steps"},
     "credit": {"credit"},
     "mackey_glass": {"mackey_glass"},
+    "sudoku": {"sudoku"},
+    "maze": {"maze"},
+    "gradients": {"gradients", "costs"},
 }
 TABLES = {  # parts of what is printed
     "frequency_response": ["largest phase difference of e and λ", "exponential"],
@@ -36,7 +39,17 @@ TABLES = {  # parts of what is printed
     "teacher_student small": ["within 5 % from", "phase of e λ*: all"],
     "gradient_map": ["several tones, instantaneous, over ωτm", "exponential delayed"],
     "mackey_glass": ["valid for (Lyapunov times)", "best epoch (chosen on the test half)"],
+    "sudoku": ["test %, 6 segments", "best     exact"],
+    "maze": ["last     optimal", "difficulty"],
+    "gradients": ["neumann 4", "MiB, N·T = 2"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
+}
+TRAINING = {"checkpoint.pt", "metrics.jsonl"}
+BESIDES = {  # what else lies in the run folder
+    "mackey_glass": TRAINING,
+    "sudoku": {*TRAINING, "weights"},
+    "maze": {*TRAINING, "weights"},
+    "gradients": {"sudoku"},
 }
 slow = {"credit": pytest.mark.slow}
 studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ())) for s in FIGURES])
@@ -60,10 +73,9 @@ def numbers(item):
 def test_smoke(study, smoke):
     """Prevents: figures without a result file, tables without figures, and NaN in either."""
     folder, result, printed = smoke(study)
-    training = {"checkpoint.pt", "metrics.jsonl"} if study == "mackey_glass" else set()
-    assert {p.name for p in folder.iterdir()} == {"config.yaml", "env.json", "result.json", "parts"} | training | {
-        f"{name}.png" for name in FIGURES[study]
-    }
+    always = {"config.yaml", "env.json", "result.json", "parts"}
+    figures = {f"{name}.png" for name in FIGURES[study]}
+    assert {p.name for p in folder.iterdir()} == always | figures | BESIDES.get(study, set())
     for path in folder.glob("*.png"):
         assert path.stat().st_size > 10_000, path
     assert result["name"] == study.split()[-1]
@@ -200,7 +212,7 @@ def test_interrupted(study, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         launch(study, *smoke_flags(study, tmp_path))
     assert stop.value.code == 130
-    (folder,) = (p.parent for p in tmp_path.rglob("config.yaml"))
+    folder = run_folder(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"stopped (interrupted); go on with: python -m bench.{study} --resume {folder}"
     assert not (folder / "result.json").exists()
@@ -235,7 +247,10 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize(("study", "begun"), [("gradient_map", "parts/*.json"), ("mackey_glass", "checkpoint.pt")])
+@pytest.mark.parametrize(
+    ("study", "begun"),
+    [("gradient_map", "parts/*.json"), ("mackey_glass", "checkpoint.pt"), ("sudoku", "checkpoint.pt")],
+)
 def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
     """The real signals, at any moment: one line and no traceback for Ctrl-C; a kill loses no more than a part, and of
     training no more than an epoch."""
@@ -250,7 +265,7 @@ def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
         time.sleep(0.01)
     running.send_signal(how)
     _, err = running.communicate(timeout=60)
-    (folder,) = (p.parent for p in tmp_path.rglob("config.yaml"))
+    folder = run_folder(tmp_path)
     assert not (folder / "result.json").exists(), "it ended before it could be stopped"
     assert "Traceback" not in err
     if how == signal.SIGINT:
@@ -263,6 +278,27 @@ def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 BAD = {
+    "sudoku": [
+        (["--size", "5"], "5"),
+        (["--blanks", "16"], "blanks must lie in 0 … 15, got 16"),
+        (["--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["--augmentation", "all"], "4 × 4 has only 2 classes of grids under 'all'"),
+        (["--train_csv", "t.csv"], "give both of train_csv and test_csv, or none"),
+        (["--train_csv", "t.csv", "--test_csv", "t.csv"], "use --size 9 with them, not 4"),
+        (["--training.lr", "-1"], "lr must be ≥ 0, got -1"),
+        (["--training.gradient", "two_step"], "unknown gradient 'two_step'"),
+        (["--model.d", "30"], "d = 30 must divide into 4 heads"),
+    ],
+    "maze": [
+        (["--kind", "round"], "unknown kind of maze 'round'"),
+        (["--walls", "1"], "walls is a probability below 1, got 1"),
+        (["--least", "99", "--puzzles", "[2, 1, 1]"], "with 99 moves or more"),
+    ],
+    "gradients": [
+        (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku"),
+        (["--strategies", "[three_step]"], "unknown gradient 'three_step'"),
+        (["--cycles", "[[0, 1]]"], "cycles must be pairs of numbers of at least 1"),
+    ],
     "mackey_glass": [
         (["--dt", "0"], "dt must be positive, got 0"),
         (["--dt", "0.3"], "dt must divide the Lyapunov time of 197, got 0.3"),
