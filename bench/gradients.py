@@ -17,18 +17,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench import reasoning, sudoku
+from bench import trained
 from bench.figures import plt, save
 from bench.memory import peak_bytes
-from bench.study import DeviceOptions, Study, main, plain, resumed
+from bench.study import Study, main, plain
 from bench.tables import layout
+from bench.trained import Subject, Trained
 from gle.analysis import alignment
 from hrm.gradients import Report, norm, spectral_radius, strategy
 from hrm.gradients import run as run_steps
@@ -41,13 +42,10 @@ REFERENCES = ("bptt", "implicit")
 
 
 @dataclass
-class Gradients(DeviceOptions):
-    """What is compared, on which model.
+class Gradients(Trained):
+    """What is compared.
 
     Args:
-        run: folder of a run of bench.sudoku whose weights are looked at; without, a model is trained first.
-        seed: of the run's models.
-        steps: of that training.
         cycles: [H_cycles, L_cycles] of the segments.
         strategies: to compare with BPTT and with the implicit gradient.
         segment: the segment of a puzzle whose gradient is taken: 1 is the first.
@@ -57,9 +55,6 @@ class Gradients(DeviceOptions):
         batch: puzzles in those.
     """
 
-    run: Optional[Path] = None
-    seed: int = 0
-    steps: int = 2000
     cycles: list[tuple[int, int]] = field(default_factory=lambda: [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 8)])
     strategies: list[str] = field(
         default_factory=lambda: ["one_step", "last 2", "last_cycle", "neumann 4", "neumann 16", "damped 8"]
@@ -69,38 +64,6 @@ class Gradients(DeviceOptions):
     products: int = 200
     costs: list[tuple[int, int]] = field(default_factory=lambda: [(2, 2), (2, 4), (4, 4), (4, 8), (8, 8)])
     batch: int = 128
-    threads: int = 0
-
-
-# -- the model ---------------------------------------------------------------------------------------------------------
-
-
-def trained(o: Gradients, study: Study) -> tuple[Path, Task]:
-    """The run folder with the weights, and the task they were learned on. Raises ValueError for another kind of run."""
-    folder = o.run
-    if folder is None:
-        found = sorted((study.path / "sudoku").glob("*/config.yaml"))
-        own = sudoku.Sudoku(
-            seeds=1, runs=study.path, device=o.device, smoke=o.smoke, resume=found[0].parent if found else None
-        )
-        own = dataclasses.replace(own, training=dataclasses.replace(own.training, steps=o.steps))
-        if found:
-            own = resumed(own)
-        if not found or not (found[0].parent / "result.json").exists():
-            try:
-                sudoku.run(dataclasses.replace(own, threads=o.threads))
-            finally:
-                Study.latest = study  # an interruption is gone on with here, not there
-        (folder,) = (p.parent for p in (study.path / "sudoku").glob("*/config.yaml"))
-    return folder, sudoku.task(prepared(folder))
-
-
-def prepared(folder: Path) -> sudoku.Sudoku:
-    """The options of a run of bench.sudoku, as it used them."""
-    threads = torch.get_num_threads()
-    o = resumed(sudoku.Sudoku(resume=folder))
-    torch.set_num_threads(threads)
-    return sudoku.tiny(o) if o.smoke else o
 
 
 def with_cycles(model: HRM, cycles: tuple[int, int]) -> HRM:
@@ -208,7 +171,8 @@ def costs(o: Gradients, task: Task, model: HRM) -> list[dict[str, Any]]:
 
 def check(o: Gradients) -> None:
     """Raises ValueError with the value and what it must be."""
-    for name in ("segment", "puzzles", "products", "batch", "steps"):
+    trained.check(o)
+    for name in ("segment", "puzzles", "products", "batch"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     for name in o.strategies:
@@ -217,8 +181,6 @@ def check(o: Gradients) -> None:
         values = getattr(o, name)
         if not values or any(n < 1 or t < 1 for n, t in values):
             raise ValueError(f"{name} must be pairs of numbers of at least 1, got {values}")
-    if o.run is not None and not (o.run / "result.json").exists():
-        raise ValueError(f"{o.run} is no finished run of bench.sudoku: it has no result.json")
 
 
 def run(o: Gradients) -> dict[str, Any]:
@@ -228,20 +190,19 @@ def run(o: Gradients) -> dict[str, Any]:
         )
     check(o)
     study = Study("gradients", o)
-    folder, task = trained(o, study)
+    subject = Subject(o, study)
 
     def at(when: str) -> list[dict[str, Any]]:
-        model = reasoning.load(reasoning.weights_file(folder, o.seed, when), task, o.device).double()
-        return [compared(model, task, o, cycles) for cycles in o.cycles]
+        return [compared(subject.model(when).double(), subject.task, o, cycles) for cycles in o.cycles]
 
     def measured() -> list[dict[str, Any]]:
-        return costs(o, task, reasoning.load(reasoning.weights_file(folder, o.seed, "last"), task, o.device))
+        return costs(o, subject.task, subject.model("last"))
 
     result = study.finish(
         {
             "name": "gradients",
             "options": plain(o),
-            "task": task.name,
+            "task": subject.task.name,
             "checkpoints": {when: study.part(when, partial(at, when)) for when in CHECKPOINTS},
             "costs": study.part("costs", measured),
         }

@@ -68,9 +68,14 @@ def check(o: Maze) -> None:
         raise ValueError(f"walls is a probability below 1, got {o.walls:g}")
 
 
+def tiny(o: Maze) -> Maze:
+    """Of a smoke run."""
+    return reasoning.small(o, puzzles=(40, 20, 20), size=6, least=3)
+
+
 def run(o: Maze) -> dict[str, Any]:
     if o.smoke:
-        o = reasoning.small(o, puzzles=(40, 20, 20), size=6, least=3)
+        o = tiny(o)
     check(o)
     return reasoning.run(o, "maze", task(o))
 

@@ -186,6 +186,7 @@ class Maze(Task):
 
     symbols = "?# SGo"
     measure = "optimal"
+    blank = FREE
 
     def __init__(self, size: int, kind: str, train: Grids, validation: Grids, test: Grids, augmentation: bool = True):
         super().__init__(f"{kind} maze {size}x{size}", size, size, len(self.symbols))

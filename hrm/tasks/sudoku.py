@@ -335,6 +335,7 @@ class Sudoku(Task):
     puzzle."""
 
     symbols = " .123456789"
+    blank = BLANK
 
     def __init__(self, n: int, train: Grids, validation: Grids, test: Grids, augmentation: str = "all"):
         if augmentation not in ("all", "digits", "none"):

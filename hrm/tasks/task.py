@@ -56,6 +56,7 @@ class Task:
 
     symbols: ClassVar[str] = "0123456789abcdefghijklmnopqrstuvwxyz"  # how they look, one character each
     measure: ClassVar[str] = "exact"  # the one of `scores` that weights are chosen by
+    blank: ClassVar[int] = 1  # symbol of a cell that a puzzle leaves open
     puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
     train: Grids
     validation: Grids

@@ -31,6 +31,7 @@ FIGURES = {
     "sudoku": {"sudoku"},
     "maze": {"maze"},
     "gradients": {"gradients", "costs"},
+    "hrm_dynamics": {"hrm_dynamics"},
 }
 TABLES = {  # parts of what is printed
     "frequency_response": ["largest phase difference of e and λ", "exponential"],
@@ -42,6 +43,7 @@ TABLES = {  # parts of what is printed
     "sudoku": ["test %, 6 segments", "best     exact"],
     "maze": ["last     optimal", "difficulty"],
     "gradients": ["neumann 4", "MiB, N·T = 2"],
+    "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
 }
 TRAINING = {"checkpoint.pt", "metrics.jsonl"}
@@ -50,6 +52,7 @@ BESIDES = {  # what else lies in the run folder
     "sudoku": {*TRAINING, "weights"},
     "maze": {*TRAINING, "weights"},
     "gradients": {"sudoku"},
+    "hrm_dynamics": {"sudoku", "steps.html"},
 }
 slow = {"credit": pytest.mark.slow}
 studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ())) for s in FIGURES])
@@ -295,7 +298,7 @@ BAD = {
         (["--least", "99", "--puzzles", "[2, 1, 1]"], "with 99 moves or more"),
     ],
     "gradients": [
-        (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku"),
+        (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),
         (["--strategies", "[three_step]"], "unknown gradient 'three_step'"),
         (["--cycles", "[[0, 1]]"], "cycles must be pairs of numbers of at least 1"),
     ],

@@ -1,0 +1,393 @@
+"""What a Hierarchical Reasoning Model does while it thinks (Figs. 2, 3, 7, 8 of its paper).
+
+    python -m bench.hrm_dynamics                               trains a model on 4 × 4 Sudoku first
+    python -m bench.hrm_dynamics --run runs/sudoku/<folder>    with the weights of that run
+
+Forward residuals of L and H, step by step, beside those of a recurrent and of a deep feed-forward network with as many
+parameters, trained alike; their trajectories in two principal components; participation ratios, with the untrained
+model as control; the spectral radius of the step map; answers after ever more segments; depth against width. And a page
+to watch the model at work: steps.html.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import reasoning, trained
+from bench.figures import plt, save
+from bench.files import write_text
+from bench.study import Study, main, plain
+from bench.tables import layout
+from bench.trained import Subject, Trained
+from gle.simulate import compiled
+from hrm import controls
+from hrm.gradients import spectral_radius
+from hrm.layers import Block
+from hrm.model import HRM, Carry, Config
+from hrm.tasks.task import Grids, Task
+from hrm.train import Trainer, evaluate
+
+
+@dataclass
+class Dynamics(Trained):
+    """What is looked at.
+
+    Args:
+        puzzles: test puzzles, for residuals and dimensions.
+        segments: of the trajectories.
+        most: segments up to which answers are counted.
+        depth: blocks of the feed-forward network; its width makes the number of parameters the same.
+        shapes: [blocks, width] of feed-forward networks whose accuracy is compared.
+        shape_steps: training steps of each.
+        watched: test puzzles on the page.
+    """
+
+    puzzles: int = 200
+    segments: int = 4
+    most: int = 64
+    depth: int = 16
+    shapes: list[tuple[int, int]] = field(
+        default_factory=lambda: [(2, 32), (2, 64), (2, 128), (4, 32), (8, 32), (16, 32)]
+    )
+    shape_steps: int = 1000
+    watched: int = 4
+
+
+# -- trajectories ------------------------------------------------------------------------------------------------------
+
+
+def symbols(task: Task, grids: Grids, device: str) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(grids.x.astype(np.int64)).to(device), torch.from_numpy(grids.puzzle).to(device)
+
+
+@torch.no_grad()
+def trajectory(model: HRM, task: Task, grids: Grids, segments: int, device: str) -> tuple[Tensor, Tensor, list[int]]:
+    """z_L and z_H after each step of some segments, with the beginning in front: [1 + steps, puzzles, length, d]; and
+    the steps, counted from 1, at which H was updated."""
+    x = model.embed(*symbols(task, grids, device))
+    carry = model.initial(len(x))
+    L, H, updates = [model.L.read(carry.L)], [model.H.read(carry.H)], []
+    for step in range(segments * model.config.steps):
+        due = model.is_due(step)
+        carry = model.step(carry, x, due)
+        L.append(model.L.read(carry.L))
+        H.append(model.H.read(carry.H))
+        if due:
+            updates.append(step + 1)
+    return torch.stack(L), torch.stack(H), updates
+
+
+@torch.no_grad()
+def through_blocks(model: HRM, task: Task, grids: Grids, device: str) -> Tensor:
+    """What flows from block to block in one call of L: [1 + blocks, puzzles, length, d]."""
+    out: list[Tensor] = []
+    hooks = []
+    for block in (m for m in model.L.modules() if isinstance(m, Block)):
+        hooks.append(block.register_forward_hook(lambda m, a, o: out.extend([a[0], o] if not out else [o])))
+    x = model.embed(*symbols(task, grids, device))
+    model.step(model.initial(len(x)), x, True)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(out)
+
+
+def residuals(z: Tensor) -> list[float]:
+    """‖z^i − z^(i−1)‖ / √(length · d), the mean over puzzles: z [1 + steps, puzzles, length, d] → [steps]."""
+    moved = (z[1:] - z[:-1]).double().square().mean((-1, -2)).sqrt()
+    return moved.mean(-1).tolist()
+
+
+def participation_ratio(z: Tensor) -> float:
+    """(Σ λ)² / Σ λ² over the eigenvalues λ of the covariance of states z [samples, d]: the number of dimensions they
+    fill evenly."""
+    covariance = torch.cov(z.double().T)
+    return (covariance.trace().square() / covariance.square().sum()).item()
+
+
+def principal(z: Tensor, components: int = 2) -> list[list[float]]:
+    """The trajectory of one puzzle in its first principal components: z [steps, length, d] → [steps, components]."""
+    states = z.double().flatten(1)
+    states = states - states.mean(0)
+    u, s, _ = torch.linalg.svd(states, full_matrices=False)
+    return (u[:, :components] * s[:components]).tolist()
+
+
+# -- controls ----------------------------------------------------------------------------------------------------------
+
+
+def width_for(parameters: int, layers: int, config: Config) -> int:
+    """The width, a multiple of two heads' least size, at which so many blocks have nearest to so many parameters."""
+    unit = 2 * config.heads
+    sizes = {d: controls.recurrent(narrowed(config, d), layers, 1).n_parameters() for d in range(unit, 513, unit)}
+    return min(sizes, key=lambda d: abs(sizes[d] - parameters))
+
+
+def narrowed(config: Config, d: int) -> Config:
+    return dataclasses.replace(config, d=d, multiple=8)
+
+
+def control(o: Dynamics, subject: Subject, layers: int, d: int, steps: int, segments: int, updates: int) -> HRM:
+    """A recurrent or feed-forward network that learns the subject's task alike."""
+    training = subject.options.training
+    halting = dataclasses.replace(training.halting, halt_max_steps=segments, learned=segments > 1)
+    training = dataclasses.replace(training, steps=updates, halting=halting)
+    base = subject.model("init").config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(o.seed)
+        config = base if d == base.d else narrowed(base, d)
+        model = controls.recurrent(config, layers, steps).to(o.device)
+    trainer = Trainer(model, subject.task, training, o.seed, compiled if subject.options.compile else None)
+    for _ in range(updates):
+        trainer.step()
+    return trainer.evaluated
+
+
+def accuracy(o: Dynamics, subject: Subject, model: HRM, segments: int) -> list[float]:
+    task, training = subject.task, subject.options.training
+    return evaluate(model, task, task.test, training.halting, segments)["curve"][task.measure]
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def residuals_of(o: Dynamics, subject: Subject) -> dict[str, Any]:
+    """Residuals and trajectories of the model and both controls."""
+    task, grids = subject.task, subject.task.test[: o.puzzles]
+    model = subject.model("last")
+    c, training = model.config, subject.options.training
+    most, updates = training.halting.halt_max_steps, training.steps
+    again = control(o, subject, c.H_layers + c.L_layers, c.d, c.steps, most, updates)
+    deep = control(o, subject, o.depth, width_for(model.n_parameters(), o.depth, c), 1, 1, updates)
+    L, H, at = trajectory(model, task, grids, o.segments, o.device)
+    moving = {"L": L, "H": H}
+    moving["recurrent"], _, _ = trajectory(again, task, grids, o.segments, o.device)
+    moving["feed-forward"] = through_blocks(deep, task, grids, o.device)
+    models = {"HRM": (model, o.segments), "recurrent": (again, o.segments), "feed-forward": (deep, 1)}
+    return {
+        "updates": at,
+        "parameters": {name: m.n_parameters() for name, (m, _) in models.items()},
+        "accuracy": {name: accuracy(o, subject, *m)[-1] for name, m in models.items()},
+        "residual": {name: residuals(z) for name, z in moving.items()},
+        "principal": {name: principal(z[:, 0]) for name, z in moving.items()},
+    }
+
+
+def dimensions(o: Dynamics, subject: Subject) -> dict[str, Any]:
+    """Participation ratios of z_L and z_H over all steps of more and more puzzles, and the spectral radius of the step
+    map after each segment; trained, and untrained as control."""
+    out: dict[str, Any] = {}
+    task = subject.task
+    numbers = sorted({min(n, o.puzzles, len(task.test)) for n in (5, 10, 20, 50, 100, 200, o.puzzles)})
+    for name, when in (("trained", "last"), ("untrained", "init")):
+        model = subject.model(when)
+        L, H, _ = trajectory(model, task, task.test[: o.puzzles], o.segments, o.device)
+        ratio = {m: [participation_ratio(z[1:, :n].flatten(0, 2)) for n in numbers] for m, z in (("L", L), ("H", H))}
+        model = model.double()
+        grids = task.test[:8]
+        x = model.embed(*symbols(task, grids, o.device)).detach()
+        carry, radii = model.initial(len(grids)), []
+        with torch.no_grad():
+            for _ in range(o.segments):
+                for step in range(model.config.steps):
+                    carry = model.step(carry, x, model.is_due(step))
+                radii.append(spectral_radius(model, Carry(*carry), x))
+        out[name] = {"ratio": ratio, "radius": radii}
+    return {"puzzles": numbers, **out}
+
+
+def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
+    """Answers after up to `most` segments, by difficulty; the model was trained with fewer."""
+    answers = dataclasses.replace(subject.options, segments=o.most)
+    return reasoning.answer(answers, subject.task, subject.model("last"))
+
+
+def depth_and_width(o: Dynamics, subject: Subject) -> list[dict[str, Any]]:
+    """Accuracy of feed-forward networks of several shapes, trained alike."""
+    rows = []
+    for layers, d in o.shapes:
+        model = control(o, subject, layers, d, 1, 1, o.shape_steps)
+        right = accuracy(o, subject, model, 1)[-1]
+        rows.append({"layers": layers, "d": d, "parameters": model.n_parameters(), "accuracy": right})
+    return rows
+
+
+@torch.no_grad()
+def thoughts(o: Dynamics, subject: Subject) -> dict[str, Any]:
+    """What the model would answer at every step, f_O(f_H(z_H, z_L)), with its confidence, for the hardest of the test
+    puzzles."""
+    task = subject.task
+    hardest = np.argsort(-task.test.difficulty, kind="stable")[: o.watched]
+    grids = task.test[hardest]
+    model = subject.model("last")
+    x = model.embed(*symbols(task, grids, o.device))
+    carry = model.initial(len(grids))
+    steps = []
+    for step in range(o.segments * model.config.steps):
+        due = model.is_due(step)
+        carry = model.step(carry, x, due)
+        seen = carry if due else Carry(carry.L, model.H(carry.H, model.L.read(carry.L)))
+        probability = model.read_out(seen).logits.double().softmax(-1)
+        confidence, answer = (t.cpu() for t in probability.max(-1))
+        steps.append({"answer": answer.tolist(), "confidence": confidence.numpy().round(3).tolist(), "H": due})
+    return {"x": grids.x.tolist(), "y": grids.y.tolist(), "difficulty": grids.difficulty.tolist(), "steps": steps}
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+def check(o: Dynamics) -> None:
+    """Raises ValueError with the value and what it must be."""
+    trained.check(o)
+    for name in ("puzzles", "segments", "most", "depth", "shape_steps", "watched"):
+        if getattr(o, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
+    if any(layers < 1 or d < 8 or d % 8 for layers, d in o.shapes):
+        raise ValueError(f"shapes must be pairs of blocks and a width that is a multiple of 8, got {o.shapes}")
+
+
+def run(o: Dynamics) -> dict[str, Any]:
+    if o.smoke:
+        o = dataclasses.replace(
+            o, puzzles=6, segments=2, most=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2, steps=6
+        )
+    check(o)
+    study = Study("hrm_dynamics", o)
+    subject = Subject(o, study)
+
+    def part(name: str, compute: Callable[[Dynamics, Subject], Any]) -> Any:
+        return study.part(name, partial(compute, o, subject))
+
+    result = study.finish(
+        {
+            "name": "hrm_dynamics",
+            "options": plain(o),
+            "task": subject.task.name,
+            "measure": subject.task.measure,
+            "trained_segments": subject.options.training.halting.halt_max_steps,
+            "residuals": part("residuals", residuals_of),
+            "dimensions": part("dimensions", dimensions),
+            "more_segments": part("more_segments", more_segments),
+            "shapes": part("shapes", depth_and_width),
+            "thoughts": part("thoughts", thoughts),
+        }
+    )
+    for rows in tables(result):
+        print(layout(rows), "\n")
+    draw(result, study.path / "hrm_dynamics.png")
+    write_text(study.path / "steps.html", page(result, subject.task))
+    print(f"results: {study.path}")
+    return result
+
+
+def revival(residual: Sequence[float], updates: Sequence[int]) -> float:
+    """How many times larger the residual of L is in the step after an update of H than in the step of it: the mean."""
+    pairs = [(residual[u - 1], residual[u]) for u in updates if u < len(residual)]
+    return math.exp(np.mean([math.log(after / before) for before, after in pairs])) if pairs else math.nan
+
+
+def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+    """Models and their residuals; dimensions; segments; shapes."""
+    r, d, accuracy = result["residuals"], result["dimensions"], f"test {result['measure']} %"
+    Table = list[tuple[str, ...]]
+    models: Table = [("model", "parameters", accuracy, "residual, first step", "least", "last step")]
+    for name in r["parameters"]:
+        steps = r["residual"]["L" if name == "HRM" else name]
+        found = (f"{v:.3f}" for v in (steps[0], min(steps), steps[-1]))
+        label = "HRM (L)" if name == "HRM" else name
+        models.append((label, str(r["parameters"][name]), f"{100 * r['accuracy'][name]:.1f}", *found))
+    n = d["puzzles"][-1]
+    ratios: Table = [(f"participation ratio, {n} puzzles", "z_L", "z_H", "z_H / z_L", "spectral radius, last segment")]
+    for name in ("trained", "untrained"):
+        low, high = (d[name]["ratio"][m][-1] for m in ("L", "H"))
+        ratios.append((name, f"{low:.1f}", f"{high:.1f}", f"{high / low:.2f}", f"{d[name]['radius'][-1]:.2f}"))
+    by = result["more_segments"]["by_difficulty"]
+    counts = [m for m in (1, 2, 4, 8, 16, 32, 64) if m <= len(by[0]["curve"])]
+    segments: Table = [("difficulty", "puzzles", *(f"{m} segments" for m in counts))]
+    segments += [(b["label"], str(b["puzzles"]), *(f"{100 * b['curve'][m - 1]:.1f}" for m in counts)) for b in by]
+    shapes: Table = [("feed-forward: blocks", "width", "parameters", accuracy)]
+    for s in result["shapes"]:
+        shapes.append((str(s["layers"]), str(s["d"]), str(s["parameters"]), f"{100 * s['accuracy']:.1f}"))
+    return [models, ratios, segments, shapes]
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Residuals and trajectories of three networks, dimensions, segments, shapes."""
+    r, d = result["residuals"], result["dimensions"]
+    figure, axes = plt.subplots(3, 3, figsize=(12, 9.5), layout="constrained")
+    for column, (title, shown) in enumerate(
+        {"HRM": ("L", "H"), "recurrent network": ("recurrent",), "feed-forward network": ("feed-forward",)}.items()
+    ):
+        top, middle = axes[0, column], axes[1, column]
+        for i, name in enumerate(shown):
+            steps = np.arange(1, len(r["residual"][name]) + 1)
+            moved = np.array(r["residual"][name])
+            if name == "H":  # between its updates it stands still
+                steps, moved = np.array(r["updates"]), moved[np.array(r["updates"]) - 1]
+            top.plot(steps, moved, f"C{i}.-", label=name)
+            points = np.array(r["principal"][name])
+            middle.plot(points[:, 0], points[:, 1], f"C{i}-", linewidth=0.7)
+            order = np.arange(len(points))  # in colour: later is brighter
+            middle.scatter(*points.T, c=order, cmap="viridis", s=14, marker="os"[i], zorder=2, label=name)
+        if title == "HRM":
+            for u in r["updates"]:
+                top.axvline(u + 0.5, color="0.85", linewidth=0.8)
+            middle.legend(fontsize=7)
+        top.set(title=title, xlabel="block" if column == 2 else "step", ylabel="forward residual", ylim=(0, None))
+        top.legend(fontsize=7)
+        middle.set(xlabel="first principal component", ylabel="second")
+    a, b, c = axes[2]
+    for name, style in (("trained", "-"), ("untrained", ":")):
+        for i, module in enumerate("LH"):
+            a.plot(d["puzzles"], d[name]["ratio"][module], f"C{i}{style}", label=f"z_{module}, {name}")
+    a.set(xlabel="puzzles", ylabel="participation ratio", xscale="log", ylim=(0, None))
+    a.legend(fontsize=7)
+    for i, bucket in enumerate(result["more_segments"]["by_difficulty"]):
+        curve = 100 * np.array(bucket["curve"])
+        b.plot(np.arange(1, len(curve) + 1), curve, f"C{i}-", label=f"difficulty {bucket['label']}")
+    b.axvline(result["trained_segments"], color="0.6", linestyle=":", linewidth=0.8)
+    b.set(xlabel="segments at test (dotted: most in training)", ylabel=f"{result['measure']} / %", xscale="log")
+    b.legend(fontsize=7)
+    for d_ in sorted({s["d"] for s in result["shapes"]}):
+        of_width = [s for s in result["shapes"] if s["d"] == d_]
+        c.plot([s["parameters"] for s in of_width], [100 * s["accuracy"] for s in of_width], "o-", label=f"width {d_}")
+        for s in of_width:
+            at = (s["parameters"], 100 * s["accuracy"])
+            c.annotate(str(s["layers"]), at, fontsize=7, xytext=(3, 3), textcoords="offset points")
+    c.set(xlabel="parameters (numbers: blocks)", ylabel=f"{result['measure']} / %", xscale="log")
+    c.set_title("feed-forward: depth and width")
+    c.title.set_fontsize(9)
+    c.legend(fontsize=7)
+    save(figure, path)
+
+
+def page(result: Mapping[str, Any], task: Task) -> str:
+    """The thoughts as a page that needs nothing besides itself."""
+    found = result["thoughts"]
+    data = {
+        **found,
+        "height": task.height,
+        "width": task.width,
+        "symbols": list(task.symbols),
+        "blank": task.blank,
+        "perSegment": len(found["steps"]) // result["options"]["segments"],
+    }
+    size = 42 if task.width <= 9 else 24
+    template = (importlib.resources.files("bench") / "steps.html").read_text()
+    text = template.replace("TITLE", task.name).replace("SIZE", str(size)).replace("FONT", str(size * 2 // 5))
+    return text.replace("DATA", json.dumps(data))
+
+
+if __name__ == "__main__":
+    main((Dynamics, run))

@@ -1,0 +1,90 @@
+"""A trained Hierarchical Reasoning Model to look at: that of a run folder, or one that is trained first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from bench import maze, reasoning, sudoku
+from bench.study import DeviceOptions, Study, resumed
+from hrm.model import HRM
+from hrm.tasks.task import Task
+
+STUDIES: dict[str, Any] = {"sudoku": (sudoku, sudoku.Sudoku), "maze": (maze, maze.Maze)}
+
+
+@dataclass
+class Trained(DeviceOptions):
+    """Which model.
+
+    Args:
+        run: folder of a run of bench.sudoku or bench.maze whose weights are looked at; without, a model learns 4 × 4
+            Sudoku first.
+        seed: of the run's models.
+        steps: of that training.
+    """
+
+    run: Optional[Path] = None
+    seed: int = 0
+    steps: int = 2000
+    threads: int = 0
+
+
+def check(o: Trained) -> None:
+    """Raises ValueError with the value and what it must be."""
+    if o.steps < 1:
+        raise ValueError(f"steps must be at least 1, got {o.steps}")
+    if o.run is not None:
+        options(o.run)
+        path = reasoning.weights_file(o.run, o.seed, "last")
+        if not path.exists():
+            raise ValueError(f"there is no {path}: the run has no seed {o.seed}, or is not finished")
+
+
+def options(folder: Path) -> tuple[Any, reasoning.Reasoning]:
+    """Module and options of a finished run, as it used them. Raises ValueError for any other folder."""
+    try:
+        name = json.loads((folder / "result.json").read_text())["name"]
+        module, kind = STUDIES[name]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} is no finished run of bench.{' or bench.'.join(STUDIES)}: {error!r}") from error
+    threads = torch.get_num_threads()
+    o = resumed(kind(resume=folder))
+    torch.set_num_threads(threads)
+    return module, module.tiny(o) if o.smoke else o
+
+
+def folder_of(o: Trained, study: Study) -> Path:
+    """The run folder: the one asked for, or one inside the study's own, trained now as far as it is not yet."""
+    if o.run is not None:
+        return o.run
+    begun = next(iter(sorted((study.path / "sudoku").glob("*/config.yaml"))), None)
+    if begun is None or not (begun.parent / "result.json").exists():
+        own = sudoku.Sudoku(seeds=1, runs=study.path, device=o.device, smoke=o.smoke, threads=o.threads)
+        own = dataclasses.replace(own, training=dataclasses.replace(own.training, steps=o.steps))
+        if begun is not None:
+            own = resumed(sudoku.Sudoku(resume=begun.parent))
+        try:
+            sudoku.run(own)
+        finally:
+            Study.latest = study  # an interruption is gone on with there, not here
+    (config,) = (study.path / "sudoku").glob("*/config.yaml")
+    return config.parent
+
+
+class Subject:
+    """The models of a run folder, and their task."""
+
+    def __init__(self, o: Trained, study: Study):
+        self.folder, self.o = folder_of(o, study), o
+        module, self.options = options(self.folder)
+        self.task: Task = module.task(self.options)
+
+    def model(self, when: str) -> HRM:
+        """when: init, half, best or last."""
+        return reasoning.load(reasoning.weights_file(self.folder, self.o.seed, when), self.task, self.o.device)

@@ -1,0 +1,57 @@
+"""Controls in place of L and H: with them an `HRM` becomes a plain recurrent network, or a deep feed-forward one.
+
+z ← blocks(z + x̃)     every step: L has no memory of its own, H hands on what L found
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from hrm.model import HRM, Blocks, Config
+
+
+class Memoryless(nn.Module):
+    """The blocks of another module, fed with the injection alone."""
+
+    def __init__(self, blocks: Blocks):
+        super().__init__()
+        self.own = blocks
+
+    def initial(self, batch: int) -> Tensor:
+        return self.own.initial(batch)
+
+    def forward(self, carry: Tensor, injection: Tensor) -> Tensor:
+        return self.own.blocks(injection)
+
+    def read(self, carry: Tensor) -> Tensor:
+        return carry
+
+
+class Mirror(nn.Module):
+    """Without parameters: its carry is the last injection."""
+
+    z0: Tensor
+
+    def __init__(self, blocks: Blocks):
+        super().__init__()
+        self.shape = blocks.shape
+        self.register_buffer("z0", blocks.z0.clone())
+
+    def initial(self, batch: int) -> Tensor:
+        return self.z0.expand(batch, *self.shape)
+
+    def forward(self, carry: Tensor, injection: Tensor) -> Tensor:
+        return injection
+
+    def read(self, carry: Tensor) -> Tensor:
+        return carry
+
+
+def recurrent(config: Config, layers: int, steps: int) -> HRM:
+    """A network of `layers` blocks that is run `steps` times in a segment; with steps = 1 and one segment, a deep
+    feed-forward network."""
+    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1)
+    blocks = Blocks(config, layers)
+    return HRM(config, L=Memoryless(blocks), H=Mirror(blocks))
