@@ -121,7 +121,10 @@ def load(path: Path, task: Task, device: str = "cpu") -> HRM:
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def train(o: Reasoning, task: Task, study: Study, seed: int) -> dict[str, Any]:
+Judge = Callable[[HRM], dict[str, Any]]
+
+
+def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int) -> dict[str, Any]:
     """One model, from its beginning or from a checkpoint."""
     model = build(o, task, seed)
     trainer = Trainer(model, task, o.training, seed, compiled if o.compile else None)
@@ -162,15 +165,11 @@ def train(o: Reasoning, task: Task, study: Study, seed: int) -> dict[str, Any]:
             )
     bar.close()
     keep(trainer.evaluated, weights_file(study.path, seed, "last"), task)
-    return {
-        "seed": seed,
-        "parameters": model.n_parameters(),
-        "curve": curve,
-        "test": {
-            when: answer(o, task, load(weights_file(study.path, seed, when), task, o.device))
-            for when in ("best", "last")
-        },
-    }
+    test = {}
+    for when in ("best", "last"):
+        found = load(weights_file(study.path, seed, when), task, o.device)
+        test[when] = answer(o, task, found) | (judge(found) if judge else {})
+    return {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
 
 
 def answer(o: Reasoning, task: Task, model: HRM) -> dict[str, Any]:
@@ -212,8 +211,9 @@ def small(o: Any, **changes: Any) -> Any:
     return dataclasses.replace(o, seeds=2, evaluate=2, model=model, training=training, compile=False, **changes)
 
 
-def run(o: Reasoning, name: str, task: Task) -> dict[str, Any]:
-    """Trains, answers, and draws. name: of the module in `bench`."""
+def run(o: Reasoning, name: str, task: Task, judge: Judge | None = None) -> dict[str, Any]:
+    """Trains, answers, and draws. name: of the module in `bench`. judge: adds measures of its own on the test puzzles,
+    "votes" among them: {measure: share}."""
     task.check()
     build(o, task, 0)  # complains of sizes before there is a run folder
     study = Study(name, o)
@@ -224,7 +224,7 @@ def run(o: Reasoning, name: str, task: Task) -> dict[str, Any]:
             "measure": task.measure,
             "options": plain(o),
             "puzzles": {split: len(getattr(task, split)) for split in ("train", "validation", "test")},
-            "seeds": [study.part(f"seed{s}", partial(train, o, task, study, s)) for s in range(o.seeds)],
+            "seeds": [study.part(f"seed{s}", partial(train, o, task, study, judge, s)) for s in range(o.seeds)],
         }
     )
     for rows in tables(result):
@@ -259,12 +259,17 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
             ]
             test = [percent([s["test"][when]["curve"][m][n - 1] for s in seeds]) for n in shown]
             out[0].append((when, m, percent(validation), *test, minutes))
+    if voted := seeds[0]["test"]["last"].get("votes"):
+        out.append([("weights", "test inputs", *(f"{measure}, %" for measure in voted))])
+        for when in ("best", "last"):
+            shares = (percent([s["test"][when]["votes"][m] for s in seeds]) for m in voted)
+            out[-1].append((when, str(seeds[0]["test"][when]["inputs"]), *shares))
     by = [s["test"]["last"]["by_difficulty"] for s in seeds]
     if len(by[0]) > 1:
         out.append([("difficulty", "puzzles", *(f"{measure} %, {a}" for a in after))])
         for of_seeds in zip(*by, strict=True):
             shares = (percent([b["curve"][n - 1] for b in of_seeds]) for n in shown)
-            out[1].append((of_seeds[0]["label"], str(of_seeds[0]["puzzles"]), *shares))
+            out[-1].append((of_seeds[0]["label"], str(of_seeds[0]["puzzles"]), *shares))
     return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -275,7 +275,31 @@ def _gathered(t: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+class Answers(NamedTuple):
+    """What a model answered after each segment."""
+
+    symbols: np.ndarray  # [segments, n, cells]
+    q_halt: np.ndarray  # [segments, n], logits: how sure it is
+    used: np.ndarray  # [n], segments
+
+
 @torch.no_grad()
+def answer(
+    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False
+) -> Answers:
+    """All rows of grids; with `halting`, a row that has halted keeps its answer."""
+    device = model.output_head.weight.device
+    parts: list[Answers] = []
+    for x, puzzle in _batches(grids, batch):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            outs = list(act.solve(model, x.to(device), puzzle.to(device), segments, halting))
+        chosen = torch.stack([out.logits.argmax(-1) for out, _ in outs]).to(torch.int16)
+        sure = torch.stack([out.q_halt for out, _ in outs]).float()
+        parts.append(Answers(chosen.cpu().numpy(), sure.cpu().numpy(), outs[-1][1].cpu().numpy()))
+    symbols, q_halt = (np.concatenate([p[i] for p in parts], 1) for i in range(2))
+    return Answers(symbols, q_halt, np.concatenate([p.used for p in parts]))
+
+
 def evaluate(
     model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 512,
     bf16: bool = False,
@@ -285,24 +309,11 @@ def evaluate(
     segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]},
     "rows": {measure: bool [segments, n]}, "used": mean number of segments}: shares, and each row's own.
     """
-    n = segments or halting.halt_max_steps
-    device = model.output_head.weight.device
-    answers: list[list[np.ndarray]] = [[] for _ in range(n)]
-    used = []
-    for x, puzzle in _batches(grids, batch):
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            how = halting if halting.at_evaluation else None
-            for m, (out, count) in enumerate(act.solve(model, x.to(device), puzzle.to(device), n, how)):
-                answers[m].append(out.logits.argmax(-1).cpu().numpy())
-                if m + 1 == n:
-                    used.append(count.float().cpu())
-    scores = [task.scores(grids, np.concatenate(a)) for a in answers]
+    how = halting if halting.at_evaluation else None
+    found = answer(model, grids, segments or halting.halt_max_steps, how, batch, bf16)
+    scores = [task.scores(grids, a) for a in found.symbols]
     rows = {k: np.stack([s[k] for s in scores]) for k in scores[0]}
-    return {
-        "curve": {k: v.mean(1).tolist() for k, v in rows.items()},
-        "rows": rows,
-        "used": torch.cat(used).mean().item(),
-    }
+    return {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": float(found.used.mean())}
 
 
 def _batches(grids: Grids, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -30,6 +30,7 @@ FIGURES = {
     "mackey_glass": {"mackey_glass"},
     "sudoku": {"sudoku"},
     "maze": {"maze"},
+    "arc": {"arc"},
     "gradients": {"gradients", "costs"},
     "hrm_dynamics": {"hrm_dynamics"},
 }
@@ -42,6 +43,7 @@ TABLES = {  # parts of what is printed
     "mackey_glass": ["valid for (Lyapunov times)", "best epoch (chosen on the test half)"],
     "sudoku": ["test %, 6 segments", "best     exact"],
     "maze": ["last     optimal", "difficulty"],
+    "arc": ["1 try, %", "2 tries, %"],
     "gradients": ["neumann 4", "MiB, N·T = 2"],
     "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
@@ -51,6 +53,7 @@ BESIDES = {  # what else lies in the run folder
     "mackey_glass": TRAINING,
     "sudoku": {*TRAINING, "weights"},
     "maze": {*TRAINING, "weights"},
+    "arc": {*TRAINING, "weights"},
     "gradients": {"sudoku"},
     "hrm_dynamics": {"sudoku", "steps.html"},
 }
@@ -296,6 +299,15 @@ BAD = {
         (["--kind", "round"], "unknown kind of maze 'round'"),
         (["--walls", "1"], "walls is a probability below 1, got 1"),
         (["--least", "99", "--puzzles", "[2, 1, 1]"], "with 99 moves or more"),
+    ],
+    "arc": [
+        ([], "training_folder must be a folder of ARC tasks (*.json), got None"),
+        (["--training_folder", "tests", "--evaluation_folder", "tests"], "tests holds no ARC tasks (*.json)"),
+    ],
+    "hrm_dynamics": [
+        (["--run", "."], ". is no finished run of bench.sudoku or bench.maze"),
+        (["--shapes", "[[2, 30]]"], "a width that is a multiple of 8"),
+        (["--segments", "0"], "segments must be at least 1, got 0"),
     ],
     "gradients": [
         (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),

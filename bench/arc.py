@@ -1,0 +1,125 @@
+"""ARC by a Hierarchical Reasoning Model, from local folders of the public task files.
+
+    python -m bench.arc --training_folder ARC-AGI/data/training --evaluation_folder ARC-AGI/data/evaluation
+    python -m bench.arc --config configs/arc/laptop.yaml --training_folder …     small grids, a small model
+
+The model learns the demonstrations of all tasks, each under its augmentations, and is asked the test inputs of the
+evaluation tasks. *exact* is the share of single answers that are right; *two tries* that of test inputs for which one
+of the two answers that most augmentations agree on is right, as the benchmark counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from bench import reasoning
+from bench.reasoning import Reasoning
+from bench.study import main
+from hrm.act import Halting
+from hrm.model import HRM
+from hrm.tasks import arc
+from hrm.train import Training
+from hrm.train import answer as answers_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Arc(Reasoning):
+    """Tasks, and what learns to solve them. Sizes and rates are the published ones.
+
+    Args:
+        training_folder: of training tasks (*.json).
+        evaluation_folder: of evaluation tasks.
+        canvas: cells of an edge; tasks with larger grids are left out.
+        augmentations: of each task; 1000 as published.
+        held_out: training tasks whose test pairs are for validation.
+        data_seed: of the augmentations.
+    """
+
+    training_folder: Optional[Path] = None
+    evaluation_folder: Optional[Path] = None
+    canvas: int = 30
+    augmentations: int = 1000
+    held_out: int = 20
+    data_seed: int = 0
+    training: Training = field(
+        default_factory=lambda: Training(
+            batch=768, steps=200_000, lr=1e-4, warmup=2000, final=1.0, loss="stablemax", halting=Halting()
+        )
+    )
+    evaluate: int = 2000
+    seeds: int = 1
+
+
+def task(o: Arc, training: Path, evaluation: Path) -> arc.Arc:
+    made = arc.Arc(
+        arc.load_folder(training), arc.load_folder(evaluation), o.canvas, o.augmentations, o.held_out, o.data_seed
+    )
+    if made.left_out:
+        log.info("%d tasks are larger than the canvas of %d × %d, and left out", len(made.left_out), o.canvas, o.canvas)
+    if made.leaks:
+        log.info("%d training pairs are test pairs under an augmentation, and left out", made.leaks)
+    return made
+
+
+def votes(o: Arc, made: arc.Arc, model: HRM) -> dict[str, Any]:
+    """Shares of test inputs solved by the first try, and by one of two."""
+    halting = o.training.halting
+    how = halting if halting.at_evaluation else None
+    found = answers_of(model, made.test, halting.halt_max_steps, how, bf16=o.training.bf16)
+    shares = {}
+    for tries in (1, 2):
+        tried = made.vote("test", found.symbols[-1], found.q_halt[-1], tries)
+        shares[f"{tries} {'try' if tries == 1 else 'tries'}"] = float(np.mean(list(made.solved(tried).values())))
+    return {"votes": shares, "inputs": len(tried)}
+
+
+def toy(folder: Path, tasks: int, seed: int) -> Path:
+    """Small tasks in the format of ARC: a grid is turned, or its colours change."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for number in range(tasks):
+        rule = arc.changes(2, rng)[1]
+        pairs = []
+        for _ in range(4):
+            cells = rng.integers(0, 4, rng.integers(1, 4, 2)).astype(np.int8)
+            pairs.append({"input": cells.tolist(), "output": rule(cells).tolist()})
+        content = json.dumps({"train": pairs[:3], "test": pairs[3:]})
+        (folder / f"toy{seed}-{number}.json").write_text(content)
+    return folder
+
+
+def prepared(o: Arc) -> arc.Arc:
+    """The tasks of the folders; toys for a smoke run without."""
+    if o.smoke and o.training_folder is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            folders = [toy(Path(scratch) / name, 4, seed) for seed, name in enumerate(("training", "evaluation"))]
+            return task(o, *folders)
+    for name in ("training_folder", "evaluation_folder"):
+        folder = getattr(o, name)
+        if folder is None or not folder.is_dir():
+            raise ValueError(f"{name} must be a folder of ARC tasks (*.json), got {folder}")
+    assert o.training_folder is not None
+    assert o.evaluation_folder is not None
+    return task(o, o.training_folder, o.evaluation_folder)
+
+
+def run(o: Arc) -> dict[str, Any]:
+    if o.smoke:
+        o = reasoning.small(o, canvas=5, augmentations=3, held_out=1)
+    reasoning.check(o)
+    made = prepared(o)
+    return reasoning.run(o, "arc", made, partial(votes, o, made))
+
+
+if __name__ == "__main__":
+    main((Arc, run))
