@@ -1,0 +1,176 @@
+"""Training on grids: buckets, tables, weights on disk; what is measured of a model at work, by hand and by numpy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bench import hrm_dynamics, reasoning, sudoku
+from hrm import act, controls
+from hrm.model import Config
+from hrm.tasks.task import Grids, Task
+
+TINY = Config(vocabulary=4, length=4, d=16, heads=2, H_layers=1, L_layers=1, H_cycles=2, L_cycles=3, multiple=8)
+
+
+class Copy(Task):
+    def __init__(self):
+        super().__init__("copy", height=2, width=2, vocabulary=4)
+        x = np.random.default_rng(0).integers(1, 4, (30, 4))
+        self.train, self.validation, self.test = (Grids(x[i::3], x[i::3], x[i::3, 0] * 1.0) for i in range(3))
+
+
+@pytest.fixture
+def model():
+    return reasoning.build(reasoning.Reasoning(model=TINY), Copy(), 0)
+
+
+def test_buckets():
+    """Each puzzle is in one range, and in the one its label names."""
+    difficulty = np.random.default_rng(0).geometric(0.3, 500) - 1.0
+    found = reasoning.buckets(difficulty)
+    assert np.array_equal(np.sum([rows for _, rows in found], 0), np.ones(500))
+    for label, rows in found:
+        low, _, high = label.partition(" – ")
+        assert difficulty[rows].min() == float(low)
+        assert difficulty[rows].max() == float(high or low)
+    assert len(found) > 2
+    ((label, rows),) = reasoning.buckets(np.zeros(3))
+    assert (label, rows.tolist()) == ("0", [True] * 3)
+    assert [label for label, _ in reasoning.buckets(np.array([1.0, 5.0]))] == ["1 – 5"]
+
+
+def test_same_seed_same_weights():
+    o = reasoning.Reasoning(model=TINY)
+    a, b, c = (reasoning.build(o, Copy(), seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["output_head.weight"], c["output_head.weight"])
+
+
+def test_weights_on_disk(model, tmp_path):
+    path = reasoning.weights_file(tmp_path, 1, "best")
+    reasoning.keep(model, path, Copy())
+    again = reasoning.load(path, Copy())
+    assert again.config == model.config
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    other = Copy()
+    other.name = "other"
+    with pytest.raises(ValueError, match=r"1-best.pt was trained on copy, not on other"):
+        reasoning.load(path, other)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"1-best.pt holds no weights of this version"):
+        reasoning.load(path, Copy())
+    with pytest.raises(ValueError, match=r"1-last.pt holds no weights"):
+        reasoning.load(reasoning.weights_file(tmp_path, 1, "last"), Copy())
+
+
+def test_files_of_the_public_format(tmp_path):
+    """Training puzzles that are test puzzles under a symmetry, and validation puzzles that are either, are left out."""
+    (puzzles,) = sudoku.sudoku.generate(9, 30, (6, 1, 1), 0)[:1]
+    x, y = puzzles.x - 1, puzzles.y - 1
+    change = sudoku.sudoku.symmetry(9, np.random.default_rng(0))
+
+    def csv(name, rows):
+        lines = ["source,question,answer,rating"]
+        lines += [
+            f"s,{''.join(map(str, a))},{''.join(map(str, b))},{i}".replace("0", ".") for i, (a, b) in enumerate(rows, 1)
+        ]
+        (tmp_path / name).write_text("\n".join(lines))
+        return tmp_path / name
+
+    rows = list(zip(x.tolist(), y.tolist()))
+    turned = (change(x[0]).tolist(), change(y[0]).tolist())
+    o = sudoku.Sudoku(
+        size=9, puzzles=(3, 2, 2), train_csv=csv("train.csv", [*rows[:3], rows[3], rows[2]]),
+        test_csv=csv("test.csv", [turned, rows[5]]),
+    )  # fmt: skip
+    task = sudoku.task(o)
+    assert np.array_equal(task.train.x - 1, x[[1, 2]])
+    assert np.array_equal(task.validation.x - 1, x[[3]])
+    assert task.test.difficulty.tolist() == [1, 2]
+
+
+# -- what is measured of a model at work -------------------------------------------------------------------------------
+
+
+def test_participation_ratio():
+    """As many dimensions as are filled evenly: all of a sphere's, one of a line's."""
+    rng = torch.Generator().manual_seed(0)
+    sphere = torch.randn(20000, 10, generator=rng)
+    assert hrm_dynamics.participation_ratio(sphere) == pytest.approx(10, rel=0.02)
+    assert hrm_dynamics.participation_ratio(sphere[:, :1] * torch.arange(1.0, 6)) == pytest.approx(1)
+    scaled = sphere * torch.tensor([3.0, 1.0] + [0.0] * 8)
+    values = np.linalg.eigvalsh(np.cov(scaled.numpy().T))
+    assert hrm_dynamics.participation_ratio(scaled) == pytest.approx(values.sum() ** 2 / (values**2).sum())
+
+
+def test_principal_components():
+    """A trajectory within a plane keeps its distances."""
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(2, 12))
+    points = rng.normal(size=(7, 2))
+    found = np.array(hrm_dynamics.principal(torch.from_numpy((points @ plane).reshape(7, 3, 4))))
+    expected = points @ plane
+
+    def distances(p):
+        return np.linalg.norm(p[:, None] - p[None], axis=-1)
+
+    np.testing.assert_allclose(distances(found), distances(expected), atol=1e-9)
+
+
+def test_trajectory_is_that_of_evaluation(model):
+    """Prevents: residuals of another loop than the one that answers: the last z_H is what the heads read there."""
+    task = Copy()
+    L, H, updates = hrm_dynamics.trajectory(model, task, task.test, 3, "cpu")
+    assert updates == [3, 6, 9, 12, 15, 18]
+    assert L.shape == H.shape == (19, 10, 4, 16)
+    *_, (out, _) = act.solve(model, torch.from_numpy(task.test.x), None, 3)
+    torch.testing.assert_close(model.output_head(H[-1]), out.logits)
+    moved = np.array(hrm_dynamics.residuals(H))
+    assert (moved[[u - 1 for u in updates]] > 0).all()
+    assert (np.delete(moved, [u - 1 for u in updates]) == 0).all()  # between its updates H stands still
+    by_hand = np.mean([np.sqrt(np.mean((L[1, p] - L[0, p]).numpy() ** 2)) for p in range(10)])
+    assert hrm_dynamics.residuals(L)[0] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_revival():
+    assert hrm_dynamics.revival([4, 1, 2, 0.5, 1, 9], [2, 4, 6]) == pytest.approx(2)
+
+
+def test_recurrent_control():
+    """z ← blocks(z + x̃) at every step, by hand; what flows from block to block ends in what the heads read."""
+    model = controls.recurrent(TINY, layers=2, steps=3)
+    task = Copy()
+    x = torch.from_numpy(task.test.x)
+    z, embedded = model.H.z0.expand(10, 4, 16), model.embed(x)
+    for _ in range(3):
+        z = model.L.own.blocks(z + embedded)
+    (out, _), *_ = act.solve(model, x, None, 1)
+    torch.testing.assert_close(out.logits, model.output_head(z))
+    flow = hrm_dynamics.through_blocks(controls.recurrent(TINY, 3, 1), task, task.test, "cpu")
+    assert flow.shape == (4, 10, 4, 16)
+    deep = controls.recurrent(TINY, layers=5, steps=1)
+    width = hrm_dynamics.width_for(deep.n_parameters(), 2, TINY)
+    assert controls.recurrent(hrm_dynamics.narrowed(TINY, width), 2, 1).n_parameters() == pytest.approx(
+        deep.n_parameters(), rel=0.25
+    )
+
+
+def test_page_is_whole(model):
+    """Prevents: a page that lacks a step or a symbol, or that needs a network."""
+    task = Copy()
+    steps = [{"answer": task.test.x[:1].tolist(), "confidence": [[0.5] * 4], "H": False}] * 6
+    thoughts = {"x": task.test.x[:1].tolist(), "y": task.test.y[:1].tolist(), "difficulty": [1.0], "steps": steps}
+    text = hrm_dynamics.page({"thoughts": thoughts, "options": {"segments": 2}}, task)
+    assert '"perSegment": 3' in text
+    assert "copy, step by step" in text
+    assert "http" not in text
+    for word in ("TITLE", "DATA;", "SIZE", "FONT"):
+        assert word not in text
+
+
+def test_smoke_sizes():
+    o = reasoning.small(sudoku.Sudoku(), puzzles=(1, 1, 1))
+    assert (o.seeds, o.training.steps, o.compile) == (2, 6, False)
+    assert dataclasses.asdict(o.model)["d"] == 16
