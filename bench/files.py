@@ -147,9 +147,32 @@ class Run:
                 raise ValueError(
                     f"{path} is damaged ({error}): delete it to start this run again from its beginning"
                 ) from error
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._write_rows()
         return state
+
+    def _write_rows(self) -> None:
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes result.json."""
         write_text(self.path / "result.json", json.dumps(result, indent=1))
+
+
+class Follower(Run):
+    """The run folder as it is to every process but the first: they read what there was when the run went on, if it did,
+    and leave writing to the first."""
+
+    def __init__(self, resumed: Path | None):
+        super().__init__(resumed or Path("/nonexistent"))
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        pass
+
+    def _write_rows(self) -> None:
+        pass
+
+    def finish(self, result: dict[str, Any]) -> None:
+        pass

@@ -3,6 +3,8 @@
 A run trains one model per seed. Every `evaluate` steps it answers the validation puzzles, and keeps a checkpoint; the
 weights that did best there are the "best" ones, those at the end the "last" ones. The test puzzles are answered once,
 at the end, by both. All weights lie in the run folder: weights/<seed>-<init, half, best or last>.pt.
+
+    torchrun --nproc_per_node 2 -m bench.sudoku …       divides the batch among processes, and devices
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from tqdm import tqdm
 from bench.datasets import cache_dir, cached
 from bench.figures import plt, save
 from bench.files import write_atomically
-from bench.study import DeviceOptions, Study, plain
+from bench.study import DeviceOptions, Study, is_first, plain, processes
 from bench.tables import layout, mean_std
 from gle.simulate import compiled
 from hrm.model import HRM, Config
@@ -100,6 +102,8 @@ def weights_file(folder: Path, seed: int, when: str) -> Path:
 
 
 def keep(model: HRM, path: Path, task: Task) -> None:
+    if not is_first():
+        return
     saved = {"model": model.state_dict(), "config": dataclasses.asdict(model.config), "task": task.name}
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, lambda f: torch.save(saved, f))
@@ -136,8 +140,8 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
         best, curve = saved["best"], saved["curve"]
     else:
         keep(trainer.evaluated, weights_file(study.path, seed, "init"), task)
-    total = o.training.steps
-    bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=not sys.stderr.isatty(), desc=f"seed {seed}")
+    total, quiet = o.training.steps, not (is_first() and sys.stderr.isatty())
+    bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=quiet, desc=f"seed {seed}")
     seconds = curve[-1]["seconds"] if curve else 0.0
     while trainer.steps < total:
         began = time.perf_counter()
@@ -157,7 +161,7 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
             keep(trainer.evaluated, weights_file(study.path, seed, "half"), task)
         study.run.log(curve[-1])
         study.run.checkpoint({"seed": seed, "trainer": trainer.state_dict(), "best": best, "curve": curve})
-        if bar.disable:
+        if quiet and is_first():
             print(
                 f"seed {seed}, step {trainer.steps}/{total}: loss {means['loss']:.3f}, validation "
                 f"{100 * validation[task.measure]:.1f} % {task.measure}, {seconds:.0f} s",
@@ -165,7 +169,9 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
             )
     bar.close()
     keep(trainer.evaluated, weights_file(study.path, seed, "last"), task)
-    test = {}
+    test: dict[str, Any] = {}
+    if not is_first():  # the first process answers alone
+        return test
     for when in ("best", "last"):
         found = load(weights_file(study.path, seed, when), task, o.device)
         test[when] = answer(o, task, found) | (judge(found) if judge else {})
@@ -216,7 +222,12 @@ def run(o: Reasoning, name: str, task: Task, judge: Judge | None = None) -> dict
     "votes" among them: {measure: share}."""
     task.check()
     build(o, task, 0)  # complains of sizes before there is a run folder
-    study = Study(name, o)
+    with processes(o) as o:
+        o.training.check()  # divides the batch among processes
+        study = Study(name, o)
+        seeds = [study.part(f"seed{s}", partial(train, o, task, study, judge, s)) for s in range(o.seeds)]
+        if not is_first():
+            return {}
     result = study.finish(
         {
             "name": name,
@@ -224,7 +235,7 @@ def run(o: Reasoning, name: str, task: Task, judge: Judge | None = None) -> dict
             "measure": task.measure,
             "options": plain(o),
             "puzzles": {split: len(getattr(task, split)) for split in ("train", "validation", "test")},
-            "seeds": [study.part(f"seed{s}", partial(train, o, task, study, judge, s)) for s in range(o.seeds)],
+            "seeds": seeds,
         }
     )
     for rows in tables(result):

@@ -7,20 +7,23 @@ result as an uninterrupted run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Optional, TypeVar
 
 import torch
+import torch.distributed as dist
 import yaml
 from jsonargparse import ArgumentParser, auto_cli
 
-from bench.files import Run, SaveError, write_text
+from bench.files import Follower, Run, SaveError, write_text
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +67,17 @@ class Study:
     def __init__(self, name: str, options: Options):
         self.name = name
         self.run = (
-            Run(options.resume)
+            Follower(options.resume)
+            if not is_first()
+            else Run(options.resume)
             if options.resume
             else Run.create(
                 options.runs, name, yaml.safe_dump(plain(options), sort_keys=False), torch.device(device_of(options))
             )
         )
         Study.latest = self
-        log.info("%s: results go to %s", name, self.run.path)
+        if is_first():
+            log.info("%s: results go to %s", name, self.run.path)
 
     @property
     def path(self) -> Path:
@@ -82,9 +88,11 @@ class Study:
         file = self.path / "parts" / f"{name}.json"
         if file.exists():
             return json.loads(file.read_text())
-        log.info("%s: %s", self.name, name)
+        if is_first():
+            log.info("%s: %s", self.name, name)
         result = json.loads(json.dumps(compute()))  # a fresh result and a kept one are the same thing
-        write_text(file, json.dumps(result))
+        if is_first():
+            write_text(file, json.dumps(result))
         return result
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +100,29 @@ class Study:
         result = {**result, "environment": json.loads((self.path / "env.json").read_text())}
         self.run.finish(result)
         return result
+
+
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of several."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+@contextlib.contextmanager
+def processes(options: O) -> Iterator[O]:
+    """Under `torchrun`: the process group, over gloo or NCCL, and on CUDA each process its own device."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield options
+        return
+    on_cuda = device_of(options).startswith("cuda")
+    if on_cuda:
+        local = int(os.environ["LOCAL_RANK"])
+        torch.cuda.set_device(local)
+        options = dataclasses.replace(options, device=f"cuda:{local}")  # type: ignore[call-arg]
+    dist.init_process_group("nccl" if on_cuda else "gloo")
+    try:
+        yield options
+    finally:
+        dist.destroy_process_group()
 
 
 def device_of(options: Options) -> str:

@@ -36,6 +36,7 @@ class Sudoku(Reasoning):
         climbs: steps that climb to harder puzzles, after blanks = 0.
         puzzles: numbers of training, validation and test puzzles.
         augmentation: symmetries that change the training puzzles anew each time; splits differ under them, too.
+        hints: probability that some of a training puzzle's blanks are filled.
         data_seed: of the puzzles.
         train_csv: training puzzles in the format of sudoku-extreme, of which those for validation are taken.
         test_csv: test puzzles in the same format.
@@ -46,6 +47,7 @@ class Sudoku(Reasoning):
     climbs: int = 0
     puzzles: tuple[int, int, int] = (2000, 500, 1000)
     augmentation: Literal["all", "digits", "none"] = "digits"
+    hints: float = 0.0
     data_seed: int = 0
     train_csv: Optional[Path] = None
     test_csv: Optional[Path] = None
@@ -66,7 +68,7 @@ def task(o: Sudoku) -> sudoku.Sudoku:
         "augmentation": o.augmentation, "climbs": o.climbs,
     }  # fmt: skip
     train, validation, test = reasoning.splits("sudoku", settings, sudoku.generate)
-    return sudoku.Sudoku(o.size, train, validation, test, o.augmentation)
+    return sudoku.Sudoku(o.size, train, validation, test, o.augmentation, o.hints)
 
 
 def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
@@ -79,7 +81,7 @@ def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
     marks = [sudoku.fingerprints(g.x - sudoku.BLANK) for g in (learned, validation, tested)]
     learned = learned[~np.isin(marks[0], marks[2])]
     validation = validation[~np.isin(marks[1], np.concatenate([marks[0], marks[2]]))]
-    return sudoku.Sudoku(9, learned, validation, tested, o.augmentation)
+    return sudoku.Sudoku(9, learned, validation, tested, o.augmentation, o.hints)
 
 
 def check(o: Sudoku) -> None:

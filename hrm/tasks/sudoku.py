@@ -331,20 +331,29 @@ def to_symbols(grids: np.ndarray) -> np.ndarray:
 
 
 class Sudoku(Task):
-    """Puzzles with one solution. augmentation: "all" symmetries, "digits" alone, or "none", anew for each training
-    puzzle."""
+    """Puzzles with one solution, changed anew each time they are learned. augmentation: "all" symmetries, "digits"
+    alone, or "none". hints: probability that some of a training puzzle's blanks are filled, from none to all but one."""
 
     symbols = " .123456789"
     blank = BLANK
 
-    def __init__(self, n: int, train: Grids, validation: Grids, test: Grids, augmentation: str = "all"):
+    def __init__(
+        self, n: int, train: Grids, validation: Grids, test: Grids, augmentation: str = "all", hints: float = 0.0
+    ):
         if augmentation not in ("all", "digits", "none"):
             raise ValueError(f"unknown augmentation {augmentation!r}; choose all, digits or none")
+        if not 0 <= hints <= 1:
+            raise ValueError(f"hints is a probability, got {hints:g}")
         super().__init__(f"sudoku {n}x{n}", n, n, n + 2)
-        self.n, self.augmentation = n, augmentation
+        self.n, self.augmentation, self.hints = n, augmentation, hints
         self.train, self.validation, self.test = train, validation, test
 
     def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if rng.random() < self.hints:
+            blanks = rng.permutation(np.flatnonzero(x == BLANK))
+            x = x.copy()
+            filled = blanks[: rng.integers(len(blanks))]
+            x[filled] = y[filled]
         if self.augmentation == "none":
             return x, y
         change = symmetry(self.n, rng, self.augmentation == "digits")

@@ -1,16 +1,22 @@
 """Training on grids: buckets, tables, weights on disk; what is measured of a model at work, by hand and by numpy."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from studies import finished, launch, smoke_flags
 
 from bench import hrm_dynamics, reasoning, sudoku
 from hrm import act, controls
 from hrm.model import Config
 from hrm.tasks.task import Grids, Task
 
+ROOT = Path(__file__).parents[2]
 TINY = Config(vocabulary=4, length=4, d=16, heads=2, H_layers=1, L_layers=1, H_cycles=2, L_cycles=3, multiple=8)
 
 
@@ -89,6 +95,22 @@ def test_files_of_the_public_format(tmp_path):
     assert np.array_equal(task.train.x - 1, x[[1, 2]])
     assert np.array_equal(task.validation.x - 1, x[[3]])
     assert task.test.difficulty.tolist() == [1, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    """`torchrun` with two processes: the losses of one process at the same batch, and one run folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    flags = ["bench.sudoku", *smoke_flags("sudoku", tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    two = finished(tmp_path / "two", done.stdout)
+    one = finished(tmp_path / "one", launch("sudoku", *smoke_flags("sudoku", tmp_path / "one")))
+    for a, b in zip(one.result["seeds"], two.result["seeds"]):
+        np.testing.assert_allclose([r["loss"] for r in a["curve"]], [r["loss"] for r in b["curve"]], rtol=1e-5)
+        assert a["test"]["last"]["curve"].keys() == b["test"]["last"]["curve"].keys()
+    assert len(list((tmp_path / "two" / "sudoku").iterdir())) == 1
 
 
 # -- what is measured of a model at work -------------------------------------------------------------------------------
