@@ -332,7 +332,7 @@ def to_symbols(grids: np.ndarray) -> np.ndarray:
 
 class Sudoku(Task):
     """Puzzles with one solution, changed anew each time they are learned. augmentation: "all" symmetries, "digits"
-    alone, or "none". hints: probability that some of a training puzzle's blanks are filled, from none to all but one."""
+    alone, or "none". hints: probability that some of a training puzzle's blanks are filled."""
 
     symbols = " .123456789"
     blank = BLANK

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hrm.tasks import sudoku
-from hrm.tasks.sudoku import Sudoku
+from hrm.tasks.sudoku import BLANK, Sudoku
 
 # Wikipedia's example, and its solution
 EXAMPLE = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
@@ -192,6 +192,24 @@ def test_too_few_classes():
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_hints():
+    """With hints a training puzzle keeps its clues and its answer, and some of its blanks are filled rightly."""
+    splits = sudoku.generate(4, 8, (20, 5, 5), 0, "digits")
+    task = Sudoku(4, *splits, augmentation="none", hints=1.0)
+    rng = np.random.default_rng(0)
+    numbers = []
+    for x, y in list(zip(task.train.x, task.train.y)) * 5:
+        given, answer = task.augment(x, y, rng)
+        assert np.array_equal(answer, y)
+        assert np.array_equal(given[x != BLANK], x[x != BLANK])
+        assert np.array_equal(given[given != BLANK], y[given != BLANK])
+        numbers.append(int((given == BLANK).sum()))
+    assert set(numbers) == set(range(1, 9))
+    assert (task.train.x == BLANK).sum(1).tolist() == [8] * 20  # themselves as they were
+    with pytest.raises(ValueError, match="hints is a probability, got 2"):
+        Sudoku(4, *splits, hints=2)
 
 
 def test_csv(tmp_path):
