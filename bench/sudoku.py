@@ -45,17 +45,19 @@ class Sudoku(Reasoning):
     size: int = 4
     blanks: int = 8
     climbs: int = 0
-    puzzles: tuple[int, int, int] = (2000, 500, 1000)
+    puzzles: tuple[int, int, int] = (4000, 1000, 1000)
     augmentation: Literal["all", "digits", "none"] = "digits"
-    hints: float = 0.0
+    hints: float = 0.5
     data_seed: int = 0
     train_csv: Optional[Path] = None
     test_csv: Optional[Path] = None
     model: Config = field(
-        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, H_cycles=2, L_cycles=2, multiple=64)
+        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, multiple=64, mixer="mlp")
     )
     training: Training = field(
-        default_factory=lambda: Training(steps=3000, halting=Halting(halt_max_steps=8, q_continue=False))
+        default_factory=lambda: Training(
+            steps=2000, weight_decay=1.0, average=0.98, halting=Halting(halt_max_steps=8, q_continue=False)
+        )
     )
 
 
