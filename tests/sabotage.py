@@ -29,7 +29,7 @@ class Sabotage(NamedTuple):
 FILTERS, SCHEME = "tests/theory/test_filters.py", "tests/theory/test_published_scheme.py"
 CORE, LOCAL = "tests/contract/test_core.py", "tests/gradients/test_local_gradients.py"
 CHAOS = "tests/bench/test_mackey_glass.py"
-RULES, THEORY = "tests/gradients/test_rules.py", "tests/theory"
+RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm"
 
 SABOTAGES = [
     Sabotage(
@@ -52,6 +52,76 @@ SABOTAGES = [
         "series.x.repeat_interleave(round(ratio))",
         "series.x.roll(-1).repeat_interleave(round(ratio))",
         f"{CHAOS}::test_hold_is_causal",
+    ),
+    Sabotage(
+        "stretches do not follow each other",
+        "bench/mackey_glass.py",
+        "z[len(z) - k * steps :].unflatten(0, (k, steps)).movedim(0, -2)",
+        "z[len(z) - k * steps :].unflatten(0, (steps, k)).movedim(1, -2)",
+        f"{CHAOS}::test_targets_lie_ahead",
+    ),
+    Sabotage(
+        "half the sMAPE",
+        "bench/mackey_glass.py",
+        "return 200 * ((predicted - true).abs()",
+        "return 100 * ((predicted - true).abs()",
+        f"{CHAOS}::test_measures",
+    ),
+    Sabotage(
+        "H reads the L of before",
+        "hrm/model.py",
+        "self.H(carry.H, self.L.read(L)) if update_H",
+        "self.H(carry.H, self.L.read(carry.L)) if update_H",
+        f"{HRM}/test_model.py::test_order_of_updates",
+    ),
+    Sabotage(
+        "a Neumann series without its last term",
+        "hrm/gradients.py",
+        "for _ in range(self.k - 1):",
+        "for _ in range(self.k - 2):",
+        f"{HRM}/test_gradients.py::test_terms_of_the_series",
+    ),
+    Sabotage(
+        "a puzzle may halt before its least number of segments",
+        "hrm/act.py",
+        "done = done | (wants_to_halt(out, halting) & (segments >= slots.least))",
+        "done = done | wants_to_halt(out, halting)",
+        f"{HRM}/test_train.py::test_when_a_slot_is_done",
+    ),
+    Sabotage(
+        "rows are lost where slots are busy",
+        "hrm/train.py",
+        'for i in np.flatnonzero(done) if o.refill == "keep" else range(len(done)):',
+        "for i in range(len(done)):",
+        f"{HRM}/test_train.py::test_refilling_loses_rows_only_where_asked",
+    ),
+    Sabotage(
+        "decay within the gradient's step",
+        "hrm/optim.py",
+        'torch._foreach_mul_(params, 1 - lr * group["weight_decay"])',
+        'torch._foreach_add_(m, params, alpha=group["weight_decay"])',
+        f"{HRM}/test_train.py::test_adam_atan2_by_hand",
+    ),
+    Sabotage(
+        "hints that are wrong",
+        "hrm/tasks/sudoku.py",
+        "x[filled] = y[filled]",
+        "x[filled] = y[filled[::-1]]",
+        f"{HRM}/test_sudoku.py::test_hints",
+    ),
+    Sabotage(
+        "a detour counts as a shortest path",
+        "hrm/tasks/maze.py",
+        "== moves == marked.sum() + 1",
+        "<= marked.sum() + 1",
+        f"{HRM}/test_maze.py::test_shortest_paths_are_those_of_all_paths",
+    ),
+    Sabotage(
+        "votes on answers that were not turned back",
+        "hrm/tasks/arc.py",
+        "answer = question.change.back(from_canvas(canvas, self.height))",
+        "answer = from_canvas(canvas, self.height)",
+        f"{HRM}/test_arc.py::test_votes",
     ),
     Sabotage(
         "time constants exchanged in the error path",
@@ -409,7 +479,7 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
     once."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for part in ("gle", "bench", "tests"):
+        for part in ("gle", "hrm", "bench", "tests"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         path = tree / sabotage.file

@@ -88,6 +88,20 @@ def test_one_term_is_the_one_step_gradient(how):
     assert off(found_by(how, model, x)[0], found_by(strategy("one_step"), model, x)[0]) < 1e-12
 
 
+@pytest.mark.parametrize("damping", [1.0, 0.5])
+def test_terms_of_the_series(damping):
+    """λ Σ_{j<k} ((1 − λ) I + λ Jᵀ)ʲ v for a matrix that is written down, with the residual of what was cut off."""
+    rng = np.random.default_rng(0)
+    J, v = rng.normal(size=(5, 5)) / 4, rng.normal(size=5)
+    M = (1 - damping) * np.eye(5) + damping * J.T
+    for k in (1, 2, 5):
+        expected = damping * sum(np.linalg.matrix_power(M, j) @ v for j in range(k))
+        (w,), report = Neumann(k, damping).solve(lambda w: [torch.from_numpy(J.T) @ w[0]], [torch.from_numpy(v)])
+        np.testing.assert_allclose(w, expected, atol=1e-12)
+        left = v - (np.eye(5) - J.T) @ expected
+        assert report.residual == pytest.approx(np.linalg.norm(left) / np.linalg.norm(v))
+
+
 def test_implicit_is_bptt_of_a_converged_run():
     """At a fixed point that the steps contract to, Eq. 1 and the whole history say the same."""
     model = contraction(H_cycles=250, L_cycles=2)
