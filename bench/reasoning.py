@@ -10,6 +10,7 @@ at the end, by both. All weights lie in the run folder: weights/<seed>-<init, ha
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import logging
 import pickle
@@ -50,6 +51,7 @@ class Reasoning(DeviceOptions):
         evaluate: steps between two looks at the validation puzzles, and between two checkpoints.
         segments: most segments while the test puzzles are answered; 0: twice as many as in training.
         compile: whether to compile the segment.
+        tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
     """
 
     seeds: int = 3
@@ -58,6 +60,7 @@ class Reasoning(DeviceOptions):
     evaluate: int = 250
     segments: int = 0
     compile: bool = True
+    tensorboard: bool = False
     threads: int = 0
 
 
@@ -69,6 +72,8 @@ def check(o: Reasoning) -> None:
     if o.segments < 0:
         raise ValueError(f"segments must be ≥ 0, got {o.segments}")
     o.training.check()
+    if o.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError('tensorboard is not installed: pip install "gle-toolkit[tensorboard]"')
 
 
 # -- puzzles -----------------------------------------------------------------------------------------------------------
@@ -125,6 +130,17 @@ def load(path: Path, task: Task, device: str = "cpu") -> HRM:
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
+def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
+    """A row of metrics.jsonl, as scalars."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    scalars = {k: v for k, v in row.items() if k not in ("seed", "step", "validation")}
+    scalars |= {f"validation_{k}": v for k, v in row["validation"].items()}
+    with SummaryWriter(str(folder / "tensorboard" / f"seed{row['seed']}")) as writer:
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, row["step"])
+
+
 Judge = Callable[[HRM], dict[str, Any]]
 
 
@@ -160,6 +176,8 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
         if abs(trainer.steps - total / 2) <= o.evaluate / 2:
             keep(trainer.evaluated, weights_file(study.path, seed, "half"), task)
         study.run.log(curve[-1])
+        if o.tensorboard and is_first():
+            to_tensorboard(study.path, curve[-1])
         study.run.checkpoint({"seed": seed, "trainer": trainer.state_dict(), "best": best, "curve": curve})
         if quiet and is_first():
             print(

@@ -97,6 +97,21 @@ def test_files_of_the_public_format(tmp_path):
     assert task.test.difficulty.tolist() == [1, 2]
 
 
+def test_tensorboard(tmp_path, monkeypatch):
+    """The optional log holds what metrics.jsonl does; without the package that is said first."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = [{"seed": 1, "step": 10 * n, "loss": 1.0 / n, "validation": {"exact": 0.1 * n}} for n in (1, 2)]
+    for row in rows:
+        reasoning.to_tensorboard(tmp_path, row)
+    found = EventAccumulator(str(tmp_path / "tensorboard" / "seed1")).Reload()
+    assert [(e.step, e.value) for e in found.Scalars("loss")] == [(10, 1.0), (20, 0.5)]
+    assert [e.value for e in found.Scalars("validation_exact")] == pytest.approx([0.1, 0.2])
+    monkeypatch.setattr(reasoning.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="tensorboard is not installed"):
+        reasoning.check(reasoning.Reasoning(tensorboard=True))
+
+
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """`torchrun` with two processes: the losses of one process at the same batch, and one run folder."""
