@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from hrm.layers import widest
 from hrm.model import HRM, Carry, detach
 
 
@@ -135,7 +136,7 @@ class _Replace(torch.autograd.Function):
 
 
 def norm(v: list[Tensor]) -> float:
-    return math.sqrt(sum(float(t.double().square().sum()) for t in v))
+    return math.sqrt(sum(float(widest(t).square().sum()) for t in v))
 
 
 def residual(products: Products, v: list[Tensor], w: list[Tensor]) -> float:

@@ -22,6 +22,11 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def widest(x: Tensor) -> Tensor:
+    """In float64, which Apple's MPS does not have."""
+    return x.float() if x.device.type == "mps" else x.double()
+
+
 def rms_norm(x: Tensor) -> Tensor:
     """x / √(mean x² + ε) over the last axis, computed in no less than float32."""
     return F.rms_norm(wide(x), x.shape[-1:], eps=EPS).to(x.dtype)

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrm.layers import wide
+from hrm.layers import wide, widest
 from hrm.model import Output
 from hrm.tasks.task import IGNORE
 
 
 def stablemax(logits: Tensor) -> Tensor:
     """log of the stablemax over the last axis, in float64."""
-    x = logits.double()
+    x = widest(logits)
     # where() hands both branches' gradients on: keep the other one finite
     s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), x.clamp(min=0) + 1)
     return s.log() - s.sum(-1, keepdim=True).log()

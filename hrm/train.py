@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from hrm import act
 from hrm.act import Halting, Slots
 from hrm.gradients import strategy
+from hrm.layers import widest
 from hrm.losses import LOSSES, losses
 from hrm.model import HRM, Carry, detach
 from hrm.optim import OPTIMIZERS, Average, rate
@@ -196,7 +197,7 @@ class Trainer:
             self.average.update(self.model)
         self.slots = act.advance(slots, carry, type(out)(*(t.detach() for t in out)), o.halting)
         self.steps += 1
-        loss = l.total.detach().double()
+        loss = widest(l.total.detach())
         if dist.is_initialized():
             dist.all_reduce(loss)
             loss /= world()
