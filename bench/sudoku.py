@@ -52,7 +52,7 @@ class Sudoku(Reasoning):
     train_csv: Optional[Path] = None
     test_csv: Optional[Path] = None
     model: Config = field(
-        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, multiple=64, mixer="mlp")
+        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, multiple=64, positions="learned")
     )
     training: Training = field(
         default_factory=lambda: Training(

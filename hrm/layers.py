@@ -67,25 +67,28 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Every position sees every other: [batch, length, d] → the same."""
+    """Every position sees every other: [batch, length, d] → the same. rope_theta: None for no rotary positions."""
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, d: int, heads: int, length: int, rope_theta: float):
+    def __init__(self, d: int, heads: int, length: int, rope_theta: float | None):
         super().__init__()
         if d % heads or d // heads % 2:
             raise ValueError(f"d = {d} must divide into {heads} heads of an even size")
         self.heads = heads
         self.qkv, self.out = Linear(d, 3 * d), Linear(d, d)
-        cos, sin = rotations(length, d // heads, rope_theta)
+        self.rotary = rope_theta is not None
+        cos, sin = rotations(length, d // heads, rope_theta or 1.0)
         self.register_buffer("cos", cos.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("sin", sin.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, length, size]
-        cos, sin = self.cos.to(q.dtype), self.sin.to(q.dtype)
-        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        if self.rotary:
+            cos, sin = self.cos.to(q.dtype), self.sin.to(q.dtype)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -114,7 +117,7 @@ class TokenMixer(nn.Module):
 
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
-    "attention": lambda c: Attention(c.d, c.heads, c.length, c.rope_theta),
+    "attention": lambda c: Attention(c.d, c.heads, c.length, c.rope_theta if c.positions == "rope" else None),
     "mlp": lambda c: TokenMixer(c.length, c.expansion, c.multiple),
 }
 

@@ -148,7 +148,7 @@ def test_truncated_normal():
     assert w.abs().max() > 1.95 * 0.3 / 0.8796
 
 
-@pytest.mark.parametrize("changes", [{"mixer": "mlp"}, {"shared": True}, {"puzzles": 4}])
+@pytest.mark.parametrize("changes", [{"mixer": "mlp"}, {"shared": True}, {"puzzles": 4}, {"positions": "learned"}])
 def test_variants_run_and_learn(changes):
     model = tiny(**changes)
     x = symbols(model)
@@ -169,6 +169,24 @@ def test_shared_network_is_one():
     assert not torch.equal(one.L.z0, one.H.z0)
     z = torch.randn(3, 6, 16, dtype=torch.float64)
     assert torch.equal(one.L(z, z), one.H(z, z))
+
+
+def test_learned_positions():
+    """x̃ has variance one with them, too; they alone tell one position from another."""
+    model = tiny(positions="learned", d=64)
+    x = symbols(model)
+    embedded = model.embed(x)
+    assert embedded.var().item() == pytest.approx(1, rel=0.15)
+    order = torch.tensor([3, 0, 5, 1, 2, 4])
+
+    def answer(x):
+        carry, _ = strategy("one_step")(model, model.initial(3), model.embed(x))
+        return model.read_out(carry).logits
+
+    assert not torch.allclose(answer(x[:, order]), answer(x)[:, order])
+    with torch.no_grad():
+        model.position_embedding.weight.zero_()
+    torch.testing.assert_close(answer(x[:, order]), answer(x)[:, order])
 
 
 def test_puzzle_embedding_stands_in_front():
@@ -214,6 +232,7 @@ def test_exchangeable_modules():
     [
         ({"H_cycles": 0}, "H_cycles must be at least 1, got 0"),
         ({"d": 15}, "d = 15 must divide into 2 heads"),
+        ({"positions": "fourier"}, "unknown positions 'fourier'; choose rope or learned"),
         ({"mixer": "conv"}, "unknown mixer 'conv'; choose one of attention, mlp"),
     ],
 )
