@@ -20,13 +20,22 @@ RESULTS = ROOT / "bench" / "results" / "mnist1d"
 def test_example_learns():
     """The ten lines run as printed, and the loss falls at least tenfold; so do the lines on credit, which go on from
     there."""
-    learning, comparison = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    learning, comparison, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope = {}
     exec(learning, scope)
     loss = scope["record"]["loss"]
     assert loss[-30:].mean() < 0.1 * loss[:30].mean()
     exec(comparison, scope)
     assert scope["agreement"].cosine > 0.99  # at the output, where errors need no time
+
+
+@pytest.mark.slow
+def test_task_of_ones_own(capsys):
+    """The lines on hrm run as printed, and the model has learned to copy."""
+    *_, task = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    torch.manual_seed(0)
+    exec(task, {})
+    assert float(capsys.readouterr().out) > 0.5
 
 
 def test_table_is_made_from_the_result_files():
