@@ -56,7 +56,7 @@ class Sudoku(Reasoning):
     )
     training: Training = field(
         default_factory=lambda: Training(
-            steps=2000, weight_decay=1.0, average=0.98, halting=Halting(halt_max_steps=8, q_continue=False)
+            steps=1250, weight_decay=1.0, average=0.98, halting=Halting(halt_max_steps=8, q_continue=False)
         )
     )
 

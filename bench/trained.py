@@ -31,7 +31,7 @@ class Trained(DeviceOptions):
 
     run: Optional[Path] = None
     seed: int = 0
-    steps: int = 2000
+    steps: int = 1250
     threads: int = 0
 
 
