@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import reasoning, trained
+from bench import reasoning, sudoku, trained
 from bench.figures import plt, save
 from bench.files import write_text
 from bench.study import Study, main, plain
@@ -36,6 +36,7 @@ from hrm import controls
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
 from hrm.model import HRM, Carry, Config
+from hrm.tasks.sudoku import Sudoku
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, evaluate
 
@@ -208,9 +209,14 @@ def dimensions(o: Dynamics, subject: Subject) -> dict[str, Any]:
 
 
 def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
-    """Answers after up to `most` segments, by difficulty; the model was trained with fewer."""
-    answers = dataclasses.replace(subject.options, segments=o.most)
-    return reasoning.answer(answers, subject.task, subject.model("last"))
+    """Answers after up to `most` segments, by difficulty; the model was trained with fewer. Of Sudoku, harder puzzles
+    than those of the task besides, by their number of blanks."""
+    answers, task, model = dataclasses.replace(subject.options, segments=o.most), subject.task, subject.model("last")
+    found = reasoning.answer(answers, task, model)
+    if isinstance(task, Sudoku):
+        hard = reasoning.answer(answers, task, model, sudoku.harder(task, len(task.test)))["by_difficulty"]
+        found["by_difficulty"] += [{**b, "label": f"harder: {b['label']} blanks"} for b in hard]
+    return found
 
 
 def depth_and_width(o: Dynamics, subject: Subject) -> list[dict[str, Any]]:

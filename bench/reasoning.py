@@ -196,15 +196,16 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
     return {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
 
 
-def answer(o: Reasoning, task: Task, model: HRM) -> dict[str, Any]:
-    """Shares of right answers to the test puzzles after each segment, of all and by difficulty."""
+def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> dict[str, Any]:
+    """Shares of right answers after each segment, of all and by difficulty. grids: default: the test puzzles."""
+    grids = grids or task.test
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
-    found = evaluate(model, task, task.test, halting, most, bf16=o.training.bf16)
+    found = evaluate(model, task, grids, halting, most, bf16=o.training.bf16)
     right = found["rows"][task.measure]  # [segments, puzzles]
     by_difficulty = [
         {"label": label, "puzzles": int(rows.sum()), "curve": right[:, rows].mean(1).tolist()}
-        for label, rows in buckets(task.test.difficulty)
+        for label, rows in buckets(grids.difficulty)
     ]
     return {"curve": found["curve"], "used": found["used"], "by_difficulty": by_difficulty}
 

@@ -23,6 +23,7 @@ from bench.study import main
 from hrm.act import Halting
 from hrm.model import Config
 from hrm.tasks import sudoku
+from hrm.tasks.task import Grids
 from hrm.train import Training
 
 
@@ -71,6 +72,16 @@ def task(o: Sudoku) -> sudoku.Sudoku:
     }  # fmt: skip
     train, validation, test = reasoning.splits("sudoku", settings, sudoku.generate)
     return sudoku.Sudoku(o.size, train, validation, test, o.augmentation, o.hints)
+
+
+def harder(task: sudoku.Sudoku, number: int) -> Grids:
+    """Puzzles with the solutions of the test puzzles and as many blanks as leave one solution; difficulty: blanks."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(task.test))[:number]
+    y = task.test.y[rows]
+    dug = (sudoku.puzzle(answer, None, rng) for answer in y - sudoku.BLANK)
+    x = np.stack([grid for grid in dug if grid is not None])  # None: for a fixed number of blanks alone
+    return Grids(sudoku.to_symbols(x), y, (x == 0).sum(1).astype(float))
 
 
 def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
