@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import credit, mackey_glass, mnist1d, teacher_student
+from bench import credit, mackey_glass, mnist1d, reasoning, teacher_student
 from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-ANALYSES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass"))
+ANALYSES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm"))
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
 
@@ -44,7 +44,7 @@ def test_table_is_made_from_the_result_files():
     assert table == markdown(mnist1d.table(mnist1d.load_results(RESULTS)))
 
 
-STUDIES = {  # the tables of docs/analyses.md and docs/mackey_glass.md: result file, and what makes the table from it
+STUDIES = {  # the tables of docs/: result file, and what makes the table from it
     "chain": ("teacher_student/chain", teacher_student.chain_table),
     "chain annealed": ("teacher_student/chain_annealed", teacher_student.chain_table),
     "small": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[0]),
@@ -56,6 +56,8 @@ STUDIES = {  # the tables of docs/analyses.md and docs/mackey_glass.md: result f
     "neurobench": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[2]),
     "integrators": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[3]),
     "costs": ("credit/result", credit.costs_table),
+    "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
+    "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
 }
 
 
