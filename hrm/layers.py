@@ -117,7 +117,7 @@ class TokenMixer(nn.Module):
 
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
-    "attention": lambda c: Attention(c.d, c.heads, c.length, c.rope_theta if c.positions == "rope" else None),
+    "attention": lambda c: Attention(c.d, c.heads, c.length, c.rope_theta if c.positions != "learned" else None),
     "mlp": lambda c: TokenMixer(c.length, c.expansion, c.multiple),
 }
 

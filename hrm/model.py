@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map
 from hrm.layers import MIXERS, Block, Linear, truncated_normal, wide
 
 Pytree = Any
+POSITIONS = ("rope", "learned", "both")
 
 
 class Module(Protocol):
@@ -71,7 +72,7 @@ class Config:
         multiple: the inner width of SwiGLU is rounded up to a multiple of this.
         mixer: attention, or mlp between positions.
         shared: one network for both modules; of L_layers blocks.
-        positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃.
+        positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃; both.
         rope_theta: base of the rotary positions.
         puzzles: number of puzzle identities, each with an embedding as an additional first position; 0 for none.
     """
@@ -134,15 +135,15 @@ class HRM(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
         if c.mixer not in MIXERS:
             raise ValueError(f"unknown mixer {c.mixer!r}; choose one of {', '.join(MIXERS)}")
-        if c.positions not in ("rope", "learned"):
-            raise ValueError(f"unknown positions {c.positions!r}; choose rope or learned")
+        if c.positions not in POSITIONS:
+            raise ValueError(f"unknown positions {c.positions!r}; choose one of {', '.join(POSITIONS)}")
         self.config = c
         if c.puzzles:  # the puzzle's own position stands in front
             c = Config(**{**vars(c), "length": c.length + 1})
             self.puzzle_embedding = nn.Embedding(c.puzzles, c.d)
             nn.init.zeros_(self.puzzle_embedding.weight)
         self.embedding = nn.Embedding(c.vocabulary, c.d)
-        if c.positions == "learned":
+        if c.positions != "rope":
             self.position_embedding = nn.Embedding(c.length, c.d)
         own = Blocks(c, c.L_layers) if L is None else None
         self.L: Any = L or own
@@ -153,7 +154,7 @@ class HRM(nn.Module):
         self.q_head = nn.Linear(c.d, 2)
         with torch.no_grad():
             self.embedding.weight.copy_(truncated_normal((c.vocabulary, c.d), c.d**-0.5))
-            if c.positions == "learned":
+            if c.positions != "rope":
                 self.position_embedding.weight.copy_(truncated_normal((c.length, c.d), c.d**-0.5))
             self.q_head.weight.zero_()
             self.q_head.bias.fill_(-5)  # halting begins as something unlikely
@@ -173,7 +174,7 @@ class HRM(nn.Module):
         if self.config.puzzles:
             assert puzzle is not None
             embedded = torch.cat([self.puzzle_embedding(puzzle).unsqueeze(1) * math.sqrt(self.config.d), embedded], 1)
-        if self.config.positions == "learned":
+        if self.config.positions != "rope":
             embedded = (embedded + self.position_embedding.weight * math.sqrt(self.config.d)) * math.sqrt(0.5)
         return embedded
 

@@ -148,7 +148,9 @@ def test_truncated_normal():
     assert w.abs().max() > 1.95 * 0.3 / 0.8796
 
 
-@pytest.mark.parametrize("changes", [{"mixer": "mlp"}, {"shared": True}, {"puzzles": 4}, {"positions": "learned"}])
+@pytest.mark.parametrize(
+    "changes", [{"mixer": "mlp"}, {"shared": True}, {"puzzles": 4}, {"positions": "learned"}, {"positions": "both"}]
+)
 def test_variants_run_and_learn(changes):
     model = tiny(**changes)
     x = symbols(model)
@@ -232,7 +234,7 @@ def test_exchangeable_modules():
     [
         ({"H_cycles": 0}, "H_cycles must be at least 1, got 0"),
         ({"d": 15}, "d = 15 must divide into 2 heads"),
-        ({"positions": "fourier"}, "unknown positions 'fourier'; choose rope or learned"),
+        ({"positions": "fourier"}, "unknown positions 'fourier'; choose one of rope, learned, both"),
         ({"mixer": "conv"}, "unknown mixer 'conv'; choose one of attention, mlp"),
     ],
 )
