@@ -72,7 +72,8 @@ class Config:
         multiple: the inner width of SwiGLU is rounded up to a multiple of this.
         mixer: attention, or mlp between positions.
         shared: one network for both modules; of L_layers blocks.
-        positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃; both.
+        positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃;
+            or both.
         rope_theta: base of the rotary positions.
         puzzles: number of puzzle identities, each with an embedding as an additional first position; 0 for none.
     """
