@@ -43,11 +43,15 @@ class Maze(Reasoning):
     puzzles: tuple[int, int, int] = (5000, 500, 1000)
     augmentation: bool = True
     data_seed: int = 0
-    model: Config = field(
-        default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, H_cycles=2, L_cycles=2, multiple=64)
-    )
+    model: Config = field(default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, multiple=64))
     training: Training = field(
-        default_factory=lambda: Training(steps=3000, batch=64, halting=Halting(halt_max_steps=8, q_continue=False))
+        default_factory=lambda: Training(
+            steps=3000,
+            batch=32,
+            weight_decay=1.0,
+            average=0.98,
+            halting=Halting(halt_max_steps=4, q_continue=False),
+        )
     )
 
 
