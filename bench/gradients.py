@@ -60,8 +60,8 @@ class Gradients(Trained):
         default_factory=lambda: ["one_step", "last 2", "last_cycle", "neumann 4", "neumann 16", "damped 8"]
     )
     segment: int = 1
-    puzzles: int = 32
-    products: int = 200
+    puzzles: int = 8
+    products: int = 600
     costs: list[tuple[int, int]] = field(default_factory=lambda: [(2, 2), (2, 4), (4, 4), (4, 8), (8, 8)])
     batch: int = 128
 
@@ -216,11 +216,12 @@ def run(o: Gradients) -> dict[str, Any]:
 
 
 def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
-    """Cosines in L with both references at the segment of 2 × 2 (or the first) and the longest one; then costs."""
+    """Cosines in L with both references, BPTT / implicit, at the segment of 2 × 2 (or the first) and the longest one;
+    then costs."""
     shown = [r["steps"] for r in result["checkpoints"]["last"]]
     places = sorted({shown.index(4) if 4 in shown else 0, len(shown) - 1})
     out: list[list[tuple[str, ...]]] = [
-        [("weights", "N × T", "moved", "radius", *(f"{n}" for n in agreement_names(result)))]
+        [("weights", "N × T", "moved", "radius", "residual of implicit", *(f"{n}" for n in agreement_names(result)))]
     ]
     for when, rows in result["checkpoints"].items():
         for r in (rows[p] for p in places):
@@ -229,7 +230,16 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
                 for n in agreement_names(result)
             )
             n, t = r["cycles"]
-            out[0].append((when, f"{n} × {t}", f"{r['moved']:.3f}", f"{r['radius']:.2f}", *cosines))
+            out[0].append(
+                (
+                    when,
+                    f"{n} × {t}",
+                    f"{r['moved']:.3f}",
+                    f"{r['radius']:.2f}",
+                    f"{r['residual']['implicit']:.0e}",
+                    *cosines,
+                )
+            )
     steps = sorted({c["steps"] for c in result["costs"]})
     out.append([("strategy", *(f"MiB, N·T = {s}" for s in steps), *(f"ms, {s}" for s in steps))])
     for name in dict.fromkeys(c["strategy"] for c in result["costs"]):
