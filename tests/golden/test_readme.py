@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import credit, mackey_glass, mnist1d, reasoning, teacher_student
+from bench import credit, gradients, mackey_glass, mnist1d, reasoning, teacher_student
 from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,8 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "neurobench": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[2]),
     "integrators": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[3]),
     "costs": ("credit/result", credit.costs_table),
+    "gradients": ("gradients/result", lambda r: gradients.tables(r)[0]),
+    "gradient costs": ("gradients/result", lambda r: gradients.tables(r)[1]),
     "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
 }
