@@ -79,7 +79,9 @@ def votes(o: Arc, made: arc.Arc, model: HRM) -> dict[str, Any]:
     shares = {}
     for tries in (1, 2):
         tried = made.vote("test", found.symbols[-1], found.q_halt[-1], tries)
-        shares[f"{tries} {'try' if tries == 1 else 'tries'}"] = float(np.mean(list(made.solved(tried).values())))
+        shares[f"{tries} {'try' if tries == 1 else 'tries'}"] = float(
+            np.mean(list(made.solved("test", tried).values()))
+        )
     return {"votes": shares, "inputs": len(tried)}
 
 
@@ -117,6 +119,8 @@ def run(o: Arc) -> dict[str, Any]:
     if o.smoke:
         o = reasoning.small(o, canvas=5, augmentations=3, held_out=1)
     reasoning.check(o)
+    if o.data_seed < 0:
+        raise ValueError(f"data_seed must be ≥ 0, got {o.data_seed}")
     made = prepared(o)
     return reasoning.run(o, "arc", made, partial(votes, o, made))
 

@@ -12,9 +12,11 @@ to watch the model at work: steps.html.
 from __future__ import annotations
 
 import dataclasses
+import html
 import importlib.resources
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -379,7 +381,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def page(result: Mapping[str, Any], task: Task) -> str:
-    """The thoughts as a page that needs nothing besides itself."""
+    """The thoughts as a page that needs nothing besides itself; for tasks that fill in what a puzzle leaves open."""
     found = result["thoughts"]
     data = {
         **found,
@@ -391,8 +393,13 @@ def page(result: Mapping[str, Any], task: Task) -> str:
     }
     size = 42 if task.width <= 9 else 24
     template = (importlib.resources.files("bench") / "steps.html").read_text()
-    text = template.replace("TITLE", task.name).replace("SIZE", str(size)).replace("FONT", str(size * 2 // 5))
-    return text.replace("DATA", json.dumps(data))
+    texts = {
+        "TITLE": html.escape(task.name),
+        "SIZE": str(size),
+        "FONT": str(size * 2 // 5),
+        "DATA": json.dumps(data).replace("<", "\\u003c"),  # no symbol may end the script
+    }
+    return re.sub("@@([A-Z]+)@@", lambda found: texts[found[1]], template)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,10 @@ def check(o: Maze) -> None:
     reasoning.check(o)
     if min(o.puzzles) < 1:
         raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
+    if not 0 <= o.least < o.size**2:
+        raise ValueError(f"least must lie in 0 … {o.size**2 - 1} moves, got {o.least}")
+    if o.data_seed < 0:
+        raise ValueError(f"data_seed must be ≥ 0, got {o.data_seed}")
     if not 0 <= o.walls < 1:
         raise ValueError(f"walls is a probability below 1, got {o.walls:g}")
 

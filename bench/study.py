@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import logging
 import os
@@ -118,7 +119,8 @@ def processes(options: O) -> Iterator[O]:
         local = int(os.environ["LOCAL_RANK"])
         torch.cuda.set_device(local)
         options = dataclasses.replace(options, device=f"cuda:{local}")  # type: ignore[call-arg]
-    dist.init_process_group("nccl" if on_cuda else "gloo")
+    # the others wait while the first one answers puzzles alone
+    dist.init_process_group("nccl" if on_cuda else "gloo", timeout=datetime.timedelta(hours=6))
     try:
         yield options
     finally:
@@ -160,11 +162,26 @@ def main(
         sys.exit(f"error: {error}")
     except (KeyboardInterrupt, SaveError) as stop:
         line = f"stopped ({str(stop) or 'interrupted'})"
-        if Study.latest is not None:
+        if Study.latest is not None and not isinstance(Study.latest.run, Follower):
             command = " ".join(filter(None, [f"python -m bench.{Study.latest.name}", name]))
             line += f"; go on with: {command} --resume {Study.latest.path}"
         print(line, file=sys.stderr)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 1)
+
+
+def saved(kind: type[O], folder: Path) -> O:
+    """The options of a run folder. Raises ValueError where that is no run of this study."""
+    file = folder / "config.yaml"
+    if not file.exists():
+        raise ValueError(f"{folder} is no run folder: it has no config.yaml")
+    values = yaml.safe_load(file.read_text())
+    if not isinstance(values, dict) or values.keys() != plain(kind()).keys():
+        raise ValueError(
+            f"{folder} is a run of another study, or of another version of this one: its config.yaml has other options"
+        )
+    parser = ArgumentParser()
+    parser.add_class_arguments(kind, "o")
+    return parser.instantiate(parser.parse_object({"o": values})).o
 
 
 def resumed(options: O) -> O:
@@ -173,19 +190,15 @@ def resumed(options: O) -> O:
     Raises ValueError where that folder is no run of this study, and for a device that is not there.
     """
     if options.resume is not None:
-        kind, saved = type(options), options.resume / "config.yaml"
-        if not saved.exists():
-            raise ValueError(f"{options.resume} is no run folder: it has no config.yaml")
-        values = yaml.safe_load(saved.read_text())
-        if not isinstance(values, dict) or values.keys() != plain(kind()).keys():
-            raise ValueError(
-                f"{options.resume} is a run of another study, or of another version of this one: its config.yaml "
-                "has other options"
-            )
-        parser = ArgumentParser()
-        parser.add_class_arguments(kind, "o")
-        options = dataclasses.replace(parser.instantiate(parser.parse_object({"o": values})).o, resume=options.resume)
+        options = dataclasses.replace(saved(type(options), options.resume), resume=options.resume)
     device = device_of(options)
+    try:
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        if not device.startswith("cuda"):
+            raise ValueError(f"device {device!r} is none that can be used here: {error}") from None
+    if options.threads < 0:
+        raise ValueError(f"threads must be ≥ 0, got {options.threads}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
     if options.threads:

@@ -100,8 +100,12 @@ def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
 def check(o: Sudoku) -> None:
     reasoning.check(o)
     sudoku.boxes(o.size)
-    if not 0 <= o.blanks < o.size**2:
-        raise ValueError(f"blanks must lie in 0 … {o.size**2 - 1}, got {o.blanks}")
+    most = o.size**2 - sudoku.FEWEST_CLUES[o.size]
+    if not 0 <= o.blanks <= most:
+        raise ValueError(f"blanks must lie in 0 … {most}, as fewer clues leave several solutions, got {o.blanks}")
+    for name in ("climbs", "data_seed"):
+        if getattr(o, name) < 0:
+            raise ValueError(f"{name} must be ≥ 0, got {getattr(o, name)}")
     if min(o.puzzles) < 1:
         raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
     if (o.train_csv is None) != (o.test_csv is None):

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-import torch
-
 from bench import maze, reasoning, sudoku
-from bench.study import DeviceOptions, Study, resumed
+from bench.study import DeviceOptions, Study, resumed, saved
 from hrm.model import HRM
 from hrm.tasks.task import Task
 
@@ -39,6 +37,8 @@ def check(o: Trained) -> None:
     """Raises ValueError with the value and what it must be."""
     if o.steps < 1:
         raise ValueError(f"steps must be at least 1, got {o.steps}")
+    if o.run is None and o.seed:
+        raise ValueError(f"seed = {o.seed} is of a run's models: give --run, or seed 0 for the model trained here")
     if o.run is not None:
         options(o.run)
         path = reasoning.weights_file(o.run, o.seed, "last")
@@ -53,9 +53,7 @@ def options(folder: Path) -> tuple[Any, reasoning.Reasoning]:
         module, kind = STUDIES[name]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} is no finished run of bench.{' or bench.'.join(STUDIES)}: {error!r}") from error
-    threads = torch.get_num_threads()
-    o = resumed(kind(resume=folder))
-    torch.set_num_threads(threads)
+    o = saved(kind, folder)
     return module, module.tiny(o) if o.smoke else o
 
 

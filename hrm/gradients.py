@@ -35,7 +35,7 @@ from hrm.model import HRM, Carry, detach
 class Report:
     """What a strategy tells of itself: known once `backward` has run."""
 
-    residual: float = math.nan  # ‖v − (I − Jᵀ) w‖ / ‖v‖ of the linear system, where there is one
+    residual: float = math.nan  # ‖v − (I − Jᵀ) w‖ / ‖v‖ of the linear system, where there is one: the worst row's
     products: int = 0  # with Jᵀ
 
 
@@ -140,9 +140,10 @@ def norm(v: list[Tensor]) -> float:
 
 
 def residual(products: Products, v: list[Tensor], w: list[Tensor]) -> float:
-    """‖v − (I − Jᵀ) w‖ / ‖v‖."""
-    left = [a - b + c for a, b, c in zip(v, w, products(w), strict=True)]
-    return norm(left) / max(norm(v), 1e-300)
+    """‖v − (I − Jᵀ) w‖ / ‖v‖ of the worst row of the batch."""
+    left = to_rows([a - b + c for a, b, c in zip(v, w, products(w), strict=True)]).norm(dim=1)
+    size = to_rows(v).norm(dim=1)
+    return (left / size.clamp(min=torch.finfo(size.dtype).tiny)).max().item()
 
 
 class Neumann(FixedPoint):
@@ -185,6 +186,8 @@ class Implicit(FixedPoint):
     def _gmres(self, products: Products, v: list[Tensor]) -> tuple[list[Tensor], Report]:
         b = to_rows(v)
         rows, n = b.shape
+        if not bool(b.isfinite().all()):
+            return v, Report()  # nothing to be solved: the loss is not finite, either
         most = min(self.products, n)
         size = b.norm(dim=1)
         tiny = torch.finfo(b.dtype).tiny
@@ -203,6 +206,8 @@ class Implicit(FixedPoint):
             basis[k] = w / left.clamp(min=tiny)[:, None]
             if k % 10 and k < most and left.min() > self.tolerance:
                 continue
+            if not bool(H.isfinite().all()):
+                return v, Report()
             start = b.new_zeros(rows, k + 1, 1)
             start[:, 0, 0] = size
             y = torch.linalg.pinv(H[:, : k + 1, :k]) @ start
@@ -253,7 +258,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "bptt": lambda: LastSteps(None),
     "neumann": Neumann,
     "damped": lambda k=4, damping=0.5: Neumann(k, damping),
-    "implicit": Implicit,
+    "implicit": lambda: Implicit(),
 }
 
 
@@ -262,7 +267,7 @@ def strategy(name: str) -> Strategy:
 
     Raises ValueError for unknown names and arguments.
     """
-    kind, *arguments = name.split()
+    kind, *arguments = name.split() or [""]
     if kind not in STRATEGIES:
         raise ValueError(f"unknown gradient {name!r}; choose one of {', '.join(STRATEGIES)}")
     if not all(a.isdecimal() for a in arguments):

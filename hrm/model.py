@@ -138,6 +138,9 @@ class HRM(nn.Module):
             raise ValueError(f"unknown mixer {c.mixer!r}; choose one of {', '.join(MIXERS)}")
         if c.positions not in POSITIONS:
             raise ValueError(f"unknown positions {c.positions!r}; choose one of {', '.join(POSITIONS)}")
+        for name in ("expansion", "rope_theta"):
+            if not 0 < getattr(c, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(c, name):g}")
         self.config = c
         if c.puzzles:  # the puzzle's own position stands in front
             c = Config(**{**vars(c), "length": c.length + 1})

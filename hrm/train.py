@@ -81,6 +81,9 @@ class Training:
         for name in ("lr", "warmup", "q_weight", "weight_decay", "clip", "final"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name):g}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name):g}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), got {self.average:g}")
         strategy(self.gradient)

@@ -52,7 +52,7 @@ def load_folder(folder: Path) -> list[Puzzle]:
 def load(file: Path) -> Puzzle:
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not a readable JSON file: {error}") from error
     parts = []
     for part in ("train", "test"):
@@ -214,7 +214,10 @@ class Arc(Task):
                 self.puzzles += 1
         self.train, self.validation, self.test = (self._grids(rows[s]) for s in ("train", "validation", "test"))
         self.questions = {split: [q for _, _, q in found] for split, found in rows.items()}
-        self.solutions = {(p.name, i): pair.output for p in (*held, *evaluation) for i, pair in enumerate(p.test)}
+        self.solutions = {
+            split: {(p.name, i): pair.output for p in puzzles for i, pair in enumerate(p.test)}
+            for split, puzzles in (("validation", held), ("test", evaluation))
+        }
 
     def _grids(self, rows: list[tuple[Pair, int, Question]]) -> Grids:
         x = np.stack([to_canvas(pair.input, self.height) for pair, _, _ in rows])
@@ -249,6 +252,7 @@ class Arc(Task):
             for key, found in votes.items()
         }
 
-    def solved(self, tried: dict[tuple[str, int], list[np.ndarray]]) -> dict[tuple[str, int], bool]:
-        """Whether one of the tries is the solution, for each test input."""
-        return {key: any(np.array_equal(t, self.solutions[key]) for t in grids) for key, grids in tried.items()}
+    def solved(self, split: str, tried: dict[tuple[str, int], list[np.ndarray]]) -> dict[tuple[str, int], bool]:
+        """Whether one of the tries is the solution, for each test input of the split."""
+        solutions = self.solutions[split]
+        return {key: any(np.array_equal(t, solutions[key]) for t in grids) for key, grids in tried.items()}

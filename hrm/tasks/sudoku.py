@@ -39,6 +39,9 @@ def peers(n: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
+FEWEST_CLUES = {4: 4, 6: 8, 9: 17}  # that any puzzle with one solution has
+
+
 def boxes(n: int) -> tuple[int, int]:
     if n not in BOXES:
         raise ValueError(f"there is no sudoku of {n} × {n}; choose one of {', '.join(map(str, BOXES))}")
@@ -466,6 +469,8 @@ def load_csv(path: Path, rows: int | None = None, verify: bool = False) -> Grids
     questions: list[np.ndarray] = []
     answers: list[np.ndarray] = []
     ratings: list[float] = []
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if missing := {"question", "answer"} - set(reader.fieldnames or ()):

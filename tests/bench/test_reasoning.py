@@ -203,8 +203,11 @@ def test_page_is_whole(model):
     assert '"perSegment": 3' in text
     assert "copy, step by step" in text
     assert "http" not in text
-    for word in ("TITLE", "DATA;", "SIZE", "FONT"):
-        assert word not in text
+    assert "@@" not in text
+    task.name = "a<b> SIZE @@DATA@@"
+    assert "<title>a&lt;b&gt; SIZE @@DATA@@, step by step</title>" in hrm_dynamics.page(
+        {"thoughts": thoughts, "options": {"segments": 2}}, task
+    )
 
 
 def test_smoke_sizes():

@@ -286,7 +286,15 @@ def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
 BAD = {
     "sudoku": [
         (["--size", "5"], "5"),
-        (["--blanks", "16"], "blanks must lie in 0 … 15, got 16"),
+        (["--blanks", "13"], "blanks must lie in 0 … 12, as fewer clues leave several solutions, got 13"),
+        (["--train_csv", "none.csv", "--test_csv", "none.csv", "--size", "9"], "none.csv is no file"),
+        (["--device", "warp"], "device 'warp' is none that can be used here"),
+        (["--threads", "-1"], "threads must be ≥ 0, got -1"),
+        (["--data_seed", "-1"], "data_seed must be ≥ 0, got -1"),
+        (["--training.beta1", "1.5"], "beta1 must lie in [0, 1), got 1.5"),
+        (["--training.gradient", "implicit 5"], "implicit takes no such arguments"),
+        (["--training.gradient", ""], "unknown gradient ''"),
+        (["--model.expansion", "0"], "expansion must be positive, got 0"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--augmentation", "all"], "4 × 4 has only 2 classes of grids under 'all'"),
         (["--train_csv", "t.csv"], "give both of train_csv and test_csv, or none"),
@@ -299,6 +307,7 @@ BAD = {
         (["--kind", "round"], "unknown kind of maze 'round'"),
         (["--walls", "1"], "walls is a probability below 1, got 1"),
         (["--least", "99", "--puzzles", "[2, 1, 1]"], "with 99 moves or more"),
+        (["--least", "100"], "least must lie in 0 … 99 moves, got 100"),
     ],
     "arc": [
         ([], "training_folder must be a folder of ARC tasks (*.json), got None"),
@@ -308,6 +317,7 @@ BAD = {
         (["--run", "."], ". is no finished run of bench.sudoku or bench.maze"),
         (["--shapes", "[[2, 30]]"], "a width that is a multiple of 8"),
         (["--segments", "0"], "segments must be at least 1, got 0"),
+        (["--seed", "1"], "seed = 1 is of a run's models: give --run"),
     ],
     "gradients": [
         (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),

@@ -121,21 +121,21 @@ def test_votes():
     task = Arc(TRAINING, EVALUATION, size=6, augmentations=4, held_out=1)
     right = np.where(task.test.y == IGNORE, PAD, task.test.y)
     sure = np.zeros(len(right))
-    assert all(task.solved(task.vote("test", right, sure, 1)).values())
+    assert all(task.solved("test", task.vote("test", right, sure, 1)).values())
     answers = right.copy()
     for row in (0, 1):  # two of the first input's four augmentations agree on something else
         wrong = task.questions["test"][row].change(grid("12", "34"))
         answers[row] = arc.to_canvas(wrong, 6)
     first = ("e0", 0)
-    assert task.solved(task.vote("test", answers, np.array([1.0] * 2 + [0.0] * 6), 1)) == {
+    assert task.solved("test", task.vote("test", answers, np.array([1.0] * 2 + [0.0] * 6), 1)) == {
         first: False,
         ("e1", 0): True,
     }
-    assert task.solved(task.vote("test", answers, np.array([0.0] * 2 + [1.0] * 6), 1))[first]
+    assert task.solved("test", task.vote("test", answers, np.array([0.0] * 2 + [1.0] * 6), 1))[first]
     tried = task.vote("test", answers, np.array([1.0] * 2 + [0.0] * 6), 2)[first]
     assert len(tried) == 2
     assert np.array_equal(tried[0], grid("12", "34"))
-    assert all(task.solved(task.vote("test", answers, sure, 2)).values())
+    assert all(task.solved("test", task.vote("test", answers, sure, 2)).values())
     for a, b in itertools.combinations(tried, 2):
         assert not np.array_equal(a, b)
 

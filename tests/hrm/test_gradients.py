@@ -96,10 +96,34 @@ def test_terms_of_the_series(damping):
     M = (1 - damping) * np.eye(5) + damping * J.T
     for k in (1, 2, 5):
         expected = damping * sum(np.linalg.matrix_power(M, j) @ v for j in range(k))
-        (w,), report = Neumann(k, damping).solve(lambda w: [torch.from_numpy(J.T) @ w[0]], [torch.from_numpy(v)])
-        np.testing.assert_allclose(w, expected, atol=1e-12)
+        (w,), report = Neumann(k, damping).solve(lambda w: [w[0] @ torch.from_numpy(J)], [torch.from_numpy(v[None])])
+        np.testing.assert_allclose(w[0], expected, atol=1e-12)
         left = v - (np.eye(5) - J.T) @ expected
         assert report.residual == pytest.approx(np.linalg.norm(left) / np.linalg.norm(v))
+
+
+def test_each_row_s_own_system():
+    """Against numpy: rows of one batch with systems of their own, of unequal size, one of zeros, one that is solved at
+    once; and an honest report where the products do not suffice: that of the worst row."""
+    rng = np.random.default_rng(0)
+    J = rng.normal(size=(4, 12, 12)) / 2
+    J[2] = 0
+    v = rng.normal(size=(4, 12)) * np.array([1, 1e-6, 1, 0])[:, None]
+
+    def products(w):
+        return [torch.einsum("bji,bj->bi", torch.from_numpy(J), w[0])]
+
+    (w,), report = Implicit(1e-12, 30).solve(products, [torch.from_numpy(v)])
+    expected = np.stack([np.linalg.solve(np.eye(12) - j.T, b) for j, b in zip(J, v)])
+    np.testing.assert_allclose(w, expected, rtol=1e-8, atol=1e-15)
+    assert report.residual < 1e-11
+    (w,), report = Implicit(1e-12, 6).solve(products, [torch.from_numpy(v)])
+    left = v - np.einsum("bij,bj->bi", np.eye(12) - J.transpose(0, 2, 1), w.numpy())
+    worst = (np.linalg.norm(left[:3], axis=1) / np.linalg.norm(v[:3], axis=1)).max()
+    assert report.residual == pytest.approx(worst)
+    assert worst > 1e-3
+    broken = torch.full((1, 12), torch.nan, dtype=torch.float64)
+    assert torch.equal(Implicit().solve(products, [broken])[0][0].isnan(), broken.isnan())
 
 
 def test_implicit_is_bptt_of_a_converged_run():
