@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import credit, gradients, mackey_glass, mnist1d, reasoning, teacher_student
+from bench import credit, gradients, hrm_dynamics, mackey_glass, mnist1d, reasoning, teacher_student
 from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,10 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "costs": ("credit/result", credit.costs_table),
     "gradients": ("gradients/result", lambda r: gradients.tables(r)[0]),
     "gradient costs": ("gradients/result", lambda r: gradients.tables(r)[1]),
+    "dynamics models": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[0]),
+    "dynamics dimensions": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[1]),
+    "dynamics segments": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[2]),
+    "dynamics shapes": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[3]),
     "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
 }
