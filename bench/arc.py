@@ -122,6 +122,8 @@ def run(o: Arc) -> dict[str, Any]:
     if o.data_seed < 0:
         raise ValueError(f"data_seed must be ≥ 0, got {o.data_seed}")
     made = prepared(o)
+    # to be found from elsewhere, too
+    o.training_folder, o.evaluation_folder = (f and f.resolve() for f in (o.training_folder, o.evaluation_folder))
     return reasoning.run(o, "arc", made, partial(votes, o, made))
 
 

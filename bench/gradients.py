@@ -189,6 +189,7 @@ def run(o: Gradients) -> dict[str, Any]:
             o, cycles=o.cycles[:2], strategies=o.strategies[:4], puzzles=4, costs=[(1, 1), (1, 2)], batch=4, steps=6
         )
     check(o)
+    o = dataclasses.replace(o, run=o.run and o.run.resolve())  # to be found from elsewhere, too
     study = Study("gradients", o)
     subject = Subject(o, study)
 

@@ -271,6 +271,7 @@ def run(o: Dynamics) -> dict[str, Any]:
             o, puzzles=6, segments=2, most=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2, steps=6
         )
     check(o)
+    o = dataclasses.replace(o, run=o.run and o.run.resolve())  # to be found from elsewhere, too
     study = Study("hrm_dynamics", o)
     subject = Subject(o, study)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)  # for what is set up before the first test, too
 
 
 def pytest_addoption(parser):

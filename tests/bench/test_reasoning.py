@@ -73,9 +73,10 @@ def test_weights_on_disk(model, tmp_path):
 
 def test_files_of_the_public_format(tmp_path):
     """Training puzzles that are test puzzles under a symmetry, and validation puzzles that are either, are left out."""
-    (puzzles,) = sudoku.sudoku.generate(9, 30, (6, 1, 1), 0)[:1]
-    x, y = puzzles.x - 1, puzzles.y - 1
-    change = sudoku.sudoku.symmetry(9, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    y = np.stack([sudoku.sudoku.full_grid(9, rng) for _ in range(6)])
+    x = np.stack([sudoku.sudoku.puzzle(solution, 30, rng) for solution in y])
+    change = sudoku.sudoku.symmetry(9, rng)
 
     def csv(name, rows):
         lines = ["source,question,answer,rating"]

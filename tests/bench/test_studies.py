@@ -252,10 +252,14 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize(
-    ("study", "begun"),
-    [("gradient_map", "parts/*.json"), ("mackey_glass", "checkpoint.pt"), ("sudoku", "checkpoint.pt")],
+    ("study", "begun", "how"),
+    [
+        ("gradient_map", "parts/*.json", signal.SIGINT),
+        ("gradient_map", "parts/*.json", signal.SIGKILL),
+        ("mackey_glass", "checkpoint.pt", signal.SIGKILL),
+        ("sudoku", "checkpoint.pt", signal.SIGKILL),
+    ],
 )
 def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
     """The real signals, at any moment: one line and no traceback for Ctrl-C; a kill loses no more than a part, and of
