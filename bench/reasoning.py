@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
-import logging
 import pickle
 import statistics
 import sys
@@ -36,8 +35,6 @@ from gle.simulate import compiled
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training, evaluate
-
-log = logging.getLogger(__name__)
 
 
 @dataclass

@@ -192,15 +192,14 @@ def resumed(options: O) -> O:
     if options.resume is not None:
         options = dataclasses.replace(saved(type(options), options.resume), resume=options.resume)
     device = device_of(options)
-    try:
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
-        if not device.startswith("cuda"):
-            raise ValueError(f"device {device!r} is none that can be used here: {error}") from None
-    if options.threads < 0:
-        raise ValueError(f"threads must be ≥ 0, got {options.threads}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
+    try:
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"device {device!r} is none that can be used here: {error}") from None
+    if options.threads < 0:
+        raise ValueError(f"threads must be ≥ 0, got {options.threads}")
     if options.threads:
         torch.set_num_threads(options.threads)
     return options

@@ -229,23 +229,19 @@ def from_rows(rows: Tensor, like: list[Tensor]) -> list[Tensor]:
     return [p.reshape(t.shape).to(t) for p, t in zip(parts, like, strict=True)]
 
 
-def to_vector(v: list[Tensor]) -> np.ndarray:
-    return torch.cat([t.detach().double().flatten().cpu() for t in v]).numpy()
-
-
-def from_vector(w: np.ndarray, like: list[Tensor]) -> list[Tensor]:
-    parts = torch.from_numpy(w).split([t.numel() for t in like])
-    return [p.reshape(t.shape).to(t) for p, t in zip(parts, like, strict=True)]
-
-
 def spectral_radius(model: HRM, carry: Carry, x: Tensor, tolerance: float = 1e-3) -> float:
     """Largest modulus of an eigenvalue of J of the step map at a carry, by Arnoldi's method (on Jᵀ: the same)."""
     from scipy.sparse.linalg import LinearOperator, eigs
 
     products = step_products(model, carry, x.detach())
     like, _ = tree_flatten(carry)
-    n = sum(t.numel() for t in like)
-    operator = LinearOperator((n, n), matvec=lambda w: to_vector(products(from_vector(w, like))), dtype=np.float64)
+    rows, n = len(like[0]), sum(t.numel() for t in like)
+
+    def matvec(w: np.ndarray) -> np.ndarray:
+        back = products(from_rows(torch.from_numpy(w).reshape(rows, -1), like))
+        return to_rows(back).cpu().double().numpy().ravel()
+
+    operator = LinearOperator((n, n), matvec=matvec, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(n)
     (value,) = eigs(operator, k=1, which="LM", return_eigenvectors=False, tol=tolerance, v0=start)
     return float(abs(value))

@@ -296,10 +296,16 @@ def answer(
     parts: list[Answers] = []
     for x, puzzle in _batches(grids, batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            outs = list(act.solve(model, x.to(device), puzzle.to(device), segments, halting))
-        chosen = torch.stack([out.logits.argmax(-1) for out, _ in outs]).to(torch.int16)
-        sure = torch.stack([out.q_halt for out, _ in outs]).float()
-        parts.append(Answers(chosen.cpu().numpy(), sure.cpu().numpy(), outs[-1][1].cpu().numpy()))
+            chosen, sure, used = zip(  # of each segment; its logits are not held
+                *(
+                    (out.logits.argmax(-1).to(torch.int16), out.q_halt.float(), used)
+                    for out, used in act.solve(model, x.to(device), puzzle.to(device), segments, halting)
+                ),
+                strict=True,
+            )
+        parts.append(
+            Answers(torch.stack(chosen).cpu().numpy(), torch.stack(sure).cpu().numpy(), used[-1].cpu().numpy())
+        )
     symbols, q_halt = (np.concatenate([p[i] for p in parts], 1) for i in range(2))
     return Answers(symbols, q_halt, np.concatenate([p.used for p in parts]))
 

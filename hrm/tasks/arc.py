@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrm.tasks.task import IGNORE, Grids, Task
+from hrm.tasks.task import IGNORE, Grids, Task, turned
 
 PAD, END, BLACK = 0, 1, 2  # symbols; colour c is c + BLACK
 COLOURS = 10
@@ -91,11 +91,10 @@ class Change(NamedTuple):
     """An augmentation: colours[c] is what colour c becomes; then one of the symmetries of the square."""
 
     colours: tuple[int, ...] = tuple(range(COLOURS))
-    turn: int = 0  # quarter turns, four more where reflected before
+    turn: int = 0  # as `turned` has it
 
     def __call__(self, grid: np.ndarray) -> np.ndarray:
-        out = np.array(self.colours, dtype=grid.dtype)[grid]
-        return np.rot90(out.T if self.turn >= 4 else out, self.turn % 4)
+        return turned(np.array(self.colours, dtype=grid.dtype)[grid], self.turn)
 
     def of(self, pair: Pair) -> Pair:
         return Pair(self(pair.input), self(pair.output))

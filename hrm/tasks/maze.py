@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hrm.tasks.task import Grids, Task
+from hrm.tasks.task import Grids, Task, turned
 
 # symbols, as published; 0 is left free
 WALL, FREE, START, GOAL, PATH = 1, 2, 3, 4, 5
@@ -121,13 +121,6 @@ def with_ends(maze: np.ndarray, least: int, rng: np.random.Generator) -> np.ndar
     out[goal] = GOAL
     out[tuple(starts[rng.integers(len(starts))])] = START
     return out
-
-
-def turned(grid: np.ndarray, which: int) -> np.ndarray:
-    """One of the eight symmetries of the square, on the last two axes."""
-    if which >= 4:
-        grid = grid.swapaxes(-1, -2)
-    return np.rot90(grid, which % 4, axes=(-2, -1))
 
 
 def reversed_ends(maze: np.ndarray) -> np.ndarray:

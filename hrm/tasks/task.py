@@ -48,6 +48,12 @@ class Grids:
         return Grids(self.x[rows], self.y[rows], self.difficulty[rows], self.puzzle[rows])
 
 
+def turned(grid: np.ndarray, which: int) -> np.ndarray:
+    """One of the eight symmetries of the square, on a grid [height, width]: quarter turns, from 4 on after a
+    transposition."""
+    return np.rot90(grid.T if which >= 4 else grid, which % 4)
+
+
 class Task:
     """Three splits of grids. Symbols are 0 … vocabulary − 1.
 
