@@ -43,14 +43,13 @@ class Maze(Reasoning):
     puzzles: tuple[int, int, int] = (5000, 500, 1000)
     augmentation: bool = True
     data_seed: int = 0
-    model: Config = field(default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, multiple=64))
+    model: Config = field(
+        default_factory=lambda: Config(d=64, H_layers=2, L_layers=2, expansion=2, multiple=32, mixer="conv")
+    )
+    # all segments always: the Q-head reads the first cell, which under convolutions knows little of the far ones
     training: Training = field(
         default_factory=lambda: Training(
-            steps=3000,
-            batch=32,
-            weight_decay=1.0,
-            average=0.98,
-            halting=Halting(halt_max_steps=4, q_continue=False),
+            steps=4000, batch=32, average=0.98, halting=Halting(halt_max_steps=8, learned=False)
         )
     )
 

@@ -43,7 +43,7 @@ class Reasoning(DeviceOptions):
 
     Args:
         seeds: models, each with weights, order of puzzles and augmentation of its own.
-        model: sizes and cycles; vocabulary, length and puzzles are the task's.
+        model: sizes and cycles; vocabulary, length, columns and puzzles are the task's.
         training: how it learns.
         evaluate: steps between two looks at the validation puzzles, and between two checkpoints.
         segments: most segments while the test puzzles are answered; 0: twice as many as in training.
@@ -92,7 +92,9 @@ def splits(name: str, settings: dict[str, Any], generate: Callable[..., list[Gri
 
 def build(o: Reasoning, task: Task, seed: int) -> HRM:
     """An untrained model for the task, on the device."""
-    config = dataclasses.replace(o.model, vocabulary=task.vocabulary, length=task.length, puzzles=task.puzzles)
+    config = dataclasses.replace(
+        o.model, vocabulary=task.vocabulary, length=task.length, columns=task.width, puzzles=task.puzzles
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return HRM(config).to(o.device)

@@ -246,7 +246,8 @@ class Network(nn.Module):
         states = []
         for layer in self.layers:
             zero = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.n_out)
-            states.append(LayerState(u=zero, v=zero, r=layer.phi.phi(zero), e=zero))
+            # clones: a step compiled for arguments that are one tensor would be compiled again for four
+            states.append(LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero))))
         return tuple(states)
 
     # -- wiring: one evaluation of the ladder -------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The blocks that L and H modules are made of: post-norm, RMSNorm without a learned scale, SwiGLU, rotary positions, no
 biases.
 
-    x ← norm(x + mix(x))     mix: attention between positions, or a SwiGLU over them
+    x ← norm(x + mix(x))     mix: attention between positions, a SwiGLU over them, or a convolution of the grid
     x ← norm(x + SwiGLU(x))
 """
 
@@ -116,9 +116,25 @@ class TokenMixer(nn.Module):
         return self.mlp(x.transpose(1, 2)).transpose(1, 2)
 
 
+class Convolution(nn.Module):
+    """Each cell of a grid sees itself and its eight neighbours, beyond the edge zeros: [batch, rows · columns, d] → the
+    same. What is far away takes many steps, as in the recurrent networks that "think deeper" about larger mazes
+    (Schwarzschild et al. 2021); in return nothing depends on a cell's place, or on the size of the grid."""
+
+    def __init__(self, d: int, columns: int):
+        super().__init__()
+        self.columns = columns
+        self.weight = nn.Parameter(truncated_normal((d, d, 3, 3), (9 * d) ** -0.5))  # LeCun
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = x.transpose(1, 2).unflatten(2, (-1, self.columns))  # [batch, d, rows, columns]
+        return F.conv2d(grid, self.weight, padding=1).flatten(2).transpose(1, 2)
+
+
 MIXERS: dict[str, Callable[..., nn.Module]] = {
     "attention": lambda c: Attention(c.d, c.heads, c.length, c.rope_theta if c.positions != "learned" else None),
     "mlp": lambda c: TokenMixer(c.length, c.expansion, c.multiple),
+    "conv": lambda c: Convolution(c.d, c.columns),
 }
 
 

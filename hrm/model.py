@@ -62,6 +62,7 @@ class Config:
     Args:
         vocabulary: symbols of input and output.
         length: positions, the flattened grid.
+        columns: of the grid; for convolutions.
         d: width of z_L, z_H and x̃.
         heads: of attention.
         H_layers: blocks of the H-module.
@@ -70,7 +71,7 @@ class Config:
         L_cycles: updates of L for each of H (T in the paper).
         expansion: of SwiGLU.
         multiple: the inner width of SwiGLU is rounded up to a multiple of this.
-        mixer: attention, or mlp between positions.
+        mixer: attention, or mlp between positions, or conv: a convolution of the grid, with 3 × 3 cells.
         shared: one network for both modules; of L_layers blocks.
         positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃;
             or both.
@@ -80,6 +81,7 @@ class Config:
 
     vocabulary: int = 11
     length: int = 81
+    columns: int = 9
     d: int = 512
     heads: int = 8
     H_layers: int = 4
@@ -136,6 +138,11 @@ class HRM(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {getattr(c, name)}")
         if c.mixer not in MIXERS:
             raise ValueError(f"unknown mixer {c.mixer!r}; choose one of {', '.join(MIXERS)}")
+        if c.mixer == "conv" and (c.puzzles or c.columns < 1 or c.length % c.columns):
+            raise ValueError(
+                f"a convolution is for whole grids without puzzle identities, got {c.puzzles} puzzles, and "
+                f"{c.length} cells in {c.columns} columns: choose another mixer"
+            )
         if c.positions not in POSITIONS:
             raise ValueError(f"unknown positions {c.positions!r}; choose one of {', '.join(POSITIONS)}")
         for name in ("expansion", "rope_theta"):

@@ -6,9 +6,9 @@ suite itself).
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -462,16 +462,38 @@ SABOTAGES = [
 ]
 
 
-def run_test(tree: Path, test: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
-    return subprocess.run(
-        command, cwd=tree, capture_output=True, text=True, env={**_environment(), "PYTHONPATH": str(tree)}
-    )
+# a server that has imported what is not ours, and forks for each test: most tests take less time than that import
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pytest", "numpy", "scipy.signal", "torch", "torch._dynamo", "matplotlib.pyplot"])
 
 
-def _environment() -> dict[str, str]:
-    """Without pytest's own variables; one thread each, since several run side by side."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"OMP_NUM_THREADS": "1"}
+RAN = 100  # added to pytest's exit codes: 1 alone is that of any exception
+
+
+def run_test(tree: Path, test: str) -> tuple[int, str]:
+    """RAN + exit code of pytest, and its output, in a process of its own that knows no module of another tree."""
+    output = tree / "output.txt"
+    process = SERVER.Process(target=_pytest, args=(tree, test, output))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode, output.read_text()
+
+
+def _pytest(tree: Path, test: str, output: Path) -> None:
+    import pytest
+    import torch
+
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for name in [n for n in os.environ if n.startswith("PYTEST")]:
+        del os.environ[name]
+    os.environ["PYTHONPATH"] = str(tree)  # of commands that a test runs
+    os.chdir(tree)
+    sys.path.insert(0, str(tree))
+    torch.set_num_threads(1)  # since several run side by side
+    sys.exit(RAN + int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", test])))
 
 
 def caught(sabotage: Sabotage) -> tuple[bool, str]:
@@ -489,9 +511,9 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
                 f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}"
             )
         path.write_text(text.replace(sabotage.line, sabotage.replacement))
-        result = run_test(tree, sabotage.test)
+        code, output = run_test(tree, sabotage.test)
         # exit code 1: tests ran and failed; anything else is an accident, not a catch
-        return result.returncode == 1, result.stdout[-2000:] + result.stderr[-2000:]
+        return code == RAN + 1, output[-4000:]
 
 
 def main() -> None:

@@ -68,26 +68,24 @@ def test_smoke_without_arguments(tmp_path, capsys):
     assert (tmp_path / "mnist1d" / "learning_curves.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    "flag", ["--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"]
-)
-def test_flags_change_the_run(flag, tmp_path):
+def learned(folder):
+    """W of the second layer."""
+    return torch.load(folder / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"]["1"]["W"]
+
+
+def test_flags_change_the_run(tmp_path):
     path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
-    plain, changed = run(path, tmp_path)[0], run(path, tmp_path, flag)[0]
-    weights = [
-        torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"] for f in (plain, changed)
-    ]
-    assert not torch.equal(weights[0]["1"]["W"].double(), weights[1]["1"]["W"].double())
+    plain = learned(run(path, tmp_path)[0])
+    for flag in ("--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"):
+        changed = learned(run(path, tmp_path, flag)[0])
+        assert not torch.equal(plain.double(), changed.double()), flag
 
 
 def test_seeds_of_an_ensemble_are_the_single_runs(tmp_path):
     path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
     folder, _ = run(path, tmp_path, "--seeds=2", "--dtype=float64")
     alone, _ = run(path, tmp_path, "--seed_list=[34]", "--dtype=float64")
-    both, one = (
-        torch.load(f / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"]["1"]["W"]
-        for f in (folder, alone)
-    )
+    both, one = learned(folder), learned(alone)
     torch.testing.assert_close(both[:, 1], one[:, 0], atol=1e-9, rtol=0)
 
 
@@ -100,7 +98,7 @@ def start(tmp_path, *arguments, epochs=6):
     command = [sys.executable, "-m", "bench.mnist1d", *arguments]
     if not any(a.startswith("--resume") for a in arguments):
         command += [
-            "--runs", str(tmp_path), "--compile", "false", "--samples", "150", "--training.batch", "10",
+            "--runs", str(tmp_path), "--compile", "false", "--samples", "60", "--training.batch", "10",
             "--training.epochs", str(epochs), "--threads", "1",
         ]  # fmt: skip
     return subprocess.Popen(

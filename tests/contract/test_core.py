@@ -1,5 +1,6 @@
 """What the core promises whatever the network: ensembles, compilation, streaming, recording, saving, optimisers."""
 
+import functools
 import logging
 
 import pytest
@@ -61,22 +62,54 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
         assert (alone.carry.theta[0].W - alone.network.layers[0].W).abs().max() > 1e-3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+BLOCKS = pytest.mark.parametrize(
     ("scheme", "every", "block", "traces"),
     [("euler", 1, 2, (0.4, 1.2)), ("euler", 4, 4, None), ("rk4", 1, 1, None)],
 )
+
+
+@pytest.mark.slow
+@BLOCKS
 def test_compiled_equals_eager(scheme, every, block, traces, device, caplog):
     """Prevents: a compiled step that learns something else; and a fall-back to eager that nobody notices."""
-    x, y = signals(26)
+    x, y = signals(14)
     plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
-    eager = trained(mixed_network(device=device), x, y, plasticity=plasticity, integrator=scheme)
+    eager = trained(small_network(device), x, y, plasticity=plasticity, integrator=scheme)
     with caplog.at_level(logging.WARNING):
         compiled = trained(
-            mixed_network(device=device), x, y, plasticity=plasticity, integrator=scheme, compile=True, block=block
+            small_network(device), x, y, plasticity=plasticity, integrator=scheme, compile=True, block=block
         )
     assert not caplog.records
     same(eager, compiled, atol=1e-11)
+
+
+def small_network(device):
+    """Two layers, one of them with two levels: the compiler's work grows with their number."""
+    return gle.Network(
+        [
+            gle.Layer(2, 4, phi="tanh", depth=2, **TAUS, dtype=torch.float64, device=device),
+            gle.Layer(4, 3, phi="linear", tau_m=1.0, tau_r=1.0, dtype=torch.float64, device=device),
+        ],
+        seed=3,
+    )
+
+
+@BLOCKS
+def test_compiled_once(scheme, every, block, traces, monkeypatch):
+    """Prevents: a step that is compiled again once the neurons have left their rest, or after a reset."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    x, y = signals(16)
+    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
+    sim = trained(mixed_network(), x, y, plasticity=plasticity, integrator=scheme, compile=True, block=block, runs=2)
+    sim.reset(5)
+    sim.run(x, y)
+    assert len(graphs) == 1
 
 
 @pytest.mark.parametrize("propagation", ["delayed", "instant"])

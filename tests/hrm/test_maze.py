@@ -144,6 +144,15 @@ def test_augmentation_and_scores():
     other = task.test.y.copy()
     other[0, 0] = WALL if other[0, 0] != WALL else FREE
     assert task.scores(task.test, other)["optimal"].tolist() == [False, True, True, True, True]
+    # all that is one shortest path, no more and no less: those of mazes seen upside down are often others
+    turned = np.stack([maze.solve(m.reshape(6, 6)[::-1, ::-1])[0][::-1, ::-1].ravel() for m in task.train.x])
+    spoiled = turned.copy()
+    spoiled[::2, rng.integers(36)] = PATH
+    for answers in (turned, spoiled):
+        pairs = zip(task.train.x.reshape(-1, 6, 6), answers.reshape(-1, 6, 6), strict=True)
+        scores = task.scores(task.train, answers)
+        assert scores["optimal"].tolist() == [maze.is_shortest(m, a) for m, a in pairs]
+        assert not np.array_equal(scores["exact"], scores["optimal"])
     assert Maze(6, "open", *splits, augmentation=False).augment(x, y, rng)[0] is x
 
 

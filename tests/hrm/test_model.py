@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import scipy.signal
 import torch
 import torch.nn.functional as F
 
@@ -114,6 +115,26 @@ def test_rotary_positions_are_relative():
     torch.testing.assert_close(one[5, [1, 5]], torch.stack([angle.cos(), angle.sin()]))
 
 
+def test_convolution_is_scipy_s():
+    """Of rows of three cells, which a grid read the wrong way round would not have."""
+    torch.manual_seed(0)
+    convolution = layers.Convolution(4, 3).double()
+    x = torch.randn(2, 6, 4, dtype=torch.float64)
+    for b, y in enumerate(convolution(x)):
+        for channel in range(4):
+            expected = sum(
+                scipy.signal.correlate2d(x[b, :, i].reshape(2, 3), convolution.weight[channel, i].detach(), "same")
+                for i in range(4)
+            )
+            torch.testing.assert_close(y[:, channel].reshape(2, 3).detach(), torch.as_tensor(expected))
+
+
+def test_convolutions_begin_at_variance_one():
+    torch.manual_seed(0)
+    y = layers.Convolution(32, 12)(torch.randn(50, 144, 32)).unflatten(1, (12, 12))
+    assert y[:, 1:-1, 1:-1].std().item() == pytest.approx(1, abs=0.03)
+
+
 def test_attention_by_hand():
     """Softmax of scaled products of rotated queries and keys, head by head."""
     torch.manual_seed(0)
@@ -149,7 +170,15 @@ def test_truncated_normal():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mixer": "mlp"}, {"shared": True}, {"puzzles": 4}, {"positions": "learned"}, {"positions": "both"}]
+    "changes",
+    [
+        {"mixer": "mlp"},
+        {"mixer": "conv", "columns": 3},
+        {"shared": True},
+        {"puzzles": 4},
+        {"positions": "learned"},
+        {"positions": "both"},
+    ],
 )
 def test_variants_run_and_learn(changes):
     model = tiny(**changes)
@@ -235,7 +264,9 @@ def test_exchangeable_modules():
         ({"H_cycles": 0}, "H_cycles must be at least 1, got 0"),
         ({"d": 15}, "d = 15 must divide into 2 heads"),
         ({"positions": "fourier"}, "unknown positions 'fourier'; choose one of rope, learned, both"),
-        ({"mixer": "conv"}, "unknown mixer 'conv'; choose one of attention, mlp"),
+        ({"mixer": "fft"}, "unknown mixer 'fft'; choose one of attention, mlp, conv"),
+        ({"mixer": "conv", "columns": 4}, "whole grids without puzzle identities, got 0 puzzles, and 6 cells in 4"),
+        ({"mixer": "conv", "columns": 3, "puzzles": 2}, "whole grids without puzzle identities, got 2 puzzles"),
     ],
 )
 def test_bad_configuration(changes, message):
