@@ -1,7 +1,7 @@
 """What a Hierarchical Reasoning Model does while it thinks (Figs. 2, 3, 7, 8 of its paper).
 
     python -m bench.hrm_dynamics                               trains a model on 4 × 4 Sudoku first
-    python -m bench.hrm_dynamics --run runs/sudoku/<folder>    with the weights of that run
+    python -m bench.hrm_dynamics --run runs/sudoku/<folder>    with the weights of that run, or of one of bench.maze
 
 Forward residuals of L and H, step by step, beside those of a recurrent and of a deep feed-forward network with as many
 parameters, trained alike; their trajectories in two principal components; participation ratios, with the untrained
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import reasoning, sudoku, trained
+from bench import maze, reasoning, sudoku, trained
 from bench.figures import plt, save
 from bench.files import write_text
 from bench.study import Study, main, plain
@@ -51,6 +51,7 @@ class Dynamics(Trained):
         puzzles: test puzzles, for residuals and dimensions.
         segments: of the trajectories.
         most: segments up to which answers are counted.
+        larger: mazes of each larger size that are answered, too, by a model of convolutions.
         depth: blocks of the feed-forward network; its width makes the number of parameters the same.
         shapes: [blocks, width] of feed-forward networks whose accuracy is compared.
         shape_steps: training steps of each.
@@ -60,12 +61,16 @@ class Dynamics(Trained):
     puzzles: int = 200
     segments: int = 4
     most: int = 64
+    larger: int = 200
     depth: int = 16
     shapes: list[tuple[int, int]] = field(
         default_factory=lambda: [(2, 32), (2, 64), (2, 128), (4, 32), (8, 32), (16, 32)]
     )
     shape_steps: int = 1000
     watched: int = 4
+
+
+LARGER = (2, 3)  # edges of mazes, relative to those learned
 
 
 # -- trajectories ------------------------------------------------------------------------------------------------------
@@ -211,13 +216,19 @@ def dimensions(o: Dynamics, subject: Subject) -> dict[str, Any]:
 
 
 def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
-    """Answers after up to `most` segments, by difficulty; the model was trained with fewer. Of Sudoku, harder puzzles
-    than those of the task besides, by their number of blanks."""
+    """Answers after up to `most` segments, by difficulty; the model was trained with fewer. Besides, what is harder:
+    Sudoku with as many blanks as leave one solution, larger mazes."""
     answers, task, model = dataclasses.replace(subject.options, segments=o.most), subject.task, subject.model("last")
     found = reasoning.answer(answers, task, model)
     if isinstance(task, Sudoku):
         hard = reasoning.answer(answers, task, model, sudoku.harder(task, len(task.test)))["by_difficulty"]
         found["by_difficulty"] += [{**b, "label": f"harder: {b['label']} blanks"} for b in hard]
+    if isinstance(subject.options, maze.Maze) and model.config.mixer == "conv":
+        for factor in LARGER:
+            other, grown = maze.larger(subject.options, model, factor, o.larger)
+            curve = reasoning.answer(answers, other, grown)["curve"][task.measure]
+            label = f"larger: {other.width} × {other.height}, {other.test.difficulty.mean():.0f} moves on average"
+            found["by_difficulty"].append({"label": label, "puzzles": o.larger, "curve": curve})
     return found
 
 
@@ -258,7 +269,7 @@ def thoughts(o: Dynamics, subject: Subject) -> dict[str, Any]:
 def check(o: Dynamics) -> None:
     """Raises ValueError with the value and what it must be."""
     trained.check(o)
-    for name in ("puzzles", "segments", "most", "depth", "shape_steps", "watched"):
+    for name in ("puzzles", "segments", "most", "larger", "depth", "shape_steps", "watched"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     if any(layers < 1 or d < 8 or d % 8 for layers, d in o.shapes):
@@ -268,7 +279,16 @@ def check(o: Dynamics) -> None:
 def run(o: Dynamics) -> dict[str, Any]:
     if o.smoke:
         o = dataclasses.replace(
-            o, puzzles=6, segments=2, most=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2, steps=6
+            o,
+            puzzles=6,
+            segments=2,
+            most=4,
+            depth=2,
+            shapes=[(1, 16), (2, 16)],
+            shape_steps=2,
+            watched=2,
+            larger=4,
+            steps=6,
         )
     check(o)
     o = dataclasses.replace(o, run=o.run and o.run.resolve())  # to be found from elsewhere, too

@@ -10,6 +10,7 @@ and *optimal*, any shortest path.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench import reasoning
 from bench.reasoning import Reasoning
 from bench.study import main
 from hrm.act import Halting
-from hrm.model import Config
+from hrm.model import HRM, Config
 from hrm.tasks import maze
 from hrm.train import Training
 
@@ -61,6 +62,15 @@ def task(o: Maze) -> maze.Maze:
     }  # fmt: skip
     train, validation, test = reasoning.splits("maze", settings, maze.generate)
     return maze.Maze(o.size, o.kind, train, validation, test, o.augmentation)
+
+
+def larger(o: Maze, model: HRM, factor: int, number: int) -> tuple[maze.Maze, HRM]:
+    """Mazes with longer edges than the model has seen, and the model for them: convolutions fit grids of any size."""
+    size = factor * o.size
+    train, validation, test = maze.generate(size, o.kind, (1, 1, number), o.data_seed, o.least, o.walls)
+    grown = HRM(dataclasses.replace(model.config, length=size**2, columns=size))
+    grown.load_state_dict(model.state_dict())
+    return maze.Maze(size, o.kind, train, validation, test), grown.to(o.device)
 
 
 def check(o: Maze) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from studies import finished, launch, smoke_flags
 
-from bench import hrm_dynamics, reasoning, sudoku
-from hrm import act, controls
+from bench import hrm_dynamics, maze, reasoning, sudoku
+from hrm import act, controls, train
 from hrm.model import Config
 from hrm.tasks.task import Grids, Task
 
@@ -209,6 +209,29 @@ def test_page_is_whole(model):
     assert "<title>a&lt;b&gt; SIZE @@DATA@@, step by step</title>" in hrm_dynamics.page(
         {"thoughts": thoughts, "options": {"segments": 2}}, task
     )
+
+
+def test_larger_mazes():
+    """Convolutions answer larger mazes with the same weights; and mazes of their own size as they did before."""
+    o = maze.tiny(maze.Maze())
+    model = reasoning.build(o, maze.task(o), 0)
+    same, again = maze.larger(o, model, 1, 5)
+    other, grown = maze.larger(o, model, 2, 5)
+    assert (same.width, other.width, other.height) == (6, 12, 12)
+    assert other.test.x.shape == (5, 144)
+    assert grown.n_parameters() == model.n_parameters()
+    before, after = (train.answer(m, same.test, 3).symbols for m in (model, again))
+    assert np.array_equal(before, after)
+    assert train.answer(grown, other.test, 3).symbols.shape == (3, 5, 144)
+
+
+def test_dynamics_of_a_maze_run(smoke, tmp_path):
+    """The analyses take any run with weights; of mazes they count larger ones, too."""
+    run = str(smoke("maze").folder)
+    result = finished(tmp_path, launch("hrm_dynamics", "--run", run, *smoke_flags("hrm_dynamics", tmp_path))).result
+    assert result["measure"] == "optimal"
+    labels = [b["label"] for b in result["more_segments"]["by_difficulty"]]
+    assert [label.partition(",")[0] for label in labels[-2:]] == ["larger: 12 × 12", "larger: 18 × 18"]
 
 
 def test_smoke_sizes():

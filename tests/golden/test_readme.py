@@ -64,6 +64,8 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "dynamics shapes": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[3]),
     "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
+    "maze open": ("maze/open", lambda r: reasoning.tables(r)[0]),
+    "maze carved": ("maze/carved", lambda r: reasoning.tables(r)[0]),
 }
 
 
