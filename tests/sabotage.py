@@ -75,6 +75,20 @@ SABOTAGES = [
         f"{HRM}/test_model.py::test_order_of_updates",
     ),
     Sabotage(
+        "a grid read with rows and columns exchanged",
+        "hrm/layers.py",
+        "unflatten(2, (-1, self.columns))",
+        "unflatten(2, (self.columns, -1))",
+        f"{HRM}/test_model.py::test_convolution_is_scipy_s",
+    ),
+    Sabotage(
+        "a step that is compiled again after the first",
+        "gle/network.py",
+        "LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero)))",
+        "LayerState(zero, zero, layer.phi.phi(zero), zero)",
+        "tests/contract/test_core.py::test_compiled_once",
+    ),
+    Sabotage(
         "a Neumann series without its last term",
         "hrm/gradients.py",
         "for _ in range(self.k - 1):",
