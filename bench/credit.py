@@ -278,7 +278,7 @@ def validate(o: Credit) -> None:
 def credit(o: Credit) -> dict[str, Any]:
     if o.smoke:
         o = dataclasses.replace(
-            o, epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=25, probes=2, sizes=[2, 4],
+            o, epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=30, probes=2, sizes=[2, 4],
             lengths=[2, 4], repeats=1, stretch=90,
         )  # fmt: skip
     validate(o)

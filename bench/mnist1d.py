@@ -469,7 +469,7 @@ def to_config(parsed: Namespace) -> Config:
 def shortened(config: Config) -> Config:
     """The same in a few seconds."""
     training = dataclasses.replace(config.training, epochs=2, batch=10)
-    return dataclasses.replace(config, training=training, samples=50, compile=False, seeds=min(config.seeds, 2))
+    return dataclasses.replace(config, training=training, samples=30, compile=False, seeds=min(config.seeds, 2))
 
 
 def validate(config: Config) -> None:

@@ -85,10 +85,11 @@ def test_compiled_equals_eager(scheme, every, block, traces, device, caplog):
 
 def small_network(device):
     """Two layers, one of them with two levels: the compiler's work grows with their number."""
+    common = {"dtype": torch.float64, "device": device}
     return gle.Network(
         [
-            gle.Layer(2, 4, phi="tanh", depth=2, **TAUS, dtype=torch.float64, device=device),
-            gle.Layer(4, 3, phi="linear", tau_m=1.0, tau_r=1.0, dtype=torch.float64, device=device),
+            gle.Layer(2, 2, phi="tanh", depth=2, tau_m=[0.6, 1.2], tau_r=[0.2, 1.2], **common),
+            gle.Layer(2, 3, phi="linear", tau_m=1.0, tau_r=1.0, **common),
         ],
         seed=3,
     )
