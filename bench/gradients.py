@@ -74,7 +74,8 @@ def with_cycles(model: HRM, cycles: tuple[int, int]) -> HRM:
 
 # -- gradients ---------------------------------------------------------------------------------------------------------
 
-GROUPS = {"embedding": "embedding.", "L": "L.", "H": "H."}  # of parameters that lie before the end of the segment
+# of parameters that lie before the end of the segment; a shared network is L alone
+GROUPS = {"embedding": "embedding.", "L": "L.", "H": "H."}
 
 
 def gradient(model: HRM, name: str, carry: Carry, x: Tensor, y: Tensor, products: int = 200):
@@ -86,13 +87,12 @@ def gradient(model: HRM, name: str, carry: Carry, x: Tensor, y: Tensor, products
     model.zero_grad()
     new, report = found(model, carry, model.embed(x))
     losses(model.read_out(new), y, LOSSES["softmax"], None, 0.0).total.backward()
-    parts = {
-        group: torch.cat(
-            [p.grad.flatten() for n, p in model.named_parameters() if n.startswith(prefix) and p.grad is not None]
-        )
-        for group, prefix in GROUPS.items()
-    }
-    return parts, report
+    parts: dict[str, list[Tensor]] = {}
+    for group, prefix in GROUPS.items():
+        for n, p in model.named_parameters():
+            if n.startswith(prefix) and p.grad is not None:
+                parts.setdefault(group, []).append(p.grad.flatten())
+    return {group: torch.cat(part) for group, part in parts.items()}, report
 
 
 def compared(model: HRM, task: Task, o: Gradients, cycles: tuple[int, int]) -> dict[str, Any]:
@@ -267,6 +267,8 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             ax = axes[row, column]
             for i, name in enumerate(agreement_names(result)):
                 for group, style in (("L", "-"), ("H", ":")):
+                    if group not in rows[0]["agreement"][name][reference]:
+                        continue
                     cosines = [r["agreement"][name][reference][group]["cosine"] for r in rows]
                     ax.plot(steps, cosines, f"C{i}.{style}", label=f"{name}, {group}")
             ax.axhline(0, color="0.7", linewidth=0.8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import finished, launch, smoke_flags
+from studies import finished, launch, run_folder, smoke_flags
 
 from bench import hrm_dynamics, maze, reasoning, sudoku
 from hrm import act, controls, train
@@ -130,6 +130,16 @@ def test_two_processes_are_one(tmp_path):
 
 
 # -- what is measured of a model at work -------------------------------------------------------------------------------
+
+
+def test_gradients_of_a_shared_network(tmp_path):
+    """It has no parameters of H, whose gradient would have to be compared."""
+    launch("sudoku", *smoke_flags("sudoku", tmp_path), "--model.shared", "true", "--seeds", "1")
+    run = str(run_folder(tmp_path))
+    runs = tmp_path / "gradients"
+    result = finished(runs, launch("gradients", "--run", run, *smoke_flags("gradients", runs))).result
+    for row in result["checkpoints"]["last"]:
+        assert set(row["agreement"]["one_step"]["bptt"]) == {"embedding", "L"}
 
 
 def test_participation_ratio():
