@@ -12,17 +12,6 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that take one: cpu, cuda, …")
 
 
-SHARED = {"smoke", "operators_measured", "learned"}  # fixtures that take a while, and are made once for several tests
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """For --dist loadgroup: tests that share something go to one process, all others to whichever is free."""
-    for item in items:
-        for fixture in SHARED & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(fixture))
-
-
 @pytest.fixture
 def device(request):
     return request.config.getoption("--device")
