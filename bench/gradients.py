@@ -87,12 +87,11 @@ def gradient(model: HRM, name: str, carry: Carry, x: Tensor, y: Tensor, products
     model.zero_grad()
     new, report = found(model, carry, model.embed(x))
     losses(model.read_out(new), y, LOSSES["softmax"], None, 0.0).total.backward()
-    parts: dict[str, list[Tensor]] = {}
-    for group, prefix in GROUPS.items():
-        for n, p in model.named_parameters():
-            if n.startswith(prefix) and p.grad is not None:
-                parts.setdefault(group, []).append(p.grad.flatten())
-    return {group: torch.cat(part) for group, part in parts.items()}, report
+    parts = {
+        group: [p.grad.flatten() for n, p in model.named_parameters() if n.startswith(prefix) and p.grad is not None]
+        for group, prefix in GROUPS.items()
+    }
+    return {group: torch.cat(part) for group, part in parts.items() if part}, report
 
 
 def compared(model: HRM, task: Task, o: Gradients, cycles: tuple[int, int]) -> dict[str, Any]:

@@ -279,17 +279,9 @@ def check(o: Dynamics) -> None:
 def run(o: Dynamics) -> dict[str, Any]:
     if o.smoke:
         o = dataclasses.replace(
-            o,
-            puzzles=6,
-            segments=2,
-            most=4,
-            depth=2,
-            shapes=[(1, 16), (2, 16)],
-            shape_steps=2,
-            watched=2,
-            larger=4,
+            o, puzzles=6, segments=2, most=4, larger=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2,
             steps=6,
-        )
+        )  # fmt: skip
     check(o)
     o = dataclasses.replace(o, run=o.run and o.run.resolve())  # to be found from elsewhere, too
     study = Study("hrm_dynamics", o)

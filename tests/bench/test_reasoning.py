@@ -132,6 +132,7 @@ def test_two_processes_are_one(tmp_path):
 # -- what is measured of a model at work -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_of_a_shared_network(tmp_path):
     """It has no parameters of H, whose gradient would have to be compared."""
     launch("sudoku", *smoke_flags("sudoku", tmp_path), "--model.shared", "true", "--seeds", "1")
@@ -235,6 +236,7 @@ def test_larger_mazes():
     assert train.answer(grown, other.test, 3).symbols.shape == (3, 5, 144)
 
 
+@pytest.mark.slow
 def test_dynamics_of_a_maze_run(smoke, tmp_path):
     """The analyses take any run with weights; of mazes they count larger ones, too."""
     run = str(smoke("maze").folder)
