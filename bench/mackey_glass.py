@@ -40,6 +40,7 @@ from bench.tables import layout, mean_std
 from gle.costs import MeanSquaredError
 from gle.integrators import RK4, Dynamics, Euler, Exponential, Integrator
 from gle.network import LayerState
+from gle.seeding import generator
 from gle.simulate import compiled
 
 # Published sMAPE in %: §2.8.1, over 30 sequences. The script behind the LSTM's figure evaluated on training data, as
@@ -73,6 +74,8 @@ class Forecast(DeviceOptions):
         integrator: rk4 as published; euler and exponential with instant propagation, as rk4 has it.
         stretches: the learned half is cut into so many, which a network sees side by side, as a batch: each step
             updates the weights once, by the mean of their gradients; 1 shows it in one piece.
+        noise: standard deviation of white noise on the inputs while learning, in units of the series' own: it teaches
+            to come back to the attractor, which a free run leaves by its errors.
         learned: Lyapunov times of a sequence that are learned.
         free: Lyapunov times after them that are predicted.
         evaluate: epochs between two free runs; there is one after the last epoch in any case.
@@ -100,6 +103,7 @@ class Forecast(DeviceOptions):
     dt: float = 0.2
     integrator: Literal["rk4", "euler", "exponential"] = "rk4"
     stretches: int = 20
+    noise: float = 0.003
     learned: float = 10.0
     free: float = 10.0
     evaluate: int = 30
@@ -306,13 +310,35 @@ class Forecaster:
         return torch.stack(lagged, -1).unsqueeze(-2)
 
     def epoch(self, epoch: int) -> None:
-        """The first half once, from rest."""
-        self.sim.reset(self.o.stretches)
+        """The first half once. Each stream goes on with the stretch after the one that it saw in the last epoch, so that
+        only the first stretch is seen from rest."""
+        if epoch == 0:
+            self.sim.reset(self.o.stretches)
+        else:
+            self._move_on()
+        x = self.x + self._noise(epoch) if self.o.noise else self.x
         parts = 20
-        for i, (x, y) in enumerate(zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)):
+        for i, (xs, ys) in enumerate(zip(x.tensor_split(parts), self.y.tensor_split(parts), strict=True)):
             progress = (epoch + i / parts) / self.o.epochs
             self.sim.set_lr(self.o.lr * 0.5 * (1 + math.cos(math.pi * progress)))
-            self.sim.run(x, y)
+            self.sim.run(xs, ys)
+
+    def _move_on(self) -> None:
+        """The state after each stretch becomes the one before the next; the first begins at rest."""
+        rest = self.net.initial_state(1)
+        self.sim.carry = self.sim.carry._replace(
+            state=tuple(
+                LayerState(*(torch.cat([r, z[..., :-1, :]], -2) for r, z in zip(at_rest, layer, strict=True)))
+                for at_rest, layer in zip(rest, self.sim.carry.state, strict=True)
+            )
+        )
+
+    def _noise(self, epoch: int) -> Tensor:
+        """One value for each step, member, stretch and input neuron, the same at all nodes of the step; an epoch's
+        noise depends on nothing before it."""
+        steps, _, members, *rest = self.x.shape
+        draws = [torch.randn(steps, 1, *rest, generator=generator(m, f"noise {epoch}")) for m in range(members)]
+        return self.o.noise * torch.stack(draws, 2).to(self.x)
 
     def _steps(self, theta, state, xs: Tensor):
         """Some steps of the frozen network: the state after them, and the outputs [members, steps]."""
@@ -547,6 +573,8 @@ def check(o: Forecast) -> None:
     for name in ("dt", "lr", "learned", "free", "input_gain"):
         if not 0 < getattr(o, name) < math.inf:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
+    if not 0 <= o.noise < math.inf:
+        raise ValueError(f"noise must not be negative, got {o.noise:g}")
     if not o.populations or any(n < 1 for n, _, _ in o.populations):
         raise ValueError(f"populations must hold at least one neuron each, got {o.populations}")
     least, largest = min(min(tau) for _, *tau in o.populations), max([o.dt, *(STEPS if o.integrators else ())])

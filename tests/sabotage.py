@@ -61,6 +61,13 @@ SABOTAGES = [
         f"{CHAOS}::test_targets_lie_ahead",
     ),
     Sabotage(
+        "every stretch begins at rest",
+        "bench/mackey_glass.py",
+        "        if epoch == 0:\n            self.sim.reset",
+        "        if epoch >= 0:\n            self.sim.reset",
+        f"{CHAOS}::test_streams_go_on_with_the_next_stretch",
+    ),
+    Sabotage(
         "half the sMAPE",
         "bench/mackey_glass.py",
         "return 200 * ((predicted - true).abs()",

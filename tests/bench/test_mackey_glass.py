@@ -14,6 +14,7 @@ from scipy.integrate import solve_ivp
 from scipy.interpolate import BarycentricInterpolator
 from studies import finished, launch, smoke_flags
 
+import gle
 from bench import chaos, forecast, mackey_glass
 from bench.files import Run
 from bench.mackey_glass import Forecast, Forecaster
@@ -263,6 +264,33 @@ def test_targets_lie_ahead(learned):
         torch.testing.assert_close(f.x[7, 1, :, 0], middle)
 
 
+def test_streams_go_on_with_the_next_stretch():
+    """After three epochs without learning a stream is where one that sees its three stretches in a row is; the first
+    stretch begins at rest. Prevents: stretches that begin at rest, where free runs never are."""
+    o = dataclasses.replace(TINY, stretches=4, lr=1e-30, noise=0.0)
+    f = Forecaster(o, torch.rand(2, 1182, generator=torch.Generator().manual_seed(0)).double())
+    for epoch in range(3):
+        f.epoch(epoch)
+    for stream, seen in ((0, [0]), (2, [0, 1, 2]), (3, [1, 2, 3])):
+        alone = gle.Simulation(f.net, dt=o.dt, integrator=f.sim.integrator)
+        alone.run(torch.cat([f.x[..., [k], :] for k in seen]))
+        for one, many in zip(alone.carry.state, f.sim.carry.state, strict=True):
+            torch.testing.assert_close(one.u, many.u[..., [stream], :])
+
+
+def test_noise_of_an_epoch():
+    """Independent of what was drawn before, of the other networks, and of the node; as strong as asked for."""
+    sequences = torch.rand(3, 1182, generator=torch.Generator().manual_seed(0)).double()
+    f = Forecaster(dataclasses.replace(TINY, noise=0.5), sequences)
+    noise = f._noise(4)
+    assert noise.std().item() == pytest.approx(0.5, rel=0.05)
+    assert noise.shape[1] == 1  # the same at all nodes
+    assert not torch.equal(noise, f._noise(5))
+    assert not torch.equal(noise[:, :, 0], noise[:, :, 1])
+    fewer = Forecaster(dataclasses.replace(TINY, noise=0.5), sequences[:2])
+    torch.testing.assert_close(fewer._noise(4), noise[:, :, :2], atol=0, rtol=0)
+
+
 # -- forecasters -------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +371,7 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
         ({"dt": 0.0}, "dt must be positive, got 0"),
         ({"delay": 0.3}, "delay = 0.3 must be a positive multiple of dt = 0.2"),
         ({"horizon": 0.1}, "horizon = 0.1 must be a positive multiple of dt = 0.2"),
+        ({"noise": -0.1}, "noise must not be negative, got -0.1"),
         ({"stretches": 0}, "stretches must be at least 1, got 0"),
         ({"learned": 0.5, "stretches": 999}, "too few for 999 stretches"),
         ({"horizon": 0.4}, "horizon = 0.4 must be above 2 dt with rk4"),
