@@ -174,8 +174,8 @@ def test_configuration():
 # -- free runs ---------------------------------------------------------------------------------------------------------
 
 TINY = Forecast(
-    networks=2, epochs=1, learned=0.6, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], compile=False,
-    horizon=3.0,
+    networks=2, epochs=1, learned=0.6, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)],
+    upper_populations=[(7, 2.0, 1.0)], horizon=3.0, compile=False,
 )  # fmt: skip
 
 
