@@ -392,7 +392,7 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
         if (epoch + 1) % o.evaluate == 0 or epoch + 1 in (o.early, o.epochs):
             predicted = f.free_run(true.shape[1])
             if epoch + 1 == o.early:
-                early = predicted[:, ::thin].tolist()
+                early = drawn(predicted, thin)
             errors = smape(predicted, true).tolist()
             curve.append({"epoch": epoch + 1, "smape": errors, "seconds": seconds})
             if bar.disable:
@@ -408,14 +408,19 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
         "curve": curve,
         "valid_time": valid_time(predicted, true, o.dt).tolist(),
         "seconds": [row["seconds"] for row in study.run.rows],
-        "true": true[:, ::thin].tolist(),
-        "predicted": predicted[:, ::thin].tolist(),
+        "true": drawn(true, thin),
+        "predicted": drawn(predicted, thin),
         "early": early,  # None where there was no such epoch
         # geometric mean over networks
         "error": error.clamp(min=1e-12).log().mean(0).exp()[::thin].tolist(),
         "thin": thin * o.dt,
         "neurobench": in_harness(f) if o.neurobench else {},
     }
+
+
+def drawn(x: Tensor, thin: int) -> list[list[float]]:
+    """What of a curve is kept for the figure: every thin-th point, to five digits. [networks, points]."""
+    return x[:, ::thin].mul(1e5).round().div(1e5).tolist()
 
 
 def in_harness(f: Forecaster) -> dict[str, dict[str, float]]:

@@ -52,6 +52,7 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "phases instant": ("teacher_student/small_instant", lambda r: teacher_student.small_tables(r)[1]),
     "training": ("credit/result", credit.training_table),
     "mackey_glass": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[0]),
+    "mackey_glass rk4": ("mackey_glass/rk4", lambda r: mackey_glass.tables(r)[0]),
     "scaling": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[1]),
     "neurobench": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[2]),
     "integrators": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[3]),
