@@ -85,7 +85,7 @@ class Forecast(DeviceOptions):
         held_out: use the held-out series, to choose settings on.
         file: NeuroBench's published series (.npy, 75 points per Lyapunov time), in place of one generated here; dt,
             horizon and delay become the nearest that suit its points.
-        baselines: names of forecasters to compare with.
+        baselines: names of forecasters to compare with; by default all but the LSTM, which takes most of a short run.
         scaling: numbers of networks whose time per step is compared.
         integrators: whether to compare integrators over dt.
         neurobench: whether to ask the NeuroBench harness about the first network, while it reads one Lyapunov time (an
@@ -115,7 +115,7 @@ class Forecast(DeviceOptions):
     early: int = 40
     held_out: bool = False
     file: Optional[Path] = None
-    baselines: list[str] = field(default_factory=lambda: list(FORECASTERS))
+    baselines: list[str] = field(default_factory=lambda: [n for n in FORECASTERS if n != "LSTM"])
     scaling: list[int] = field(default_factory=list)
     integrators: bool = True
     neurobench: bool = False
