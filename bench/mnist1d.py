@@ -40,6 +40,7 @@ from bench.datasets import Mnist1d, Split, mnist1d
 from bench.files import Run, SaveError, environment, write_text
 from bench.tables import layout, mean_std
 from gle.costs import CrossEntropy
+from gle.integrators import Euler, Integrator, integrator
 from gle.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,11 @@ class Training:
             published, lets it jump.
         traces: (tau_e, tau_pre) of the filters in the synapses of each layer (see gle.Plasticity); none by default, as
             published.
+        centred: time constant of the mean rates from which W sees deviations (see gle.Plasticity); none by default, as
+            published.
+        errors: of the hidden layers' error neurons (see gle.Layer); prospective is GLE, as published.
+        propagation: whether a layer sees its neighbours' output of the previous step ("delayed", as published) or of
+            the same instant ("instant"); by default the integrator's own.
     """
 
     epochs: int = 150
@@ -127,6 +133,9 @@ class Training:
     staggered: bool = False
     fade: float = 0.0
     traces: Optional[list[tuple[float, float]]] = None
+    centred: Optional[float] = None
+    errors: Literal["prospective", "instantaneous"] = "prospective"
+    propagation: Optional[Literal["delayed", "instant"]] = None
 
 
 @dataclass
@@ -137,6 +146,7 @@ class Config:
         name: of the row and of its result files.
         model: what is trained.
         training: how.
+        consolidation: how a GLE network goes on after that, with fresh neurons and optimiser; by default not at all.
         seeds: how many of seed_list to train; GLE networks train as one ensemble.
         seed_list: those of the published runs.
         device: cpu, cuda, …
@@ -155,6 +165,7 @@ class Config:
     name: str = "gle_15k"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
+    consolidation: Optional[Training] = None
     seeds: int = 1
     seed_list: list[int] = field(default_factory=lambda: [12, 34, 56, 78, 98, 76, 54, 32, 42, 69])
     device: str = "cpu"
@@ -176,6 +187,12 @@ class Config:
             )
         return self.seed_list[: self.seeds]
 
+    @property
+    def stages(self) -> list[Config]:
+        """One configuration after the other, each with a `training` of its own."""
+        then = [] if self.consolidation is None else [self.consolidation]
+        return [dataclasses.replace(self, training=t, consolidation=None) for t in (self.training, *then)]
+
 
 # -- models ------------------------------------------------------------------------------------------------------------
 
@@ -187,7 +204,7 @@ def build_network(config: Config) -> gle.Network:
     n = sum(size for size, _, _ in m.populations)
     tau_m = torch.cat([torch.full((size,), tau) for size, tau, _ in m.populations])
     tau_r = torch.cat([torch.full((size,), tau) for size, _, tau in m.populations])
-    hidden: dict[str, Any] = {"tau_m": tau_m, "tau_r": tau_r, **common}
+    hidden: dict[str, Any] = {"tau_m": tau_m, "tau_r": tau_r, "errors": config.training.errors, **common}
     output = gle.Layer(n, CLASSES, tau_m=m.output_tau, tau_r=m.output_tau, phi="linear", **common)
     if m.kind == "gle":  # the first hidden layer has no φ in the published runs
         hiddens = [gle.Layer(1, n, phi="linear", **hidden), *_hidden(n, m.hidden_layers - 1, hidden)]
@@ -282,30 +299,48 @@ class Streams:
         return torch.where((index >= 0).unsqueeze(-1), known, 1 / CLASSES)
 
 
+def scheme(config: Config) -> Integrator:
+    """The integrator of a configuration. Raises ValueError where it cannot propagate as asked."""
+    own, wanted = integrator(config.integrator), config.training.propagation
+    if wanted is None or wanted == own.propagation:
+        return own
+    if not isinstance(own, Euler):
+        raise ValueError(f"{config.integrator} has {own.propagation} propagation only, not {wanted}")
+    return type(own)(wanted)
+
+
 class OnlineTrainer:
     """A GLE network (or LagNet): every sample streams past once per epoch, the network learning at each step; its
-    state goes on from one sample to the next."""
+    state goes on from one sample to the next.
+
+    start: a trainer whose weights, streams and order of samples this one goes on with.
+    """
 
     online = True
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, start: OnlineTrainer | None = None):
         self.config = config
         self.network = build_network(config)
+        if start is not None:
+            self.network.load_theta(start.simulation.carry.theta)
         self.parameters = self.network.n_parameters()
         t = config.training
         plasticity = gle.Plasticity(
-            gle.Adam(weight_decay=t.weight_decay), lr=t.lr, every=t.every, traces=t.traces or None
+            gle.Adam(weight_decay=t.weight_decay), lr=t.lr, every=t.every, traces=t.traces or None, centred=t.centred
         )
-        self.simulation = gle.Simulation(
+        self.simulation: gle.Simulation = gle.Simulation(
             self.network,
             dt=config.dt,
-            integrator=config.integrator,
+            integrator=scheme(config),
             cost="cross_entropy",
             plasticity=plasticity,
             compile=config.compile,
         )
-        self.order = [generator(seed, "data") for seed in config.used_seeds]
+        own = [generator(seed, "data") for seed in config.used_seeds]
+        self.order: list[torch.Generator] = own if start is None else start.order
         self.streams = Streams(config)
+        if start is not None:
+            self.streams.past = start.streams.past
 
     def epoch(self, split: Split, rates: Rates) -> None:
         batch = self.config.training.batch
@@ -468,79 +503,103 @@ def to_config(parsed: Namespace) -> Config:
 
 def shortened(config: Config) -> Config:
     """The same in a few seconds."""
-    training = dataclasses.replace(config.training, epochs=2, batch=10)
-    return dataclasses.replace(config, training=training, samples=30, compile=False, seeds=min(config.seeds, 2))
+    first, *then = (dataclasses.replace(stage.training, epochs=2, batch=10) for stage in config.stages)
+    return dataclasses.replace(
+        config,
+        training=first,
+        consolidation=then[0] if then else None,
+        samples=30,
+        compile=False,
+        seeds=min(config.seeds, 2),
+    )
 
 
 def validate(config: Config) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
-    t = config.training
     if config.samples % CLASSES or config.samples < 2 * CLASSES:
         raise ValueError(f"samples must be a multiple of {CLASSES}, at least {2 * CLASSES}; got {config.samples}")
-    training = int(config.samples * 0.8)
-    if not 1 <= t.batch <= training:
-        raise ValueError(f"batch must lie between 1 and the {training} training samples, got {t.batch}")
-    for name, value in (("epochs", t.epochs), ("every", t.every), ("hidden_layers", config.model.hidden_layers)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    if config.model.hidden_layers < 1:
+        raise ValueError(f"hidden_layers must be at least 1, got {config.model.hidden_layers}")
     if config.model.kind == "lagnet" and (config.model.lag_layers < 2 or not config.model.lags):
         raise ValueError("a LagNet needs lags, and lag_layers of at least 2")
-    if t.lr <= 0 or t.lr_end < 0 or (t.schedule == "exponential" and t.lr_end == 0):
-        raise ValueError(f"rates must be positive, got lr={t.lr:g} and lr_end={t.lr_end:g}")
-    if not 0 <= t.fade <= DURATION:
-        raise ValueError(f"fade must lie between 0 and the {DURATION:g} time units of a sample, got {t.fade:g}")
-    if not 0 < t.factor < 1:
-        raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
     if not 1 <= config.workers <= len(config.used_seeds):
         raise ValueError(f"workers must lie between 1 and the {config.seeds} seeds, got {config.workers}")
     if abs(DURATION / config.dt - round(DURATION / config.dt)) > 1e-6:
         raise ValueError(f"dt must divide the {DURATION:g} time units of a sample, got {config.dt}")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {config.device!r} was asked for, but PyTorch finds no CUDA device: use --device cpu")
+    if config.consolidation is not None and config.model.kind in BASELINES:
+        raise ValueError(f"consolidation is for GLE networks, not for {config.model.kind}: leave it out")
+    if config.consolidation is not None and config.consolidation.batch != config.training.batch:
+        raise ValueError(
+            f"consolidation has a batch of {config.consolidation.batch}, training one of {config.training.batch}: "
+            "the same streams go on, so give both the same"
+        )
+    for stage in config.stages:
+        _validate_training(stage.training, int(config.samples * 0.8))
+        build_trainer(stage)
+
+
+def _validate_training(t: Training, samples: int) -> None:
+    if not 1 <= t.batch <= samples:
+        raise ValueError(f"batch must lie between 1 and the {samples} training samples, got {t.batch}")
+    for name, value in (("epochs", t.epochs), ("every", t.every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if t.lr <= 0 or t.lr_end < 0 or (t.schedule == "exponential" and t.lr_end == 0):
+        raise ValueError(f"rates must be positive, got lr={t.lr:g} and lr_end={t.lr_end:g}")
+    if not 0 <= t.fade <= DURATION:
+        raise ValueError(f"fade must lie between 0 and the {DURATION:g} time units of a sample, got {t.fade:g}")
+    if not 0 < t.factor < 1:
+        raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
 
 
 def build_trainer(config: Config) -> Trainer:
     return OfflineTrainer(config) if config.model.kind in BASELINES else OnlineTrainer(config)
 
 
-def train(
-    config: Config, trainer: Trainer, run: Run, data: Mnist1d, saved: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None = None) -> dict[str, Any]:
     """Trains one row of the table from the start or from a checkpoint, and returns its result."""
-    schedule = Schedule(config.training, config.seeds)
-    start = 0
+    stages = config.stages
+    n, began, epoch = (saved["stage"], saved["began"], saved["epoch"]) if saved else (0, 0, 0)
+    trainer, schedule = build_trainer(stages[n]), Schedule(stages[n].training, config.seeds)
     if saved:
         trainer.load_state_dict(saved["trainer"])
         schedule.load_state_dict(saved["schedule"])
-        start = saved["epoch"]
-    epochs = config.training.epochs
-    bar = tqdm(total=epochs, initial=start, desc=config.name, unit="epoch", disable=not sys.stderr.isatty())
+    epochs = sum(stage.training.epochs for stage in stages)
+    bar = tqdm(total=epochs, initial=epoch, desc=config.name, unit="epoch", disable=not sys.stderr.isatty())
     with bar:
-        for epoch in range(start, epochs):
+        while True:
             if schedule.finished:
                 log.info("%s: all rates are below %g after %d epochs", config.name, config.training.stop_rate, epoch)
-                break
-            began = time.perf_counter()
-            trainer.epoch(data.train, schedule.during(epoch))
+            if schedule.finished or epoch - began == stages[n].training.epochs:
+                if n + 1 == len(stages):
+                    break
+                n, began = n + 1, epoch
+                assert isinstance(trainer, OnlineTrainer)
+                trainer, schedule = OnlineTrainer(stages[n], trainer), Schedule(stages[n].training, config.seeds)
+            start = time.perf_counter()
+            trainer.epoch(data.train, schedule.during(epoch - began))
             score = trainer.evaluate(data.validation)
             run.log(
                 {
                     "epoch": epoch + 1,
-                    "lr": schedule.rates(epoch / epochs),
+                    "lr": schedule.rates((epoch - began) / stages[n].training.epochs),
                     "accuracy": score["accuracy"],
                     "loss": score["loss"],
-                    "seconds": time.perf_counter() - began,
+                    "seconds": time.perf_counter() - start,
                 }
             )
+            epoch += 1
             schedule.after_epoch(score["loss"])
-            state = {"epoch": epoch + 1, "trainer": trainer.state_dict(), "schedule": schedule.state_dict()}
-            run.checkpoint(state)
+            place = {"epoch": epoch, "stage": n, "began": began}
+            run.checkpoint({**place, "trainer": trainer.state_dict(), "schedule": schedule.state_dict()})
             bar.set_postfix_str(f"validation {statistics.mean(score['accuracy']):.1f} %")
             bar.update()
             if bar.disable:
                 log.info(
                     "%s: epoch %d/%d, validation %.1f %%, %.1f s",
-                    config.name, epoch + 1, epochs, statistics.mean(score["accuracy"]), run.rows[-1]["seconds"],
+                    config.name, epoch, epochs, statistics.mean(score["accuracy"]), run.rows[-1]["seconds"],
                 )  # fmt: skip
     test = trainer.evaluate(data.test)
     result = {
@@ -569,7 +628,6 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)  # vanishing weights and moments would otherwise cost a hundred times their share
-    trainer = build_trainer(config)
     data = mnist1d(LENGTHS.get(config.model.kind, round(DURATION / config.dt)), config.samples)
     if resume is None:
         resolved = yaml.safe_dump(plain(dataclasses.replace(config, smoke=False)), sort_keys=False)
@@ -580,7 +638,7 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
         saved = run.restore()
     log.info("%s: results go to %s", config.name, run.path)
     try:
-        result = train(config, trainer, run, data, saved)
+        result = train(config, run, data, saved)
     except (KeyboardInterrupt, SaveError) as stop:
         print(
             f"stopped ({str(stop) or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}",

@@ -69,8 +69,11 @@ def rate(layer: Layer, p: Theta, u: Tensor, current: Tensor) -> Tensor:
     return layer.phi.phi(prospective(u, current, _neuron(p.tau_m), _neuron(p.tau_r)))
 
 
-def error(p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
-    """e = D⁺_τm{v} with τr v̇ = e_inst − v (Eqs. 7, 45): the same with the time constants exchanged."""
+def error(layer: Layer, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
+    """e = D⁺_τm{v} with τr v̇ = e_inst − v (Eqs. 7, 45): the same with the time constants exchanged; e_inst itself where
+    the layer's error neurons are instantaneous."""
+    if layer.errors == "instantaneous":
+        return e_inst
     return prospective(v, e_inst, _neuron(p.tau_r), _neuron(p.tau_m))
 
 
@@ -98,7 +101,7 @@ def cascade(
     for i, d in reversed(list(net.places())):
         p, layer = select(theta[i], d), net.layers[i]
         e_inst = layer.phi.slope(rates[i][d]) * above
-        e = error(p, state[i].v[d], e_inst)
+        e = error(layer, p, state[i].v[d], e_inst)
         if (i, d) != (0, 0):
             above = layer.synapse.backproject(p.W, p.B, e)
         inst[i].insert(0, e_inst)
@@ -155,7 +158,7 @@ class Euler:
         inst = net.instantaneous_errors(theta, seen, errors, nudge(net, seen[-1][-1], target, dynamics))
         rates, locals_ = [], []
         for layer, p, s, below, e_inst in zip(net.layers, theta, state, pre, inst, strict=True):
-            e = error(p, s.v, e_inst)
+            e = error(layer, p, s.v, e_inst)
             current = layer.synapse.current(p.W, p.b, below)
             if not _is_zero(dynamics.gamma):
                 current = current + per_member(dynamics.gamma, e) * e

@@ -62,6 +62,7 @@ State = tuple[LayerState, ...]
 Thetas = tuple[Theta, ...]
 
 TIME_CONSTANTS = ("tau_m", "tau_r")
+ERRORS = ("prospective", "instantaneous")
 
 
 def _positive(name: str, tau: Tensor) -> None:
@@ -75,7 +76,10 @@ class Layer(nn.Module):
 
     tau_m, tau_r: a number, or one value per neuron (anything that broadcasts to [depth, *ensemble, n_out]), in the
     time unit of dt. phi: a name from `neurons.ACTIVATIONS`. plastic: False freezes the layer. ensemble: the
-    ensemble axes in front. Weights and biases start uniform in ± 1/√fan-in (see `Network.initialize`).
+    ensemble axes in front. errors: "prospective" error neurons undo the filter of their representation neuron (Eq. 7);
+    "instantaneous" ones leave time alone, e = e_inst, as backprop at every instant does (§2.5), and what they leave out
+    can be left to the synapses (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see
+    `Network.initialize`).
 
     Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are not
     positive or have the wrong shape.
@@ -96,6 +100,7 @@ class Layer(nn.Module):
         depth: int = 1,
         bias: bool = True,
         plastic: bool = True,
+        errors: str = "prospective",
         synapse: Synapse | None = None,
         ensemble: tuple[int, ...] = (),
         dtype: torch.dtype = torch.float32,
@@ -106,6 +111,9 @@ class Layer(nn.Module):
             raise ValueError(f"sizes must be at least 1, got n_in={n_in}, n_out={n_out}, depth={depth}, {ensemble=}")
         if depth > 1 and n_in != n_out:
             raise ValueError(f"{depth} layers in series need n_in = n_out, got {n_in} and {n_out}")
+        if errors not in ERRORS:
+            raise ValueError(f"unknown errors {errors!r}; choose {' or '.join(ERRORS)}")
+        self.errors = errors
         self.n_in, self.n_out, self.depth, self.ensemble, self.plastic = n_in, n_out, depth, tuple(ensemble), plastic
         self.phi = activation(phi)
         self.synapse: Synapse = synapse or Linear()

@@ -151,6 +151,7 @@ class Learning(NamedTuple):
     slots: tuple[Thetas, ...]
     pending: Thetas  # gradients since the last update, where updates are rarer than steps
     traces: tuple[Trace, ...] = ()  # where synapses filter what they see
+    means: tuple[Any, ...] = ()  # where W sees deviations from it: mean presynaptic rates [depth, *ensemble, 1, n_in]
 
 
 LearningRate = float | Sequence[float] | Tensor
@@ -165,9 +166,14 @@ class Plasticity:
     within these; the lower default is dt, the least that the integrators resolve. traces: W and b see error and
     presynaptic rate through low-pass filters ("synaptic filtering of the plasticity signal", §2.6) with the time
     constants (τ_e, τ_pre), one pair for each layer ℓ or one for all; 0 filters nothing. Their low-pass takes off the
-    high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep networks.
+    high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep networks, or
+    for the filters that instantaneous error neurons leave out (an eligibility trace). centred: a time constant; W then
+    learns from the deviation of each presynaptic rate from its mean over batch and recent time (the covariance rule),
+    and b takes up what each ΔW would add to the mean current. Where learning comes to rest is the same, ⟨e⟩ = 0 and
+    ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together on the way there.
 
-    Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds and negative time constants.
+    Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds, negative time constants, and for
+    `centred` where W and b do not both learn or torch.optim moves them.
     """
 
     def __init__(
@@ -178,6 +184,7 @@ class Plasticity:
         every: int = 1,
         tau_bounds: tuple[float | None, float] = (None, math.inf),
         traces: Sequence[tuple[float, float]] | tuple[float, float] | None = None,
+        centred: float | None = None,
     ):
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
@@ -201,6 +208,11 @@ class Plasticity:
             raise ValueError(f"traces must be a pair (tau_e, tau_pre) or one pair per layer, got {traces}")
         if self.traces is not None and not bool((self.traces >= 0).all()):
             raise ValueError(f"time constants of traces must be ≥ 0, got {traces}")
+        if centred is not None and not centred > 0:
+            raise ValueError(f"centred must be a positive time constant, or None for no centring; got {centred}")
+        if centred is not None and (not {"W", "b"} <= set(learn) or isinstance(optimizer, TorchOptimizer)):
+            raise ValueError("centred needs W and b among learn, and an optimiser of gle.plasticity: b follows each ΔW")
+        self.centred = centred
 
     def check(self, net: Network, dt: float) -> None:
         """Raises ValueError where this plasticity does not suit the network."""
@@ -212,6 +224,12 @@ class Plasticity:
                 tau = getattr(layer, kind)
                 if layer.plastic and bool(((tau < (lower or dt)) | (tau > upper)).any()):
                     raise ValueError(f"{kind} starts outside tau_bounds {self.tau_bounds}: widen them or change {kind}")
+        if self.centred is not None:
+            if self.centred < dt:
+                raise ValueError(f"centred = {self.centred:g} is below dt = {dt:g}: it averages over many steps")
+            for i, layer in enumerate(net.layers):
+                if layer.plastic and layer.b is None:
+                    raise ValueError(f"centred needs biases, layers.{i} has none: give it bias=True")
         if isinstance(self.optimizer, TorchOptimizer):
             self.optimizer.check(net, self.learn)
         if self.traces is not None:
@@ -221,15 +239,22 @@ class Plasticity:
             if len(between):
                 raise ValueError(f"traces holds {between[0]:g}, below dt = {dt:g}: use 0 for no filter, or at least dt")
 
+    @property
+    def filters(self) -> bool:
+        """Whether W and b see other signals than e and r."""
+        return self.traces is not None or self.centred is not None
+
     def init(self, net: Network) -> Learning:
         """The memory of a fresh start."""
         theta = net.theta()
         zeros = self._zeros(net, theta)
+        means = (l.W.new_zeros(l.depth, *l.ensemble, 1, l.n_in) if l.plastic else None for l in net.layers)
         return Learning(
             self.rates(net, self.lr),
             torch.zeros((), dtype=net.dtype, device=net.device),
             tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
             zeros if self.every > 1 else (),
+            means=() if self.centred is None else tuple(means),
         )
 
     def at_rest(self, net: Network, learning: Learning, batch: int) -> Learning:
@@ -244,19 +269,36 @@ class Plasticity:
         return learning._replace(traces=tuple(traces))
 
     def trace(self, net: Network, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
-        """One step of the synaptic filters."""
-        if self.traces is None:
-            return learning
-        fractions = torch.where(self.traces > 0, euler_fraction(dt, self.traces), 1.0).clamp(max=1.0)
-        per_layer = fractions.expand(net.depth, 2).split([layer.depth for layer in net.layers])
-        traces = []
-        for old, l, a in zip(learning.traces, local, per_layer, strict=True):
-            if old.e is None:
-                traces.append(old)
-                continue
-            a_e, a_pre = a.to(l.e).T.reshape(2, -1, *(1,) * (l.e.ndim - 1)).unbind()
-            traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))
-        return learning._replace(traces=tuple(traces))
+        """One step of the synaptic filters and of the running means."""
+        if self.traces is not None:
+            fractions = torch.where(self.traces > 0, euler_fraction(dt, self.traces), 1.0).clamp(max=1.0)
+            per_layer = fractions.expand(net.depth, 2).split([layer.depth for layer in net.layers])
+            traces = []
+            for old, l, a in zip(learning.traces, local, per_layer, strict=True):
+                if old.e is None:
+                    traces.append(old)
+                    continue
+                a_e, a_pre = a.to(l.e).T.reshape(2, -1, *(1,) * (l.e.ndim - 1)).unbind()
+                traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))
+            learning = learning._replace(traces=tuple(traces))
+        if self.centred is not None:
+            rate = torch.as_tensor(self.centred, dtype=net.dtype, device=net.device)
+            a = euler_fraction(dt, rate)
+            seen: Sequence[Trace | Local] = learning.traces or local
+            means = (
+                None if m is None else low_pass(m, s.pre.mean(-2, keepdim=True), a)
+                for m, s in zip(learning.means, seen, strict=True)
+            )
+            learning = learning._replace(means=tuple(means))
+        return learning
+
+    def seen(self, learning: Learning, local: Sequence[Local]) -> Sequence[Trace] | None:
+        """What W and b learn from in place of e and r; None where these are it."""
+        if self.centred is None:
+            return learning.traces or None
+        signals: Sequence[Trace | Local] = learning.traces or local
+        pairs = zip(signals, learning.means, strict=True)
+        return [Trace() if mean is None else Trace(s.e, s.pre - mean) for s, mean in pairs]
 
     def rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
         """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""
@@ -324,6 +366,9 @@ class Plasticity:
                 new_p[kind] = self._bounded(kind, value, dt)
                 for kept, m in zip(new_slots, memory, strict=True):
                     kept[kind] = m
+            if self.centred is not None and learning.means[i] is not None:
+                added = net.layers[i].synapse.current(new_p["W"] - p.W, None, learning.means[i])
+                new_p["b"] = new_p["b"] - added.squeeze(-2)  # W moved, the mean current did not
             thetas.append(Theta(**new_p))
             for slot, memories in zip(slots, new_slots, strict=True):
                 slot.append(Theta(**memories))

@@ -219,7 +219,7 @@ class Simulation:
         theta, state, learning = carry
         grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
-        filtered = plasticity is not None and plasticity.traces is not None
+        filtered = plasticity is not None and plasticity.filters
         if isinstance(self.integrator, Euler) and self.can_sweep and not every_step and not filtered and len(xs) > 1:
             target = None if targets is None else targets[:, 0]
             state, local = sweep(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
@@ -236,7 +236,7 @@ class Simulation:
                 if plasticity is None or learning is None:
                     continue
                 learning = plasticity.trace(net, learning, seen, dynamics.dt)
-                grads = pl.gradients(net, theta, seen, plasticity.learn, batch, learning.traces)
+                grads = pl.gradients(net, theta, seen, plasticity.learn, batch, plasticity.seen(learning, seen))
                 if every_step:
                     theta, learning = plasticity.apply(net, theta, learning, grads, dynamics.dt)
                 else:

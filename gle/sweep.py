@@ -105,7 +105,7 @@ def sweep(
         # τm/τr of it
         a = _neuron(integrator.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
         v, v_end = scan_low_pass(s.v, e_inst, a, STEPS)
-        e = error(_over_steps(p), v, e_inst)
+        e = error(layer, _over_steps(p), v, e_inst)
         if place:
             seen = _delay(s.e, e) if integrator.propagation == "delayed" else e
             above = layer.synapse.backproject(p.W, p.B, _rows(seen)).unflatten(-2, e.shape[STEPS:-1])

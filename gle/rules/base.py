@@ -202,8 +202,8 @@ def learn(
     plasticity = sim.plasticity
     if plasticity is None or sim.carry.learning is None:
         raise ValueError("this simulation has no plasticity: give it one, whose optimiser applies the gradients")
-    if plasticity.traces is not None:
-        raise ValueError("synaptic filters belong to the simulation's own plasticity: leave out `traces`")
+    if plasticity.filters:
+        raise ValueError("synaptic filters belong to the simulation's own plasticity: leave out `traces` and `centred`")
     if not isinstance(stretch, int) or stretch < 1:
         raise ValueError(f"a stretch must have a whole number of steps, at least 1, got {stretch}")
     problem, xs, ts = _posed(sim, inputs, targets, steps, plasticity.learn)
