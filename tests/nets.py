@@ -8,9 +8,11 @@ DT = 0.2
 TAUS = {"tau_m": [0.6, 1.2, 1.2, 0.9], "tau_r": [0.2, 0.2, 1.2, 0.5]}
 
 
-def mixed_network(ensemble=(), seed=3, dtype=torch.float64, device="cpu", phi="tanh", feedback="transpose", taus=TAUS):
+def mixed_network(
+    ensemble=(), seed=3, dtype=torch.float64, device="cpu", phi="tanh", feedback="transpose", taus=TAUS, **kw
+):
     """2 → 4 → 4 → 4 → 4 → 3 with mixed time constants."""
-    common = {"dtype": dtype, "ensemble": ensemble, "device": device}
+    common = {"dtype": dtype, "ensemble": ensemble, "device": device, **kw}
 
     def synapse():
         return gle.Linear(feedback)

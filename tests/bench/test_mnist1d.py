@@ -57,7 +57,8 @@ def test_smoke(path, tmp_path):
     }  # fmt: skip
     assert json.loads((folder / "result.json").read_text()) == result
     assert len(result["validation"]) == len(result["test"]) == 2
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    stages = mnist1d.parse(["--config", str(path)]).stages
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2 * len(stages)
 
 
 def test_smoke_without_arguments(tmp_path, capsys):
@@ -79,6 +80,57 @@ def test_flags_change_the_run(tmp_path):
     for flag in ("--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"):
         changed = learned(run(path, tmp_path, flag)[0])
         assert not torch.equal(plain.double(), changed.double()), flag
+
+
+def test_consolidation_goes_on_where_training_ended(tmp_path):
+    """Its first rows are the run without it; weights, streams and order of samples go on; errors, synapses, propagation
+    and rate are its own. Prevents: a second stage that starts from scratch or repeats the first."""
+    path = ROOT / "configs" / "mnist1d" / "gle_15k_tuned.yaml"
+    whole, _ = run(path, tmp_path)
+    first, _ = run(path, tmp_path, "--consolidation=null")
+    assert curves(whole)[:2] == curves(first)
+    config = mnist1d.shortened(mnist1d.parse(["--config", str(path)]))
+    data = datasets.mnist1d(360, config.samples)
+    before = mnist1d.build_trainer(config.stages[0])
+    before.epoch(data.train, lambda part: [1e-3])
+    after = mnist1d.OnlineTrainer(config.stages[1], before)
+    for old, new in zip(before.simulation.carry.theta, after.simulation.carry.theta, strict=True):
+        assert torch.equal(old.W, new.W)
+        assert torch.equal(old.b, new.b)
+    assert torch.equal(after.streams.past, before.streams.past)
+    assert (after.streams.past >= 0).all()
+    assert after.order is before.order
+    hidden, integrators = (
+        [t.network.layers[1] for t in (before, after)],
+        [t.simulation.integrator for t in (before, after)],
+    )
+    assert [layer.errors for layer in hidden] == ["prospective", "instantaneous"]
+    assert [i.propagation for i in integrators] == ["delayed", "instant"]
+    assert float(after.simulation.carry.learning.lr["W"][0]) == pytest.approx(5e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
+    """Interrupted within training, at its end, or within consolidation: resumed, the run is the uninterrupted one.
+
+    Prevents: a resumed run that takes up the wrong stage, or begins it again."""
+    path = ROOT / "configs" / "mnist1d" / "gle_15k_tuned.yaml"
+    whole, _ = run(path, tmp_path / "whole")
+    save = files.Run.checkpoint
+
+    def interrupted(self, state):
+        save(self, state)
+        if state["epoch"] == rows:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Run, "checkpoint", interrupted)
+        with pytest.raises(SystemExit):
+            run(path, tmp_path / "stopped")
+    (folder,) = (p.parent for p in (tmp_path / "stopped").rglob("config.yaml"))
+    mnist1d.main(["--resume", str(folder)])
+    assert curves(folder) == curves(whole)
+    assert torch.equal(learned(folder), learned(whole))
 
 
 def test_seeds_of_an_ensemble_are_the_single_runs(tmp_path):
@@ -111,13 +163,16 @@ def start(tmp_path, *arguments, epochs=6):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
     """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the place in the
-    streams, the schedule or a row.
+    streams, the schedule, the stage or a row.
 
     Resumed twice: after the kill, and once more from the finished run.
     """
     path = str(ROOT / "configs" / "mnist1d" / f"{name}.yaml")
     config = ["--config", path, "--training.schedule", "plateau", "--training.patience", "0"]
-    epochs = 5 if name == "gle_15k_tuned" else 400
+    epochs = 400
+    if name == "gle_15k_tuned":  # killed about where consolidation begins
+        config += ["--consolidation.epochs", "3", "--consolidation.batch", "10"]
+        epochs = 2
     whole = start(tmp_path / "whole", *config, epochs=epochs)
     killed = start(tmp_path / "killed", *config, epochs=epochs)
     deadline = time.time() + 120
@@ -204,6 +259,12 @@ def test_unknown_configuration_key(tmp_path, capsys):
         (["--training.factor", "1.5"], "factor"),
         (["--model.hidden_layers", "0"], "hidden_layers"),
         (["--dt", "0.17"], "dt must divide"),
+        (["--training.centred", "-1"], "centred must be a positive"),
+        (["--integrator", "rk4", "--training.propagation", "delayed"], "rk4 has instant propagation only"),
+        (["--consolidation", "{batch: 50}"], "consolidation has a batch of 50, training one of 100"),
+        (["--consolidation", "{epochs: 0}"], "epochs must be at least 1"),
+        (["--consolidation", "{traces: [[0.1, 0.4]]}"], "1 pairs, the network 7 layers"),
+        (["--model.kind", "tcn", "--consolidation", "{epochs: 3}"], "consolidation is for GLE networks, not for tcn"),
     ],
 )
 def test_bad_settings_before_any_work(flags, message, tmp_path, monkeypatch):

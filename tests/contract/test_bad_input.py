@@ -123,6 +123,18 @@ def test_divergence_names_the_layer():
         (lambda: gle.Plasticity(traces=(-1.0, 2.0)), "≥ 0"),
         (lambda: simulation(plasticity=gle.Plasticity(traces=[(0.4, 1.0)] * 2)), "2 pairs, the network 5 layers"),
         (lambda: simulation(plasticity=gle.Plasticity(traces=(0.1, 1.0))), "traces holds 0.1, below dt"),
+        (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, errors="late"), "unknown errors 'late'; choose prospective or"),
+        (lambda: gle.Plasticity(centred=0.0), "centred must be a positive time constant"),
+        (lambda: gle.Plasticity(centred=1.0, learn=("W",)), "centred needs W and b among learn"),
+        (lambda: simulation(plasticity=gle.Plasticity(centred=0.1)), "centred = 0.1 is below dt"),
+        (
+            lambda: gle.Simulation(
+                gle.Network([gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, bias=False)]),
+                dt=0.2,
+                plasticity=gle.Plasticity(centred=9.0),
+            ),
+            "layers.0 has none: give it bias=True",
+        ),
         (lambda: gle.Plasticity(tau_bounds=(None, -1.0)), "lower < upper"),
         (lambda: learning_tau((0.01, 5.0)), "reach below dt"),
         (lambda: learning_tau((0.7, 5.0)), "starts outside"),

@@ -42,18 +42,17 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
     lr = torch.tensor(rates, dtype=torch.float64).reshape(ensemble)
     net = mixed_network(ensemble, seed=3, device=device)
     beta = torch.linspace(0.5, 1.0, members, dtype=torch.float64).reshape(ensemble)
+    synapses = {"learn": ALL, "traces": (0.4, 1.2), "centred": 3.0}
     together = trained(
-        net, x, y, plasticity=gle.Plasticity(lr=lr, learn=ALL, traces=(0.4, 1.2)), integrator=scheme, beta=beta,
-        gamma=beta / 9,
-    )  # fmt: skip
+        net, x, y, plasticity=gle.Plasticity(lr=lr, **synapses), integrator=scheme, beta=beta, gamma=beta / 9
+    )
     index = [tuple(i) for i in torch.ones(ensemble).nonzero().tolist()]
     for n, i in enumerate(index):
         at = (slice(None), *i)
         b = beta[i].item()
         alone = trained(
             mixed_network(seed=3 + n, device=device), x[at], y[at],
-            plasticity=gle.Plasticity(lr=rates[n], learn=ALL, traces=(0.4, 1.2)), integrator=scheme, beta=b,
-            gamma=b / 9,
+            plasticity=gle.Plasticity(lr=rates[n], **synapses), integrator=scheme, beta=b, gamma=b / 9,
         )  # fmt: skip
         for p, q in zip(flat(together.carry.theta), flat(alone.carry.theta)):
             torch.testing.assert_close(p[at], q, atol=1e-11, rtol=0)
@@ -73,7 +72,7 @@ BLOCKS = pytest.mark.parametrize(
 def test_compiled_equals_eager(scheme, every, block, traces, device, caplog):
     """Prevents: a compiled step that learns something else; and a fall-back to eager that nobody notices."""
     x, y = signals(14)
-    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
+    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces, centred=3.0 if traces else None)
     eager = trained(small_network(device), x, y, plasticity=plasticity, integrator=scheme)
     with caplog.at_level(logging.WARNING):
         compiled = trained(
@@ -106,7 +105,7 @@ def test_compiled_once(scheme, every, block, traces, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     x, y = signals(16)
-    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
+    plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces, centred=3.0 if traces else None)
     sim = trained(mixed_network(), x, y, plasticity=plasticity, integrator=scheme, compile=True, block=block, runs=2)
     sim.reset(5)
     sim.run(x, y)
@@ -305,8 +304,8 @@ def test_save_load_same():
     import io
 
     x, y = signals(30)
-    for every, traces in ((1, None), (4, None), (1, (0.4, 1.2)), (4, (0.0, 1.2))):
-        plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces)
+    for every, traces, centred in ((1, None, None), (4, None, None), (1, (0.4, 1.2), None), (4, (0.0, 1.2), 3.0)):
+        plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces, centred=centred)
         whole = trained(mixed_network(), x, y, plasticity=plasticity, runs=2)
         first = trained(mixed_network(), x[:15], y[:15], plasticity=plasticity)
         file = io.BytesIO()

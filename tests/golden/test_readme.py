@@ -91,6 +91,7 @@ def test_result_files_are_whole(path):
     defaults = mnist1d.plain(mnist1d.Config())
     for part in ("model", "training"):  # settings younger than the result stand at their defaults
         assert {**defaults[part], **result["config"][part]} == mnist1d.plain(config)[part]
+    assert result["config"].get("consolidation") == mnist1d.plain(config)["consolidation"]
     assert not result["config"]["smoke"]
 
 

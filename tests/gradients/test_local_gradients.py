@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 
 import gle
 from gle import plasticity as pl
+from gle import rules
 from gle.costs import CrossEntropy, MeanSquaredError
 from gle.integrators import Dynamics, Euler
 
@@ -177,3 +178,96 @@ def test_synaptic_filters(pairs):
         assert (got[i].W[d] - unfiltered[i].W[d]).abs().max() > 1e-3
     for a, b in zip(flat(got, ("tau_m", "tau_r")), flat(unfiltered, ("tau_m", "tau_r"))):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("traces", [None, (0.4, 1.2)])
+def test_centred_plasticity(traces):
+    """ΔW sees the presynaptic deviation from the running mean over batch and time, against scipy's filter; Δb sees e
+    alone. Prevents: a mean of something else, or one that lags."""
+    steps, net, tau = 40, mixed_network(), 2.0
+    x, y = signals(steps)
+    x = x + 1.5
+
+    def waiting(centred):
+        plasticity = gle.Plasticity("sgd", lr=1.0, every=1000, traces=traces, centred=centred)
+        sim = gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=plasticity)
+        seen = gle.Record("r", "e")
+        sim.run(x, y, record=seen)
+        return sim.carry.learning.pending, seen
+
+    def filtered(signal, tau):
+        return lfilter([DT / tau], [1, DT / tau - 1], np.asarray(signal), axis=0)
+
+    (got, seen), (plain, _) = waiting(tau), waiting(None)
+    for layer, (i, d) in enumerate(net.places()):
+        below = x if layer == 0 else torch.cat([torch.zeros_like(seen["r"][layer - 1][:1]), seen["r"][layer - 1][:-1]])
+        e, r = (
+            (filtered(s, t) for s, t in zip((seen["e"][layer], below), traces)) if traces else (seen["e"][layer], below)
+        )
+        e, r = np.asarray(e), np.asarray(r)
+        mean = filtered(r.mean(1, keepdims=True), tau)
+        np.testing.assert_allclose(got[i].W[d], -np.einsum("tbo,tbi->oi", e, r - mean) / 5, atol=1e-10)
+        torch.testing.assert_close(got[i].b[d], plain[i].b[d], atol=0, rtol=0)
+        assert (got[i].W[d] - plain[i].W[d]).abs().max() > 1e-3
+
+
+def test_bias_takes_up_what_weights_add_to_the_mean():
+    """A centred update moves the current at the mean rate by lr·e, what b alone learns, however W moves.
+
+    Prevents: weights that drag the mean current along; a bias that follows with the wrong sign or mean."""
+    net, (x, y), lr = mixed_network(), signals(30), 0.05
+    sim = gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=gle.Plasticity("sgd", lr=lr, centred=2.0))
+    sim.run(x[:-1] + 1.0, y[:-1])
+    before = sim.carry
+    sim.run(x[-1:] + 1.0, y[-1:])
+    for old, new, s, mean in zip(before.theta, sim.carry.theta, sim.carry.state, sim.carry.learning.means, strict=True):
+        at_mean = [(p.W @ mean.mT).squeeze(-1) + p.b for p in (old, new)]
+        torch.testing.assert_close(at_mean[1] - at_mean[0], lr * s.e.mean(-2), atol=1e-12, rtol=0)
+        assert ((new.W - old.W) @ mean.mT).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    "traces", [None, (0.0, 0.0)]
+)  # all steps at once, or (with filters that filter nothing) singly
+def test_instantaneous_errors_are_backprop_at_every_instant(traces):
+    """Whatever the time constants: the gradients of `rules.Instantaneous`, which knows no error neurons.
+
+    Prevents: time constants that still act on instantaneous errors, in single steps or in the sweep."""
+    x, y = signals(12)
+    instant = {"dt": DT, "cost": "cross_entropy", "integrator": Euler("instant")}
+
+    def waiting(errors):
+        plasticity = gle.Plasticity("sgd", lr=1.0, every=1000, traces=traces)
+        sim = gle.Simulation(mixed_network(errors=errors), plasticity=plasticity, **instant)
+        sim.run(x, y)
+        return flat(sim.carry.learning.pending, ("W", "b"))
+
+    sim = gle.Simulation(mixed_network(), **instant)
+    expected = flat(rules.assign(rules.Instantaneous(), sim, x, y).grads, ("W", "b"))
+    for got, e in zip(waiting("instantaneous"), expected, strict=True):
+        torch.testing.assert_close(got, e, atol=1e-12, rtol=0)
+    assert (waiting("prospective")[0] - waiting("instantaneous")[0]).abs().max() > 1e-3
+
+
+def test_eligibility_traces_stand_in_for_prospective_errors():
+    """A linear layer of leaky integrators (τr = dt) under instantaneous output neurons: with instantaneous errors and a
+    presynaptic trace of its own τm, its gradient is the exact one (autograd through the simulated steps).
+
+    Prevents: a trace whose filter is not the membrane's."""
+    tau, (x, y) = 1.2, signals(25)
+    common = {"dtype": torch.float64, "phi": "linear"}
+    net = gle.Network(
+        [
+            gle.Layer(2, 4, tau_m=tau, tau_r=DT, errors="instantaneous", **common),
+            gle.Layer(4, 3, tau_m=1.0, tau_r=1.0, **common),
+        ],
+        seed=3,
+    )
+    plasticity = gle.Plasticity("sgd", lr=1.0, every=1000, traces=[(0.0, tau), (0.0, 0.0)])
+    instant = {"dt": DT, "cost": "cross_entropy", "integrator": Euler("instant")}
+    sim = gle.Simulation(net, plasticity=plasticity, **instant)
+    sim.run(x, y)
+    exact = rules.assign(rules.BPTT(), gle.Simulation(net, **instant), x, y).grads
+    for got, e in zip(flat(sim.carry.learning.pending, ("W",)), flat(exact, ("W",)), strict=True):
+        assert e.abs().max() > 1e-2
+        torch.testing.assert_close(got, e, atol=1e-10, rtol=0)
