@@ -96,12 +96,12 @@ class Training:
         batch: samples streamed side by side.
         lr: learning rate of Adam.
         schedule: "plateau" halves the rate when the validation loss stalls, as published; "cosine" lets it fall to
-            lr_end over the run; "exponential" likewise, by the same factor every epoch.
+            lr_end over these epochs; "exponential" likewise, by the same factor every epoch.
         factor: what the plateau schedule multiplies the rate with.
         patience: epochs without a better validation loss that it waits.
         lr_end: the last rate of the cosine and exponential schedules.
-        stop_rate: the run ends early once the plateau schedule has brought every seed's rate below this, where weights
-            no longer move.
+        stop_rate: the run ends early once the plateau schedule (of its last stage) has brought every seed's rate below
+            this, where weights no longer move.
         weight_decay: decoupled decay of Adam (AdamW).
         every: steps between updates.
         balanced: order the samples so that each batch holds as many of every class as the data allow; by default the
@@ -548,6 +548,8 @@ def _validate_training(t: Training, samples: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if t.lr <= 0 or t.lr_end < 0 or (t.schedule == "exponential" and t.lr_end == 0):
         raise ValueError(f"rates must be positive, got lr={t.lr:g} and lr_end={t.lr_end:g}")
+    if t.schedule == "plateau" and t.lr <= t.stop_rate:
+        raise ValueError(f"lr={t.lr:g} is not above stop_rate={t.stop_rate:g}, at which training ends: raise it")
     if not 0 <= t.fade <= DURATION:
         raise ValueError(f"fade must lie between 0 and the {DURATION:g} time units of a sample, got {t.fade:g}")
     if not 0 < t.factor < 1:
@@ -562,6 +564,7 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
     """Trains one row of the table from the start or from a checkpoint, and returns its result."""
     stages = config.stages
     n, began, epoch = (saved["stage"], saved["began"], saved["epoch"]) if saved else (0, 0, 0)
+    last = len(stages) - 1
     trainer, schedule = build_trainer(stages[n]), Schedule(stages[n].training, config.seeds)
     if saved:
         trainer.load_state_dict(saved["trainer"])
@@ -570,10 +573,11 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
     bar = tqdm(total=epochs, initial=epoch, desc=config.name, unit="epoch", disable=not sys.stderr.isatty())
     with bar:
         while True:
-            if schedule.finished:
-                log.info("%s: all rates are below %g after %d epochs", config.name, config.training.stop_rate, epoch)
-            if schedule.finished or epoch - began == stages[n].training.epochs:
-                if n + 1 == len(stages):
+            if n == last and schedule.finished:
+                log.info("%s: all rates are below %g after %d epochs", config.name, schedule.training.stop_rate, epoch)
+                break
+            if epoch - began == stages[n].training.epochs:
+                if n == last:
                     break
                 n, began = n + 1, epoch
                 assert isinstance(trainer, OnlineTrainer)
@@ -762,20 +766,20 @@ SHORT: dict[str, list[str]] = {
     "mlp": ["--training.epochs=20"],
     "tcn": ["--training.epochs=20"],
     "gru": ["--training.epochs=20"],
-    "gle_15k_tuned": ["--training.epochs=14"],
+    "gle_15k_tuned": ["--training.epochs=8", "--consolidation.epochs=4"],
 }
 
 
 def run_all(arguments: list[str]) -> None:
     """All models of Fig. 8d on a short budget, with one table and one figure."""
-    results = []
-    runs = Path("runs")
-    for name, changes in SHORT.items():
-        config = parse(["--config", str(CONFIGS / f"{name}.yaml"), *changes, *arguments])
-        runs = config.runs
-        results.append(run_one(config)[1])
+    configs = [
+        parse(["--config", str(CONFIGS / f"{name}.yaml"), *changes, *arguments]) for name, changes in SHORT.items()
+    ]
+    for config in configs:
+        validate(shortened(config) if config.smoke else config)
+    results = [run_one(config)[1] for config in configs]
     print(layout(table(results)))
-    path = runs / "mnist1d" / "learning_curves.png"
+    path = configs[0].runs / "mnist1d" / "learning_curves.png"
     figures.learning_curves(results, PUBLISHED, path)
     print(f"Short budget: the published figures are for 150 epochs. Learning curves: {path}")
 

@@ -134,10 +134,14 @@ class Euler:
         self.propagation = propagation
         self.fraction = fraction
 
-    def _advance(self, p: Theta, local: Local, v: Tensor, r: Tensor, dt: float) -> LayerState:
+    def _advance(self, layer: Layer, p: Theta, local: Local, v: Tensor, r: Tensor, dt: float) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
         a = _neuron(self.fraction(dt, p.tau_m))
-        return LayerState(low_pass(local.u, local.current, a), low_pass(v, local.e, a), r, local.e)
+        if layer.errors == "prospective":
+            v = low_pass(v, local.e, a)
+        else:
+            v = low_pass(v, local.e_inst, a * _neuron(p.tau_m / p.tau_r))
+        return LayerState(low_pass(local.u, local.current, a), v, r, local.e)
 
     def step(self, net, theta, state, xs, targets, dynamics):
         x, target = xs[0], targets[0]
@@ -146,8 +150,8 @@ class Euler:
         else:
             outputs, locals_ = self._evaluate(net, theta, state, x, target, dynamics)
         new = (
-            self._advance(p, local, s.v, r, dynamics.dt)
-            for p, local, s, r in zip(theta, locals_, state, outputs, strict=True)
+            self._advance(layer, p, local, s.v, r, dynamics.dt)
+            for layer, p, local, s, r in zip(net.layers, theta, locals_, state, outputs, strict=True)
         )
         return tuple(new), tuple(locals_)
 

@@ -169,11 +169,11 @@ class Plasticity:
     high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep networks, or
     for the filters that instantaneous error neurons leave out (an eligibility trace). centred: a time constant; W then
     learns from the deviation of each presynaptic rate from its mean over batch and recent time (the covariance rule),
-    and b takes up what each ΔW would add to the mean current. Where learning comes to rest is the same, ⟨e⟩ = 0 and
-    ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together on the way there.
+    and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to rest where it does
+    without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together on the way there.
 
     Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds, negative time constants, and for
-    `centred` where W and b do not both learn or torch.optim moves them.
+    `centred` where W and b do not both learn, decay, or are moved by torch.optim.
     """
 
     def __init__(
@@ -208,10 +208,12 @@ class Plasticity:
             raise ValueError(f"traces must be a pair (tau_e, tau_pre) or one pair per layer, got {traces}")
         if self.traces is not None and not bool((self.traces >= 0).all()):
             raise ValueError(f"time constants of traces must be ≥ 0, got {traces}")
-        if centred is not None and not centred > 0:
+        if centred is not None and not 0 < centred < math.inf:
             raise ValueError(f"centred must be a positive time constant, or None for no centring; got {centred}")
         if centred is not None and (not {"W", "b"} <= set(learn) or isinstance(optimizer, TorchOptimizer)):
             raise ValueError("centred needs W and b among learn, and an optimiser of gle.plasticity: b follows each ΔW")
+        if centred is not None and isinstance(optimizer, Adam) and optimizer.weight_decay:
+            raise ValueError("centred goes without weight_decay: b would make up for weights that decay")
         self.centred = centred
 
     def check(self, net: Network, dt: float) -> None:
@@ -225,7 +227,7 @@ class Plasticity:
                 if layer.plastic and bool(((tau < (lower or dt)) | (tau > upper)).any()):
                     raise ValueError(f"{kind} starts outside tau_bounds {self.tau_bounds}: widen them or change {kind}")
         if self.centred is not None:
-            if self.centred < dt:
+            if self.centred < dt * (1 - 1e-6):
                 raise ValueError(f"centred = {self.centred:g} is below dt = {dt:g}: it averages over many steps")
             for i, layer in enumerate(net.layers):
                 if layer.plastic and layer.b is None:
@@ -258,7 +260,7 @@ class Plasticity:
         )
 
     def at_rest(self, net: Network, learning: Learning, batch: int) -> Learning:
-        """The same with empty traces, for a batch of this size."""
+        """The same with empty traces, for a batch of this size; running means go on."""
         if self.traces is None:
             return learning
 

@@ -155,8 +155,8 @@ class Simulation:
     # -- state and rates -------------------------------------------------------------------------------------------
 
     def reset(self, batch: int | None = None) -> None:
-        """Puts neurons and synaptic traces to rest; without a batch size, the next run decides it. Parameters,
-        gradients that wait for their update, and the time that functions of time see go on."""
+        """Puts neurons and synaptic traces to rest; without a batch size, the next run decides it. Parameters, mean
+        rates, gradients that wait for their update, and the time that functions of time see go on."""
         self.carry = self._at_rest(batch or 0)
 
     def _at_rest(self, batch: int) -> Carry:

@@ -15,8 +15,8 @@ from gle.rules.base import Credit, Problem, added, cost_of, steps
 class GLE:
     """Exact where errors need no time to be right: instantaneous neurons (τm = τr) with instant propagation, γ = 0 and
     transposed feedback; and once input and target stand still, where a step's gradient is that of the settled cost.
-    Elsewhere its errors have the phase of the exact ones and the reciprocal gain (Eqs. 30, 32). What it carries from
-    step to step is v and e, O(N)."""
+    Elsewhere its errors have the phase of the exact ones and the reciprocal gain (Eqs. 30, 32), unless a layer's error
+    neurons are instantaneous. What it carries from step to step is v and e, O(N)."""
 
     exact_for = "τm = τr with instant propagation, γ = 0, transposed feedback; the settled cost, step by step"
     online = True

@@ -109,6 +109,15 @@ def test_consolidation_goes_on_where_training_ended(tmp_path):
     assert float(after.simulation.carry.learning.lr["W"][0]) == pytest.approx(5e-5)
 
 
+def test_plateau_ends_no_stage_but_the_last(tmp_path, monkeypatch):
+    """Prevents: seeds that go on to consolidation at different epochs, in one process or in several."""
+    finished = property(lambda schedule: schedule.training.schedule == "plateau")
+    monkeypatch.setattr(mnist1d.Schedule, "finished", finished)
+    path = ROOT / "configs" / "mnist1d" / "gle_15k_tuned.yaml"
+    folder, _ = run(path, tmp_path, "--training.schedule=plateau")
+    assert [row[0] for row in curves(folder)] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
     """Interrupted within training, at its end, or within consolidation: resumed, the run is the uninterrupted one.
@@ -257,6 +266,7 @@ def test_unknown_configuration_key(tmp_path, capsys):
         (["--training.every", "0"], "every"),
         (["--training.schedule", "exponential"], "rates must be positive"),
         (["--training.factor", "1.5"], "factor"),
+        (["--training.lr", "1e-8"], "not above stop_rate=1e-07"),
         (["--model.hidden_layers", "0"], "hidden_layers"),
         (["--dt", "0.17"], "dt must divide"),
         (["--training.centred", "-1"], "centred must be a positive"),

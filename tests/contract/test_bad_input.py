@@ -127,6 +127,7 @@ def test_divergence_names_the_layer():
         (lambda: gle.Plasticity(centred=0.0), "centred must be a positive time constant"),
         (lambda: gle.Plasticity(centred=1.0, learn=("W",)), "centred needs W and b among learn"),
         (lambda: simulation(plasticity=gle.Plasticity(centred=0.1)), "centred = 0.1 is below dt"),
+        (lambda: gle.Plasticity(gle.Adam(weight_decay=0.1), centred=9.0), "centred goes without weight_decay"),
         (
             lambda: gle.Simulation(
                 gle.Network([gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, bias=False)]),

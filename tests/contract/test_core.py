@@ -113,11 +113,14 @@ def test_compiled_once(scheme, every, block, traces, monkeypatch):
 
 
 @pytest.mark.parametrize("propagation", ["delayed", "instant"])
-@pytest.mark.parametrize("scheme", [pl.SGD(), pl.SGD(0.9), pl.Adam()])
-def test_every_k_equals_summed_updates(scheme, propagation):
+@pytest.mark.parametrize(
+    ("scheme", "errors"),
+    [(pl.SGD(), "prospective"), (pl.SGD(0.9), "prospective"), (pl.Adam(), "prospective"), (pl.SGD(), "instantaneous")],
+)
+def test_every_k_equals_summed_updates(scheme, errors, propagation):
     """k steps at once (the sweep) against k single steps whose gradients are summed and applied once."""
     k, x_y = 5, signals(30)
-    net = mixed_network()
+    net = mixed_network(errors=errors)
     plasticity = gle.Plasticity(scheme, lr=0.01, learn=ALL, every=k)
     fast = trained(net, *x_y, plasticity=plasticity, integrator=Euler(propagation), block=k)
     # by hand: single steps of the integrator
