@@ -37,7 +37,7 @@ import gle
 from bench import figures
 from bench.baselines import BASELINES, LENGTHS, n_parameters, seeded
 from bench.datasets import Mnist1d, Split, mnist1d
-from bench.files import Run, SaveError, environment, write_text
+from bench.files import Run, SaveError, write_text
 from bench.tables import layout, mean_std
 from gle.costs import CrossEntropy
 from gle.integrators import Euler, Integrator, integrator
@@ -617,7 +617,7 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
         "curve": [row["accuracy"] for row in run.rows],
         "seconds": sum(row["seconds"] for row in run.rows),
         "config": plain(config),
-        "environment": environment(torch.device(config.device)),
+        "environment": json.loads((run.path / "env.json").read_text()),  # where and with what code it began
     }
     run.finish(result)
     return result
