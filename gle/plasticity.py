@@ -284,8 +284,7 @@ class Plasticity:
                 traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))
             learning = learning._replace(traces=tuple(traces))
         if self.centred is not None:
-            rate = torch.as_tensor(self.centred, dtype=net.dtype, device=net.device)
-            a = euler_fraction(dt, rate)
+            a = euler_fraction(dt, torch.as_tensor(self.centred, dtype=net.dtype, device=net.device))
             seen: Sequence[Trace | Local] = learning.traces or local
             means = (
                 None if m is None else low_pass(m, s.pre.mean(-2, keepdim=True), a)
