@@ -134,13 +134,18 @@ class Euler:
         self.propagation = propagation
         self.fraction = fraction
 
+    def error_fraction(self, dt: float, p: Theta) -> Tensor:
+        """The fraction of its distance to e_inst that v covers in a step: τm/τr of the one by which u moves towards the
+        current, which for forward Euler is dt/τr."""
+        return _neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
+
     def _advance(self, layer: Layer, p: Theta, local: Local, v: Tensor, r: Tensor, dt: float) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
         a = _neuron(self.fraction(dt, p.tau_m))
         if layer.errors == "prospective":
             v = low_pass(v, local.e, a)
         else:
-            v = low_pass(v, local.e_inst, a * _neuron(p.tau_m / p.tau_r))
+            v = low_pass(v, local.e_inst, self.error_fraction(dt, p))
         return LayerState(low_pass(local.u, local.current, a), v, r, local.e)
 
     def step(self, net, theta, state, xs, targets, dynamics):

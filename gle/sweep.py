@@ -101,10 +101,7 @@ def sweep(
     for place, ((i, d), fwd) in reversed(list(enumerate(zip(net.places(), passes, strict=True)))):
         p, s, layer = select(theta[i], d), select(state[i], d), net.layers[i]
         e_inst = layer.phi.slope(fwd.seen) * above
-        # v moves towards e by the fraction by which u moves towards the current (see `Euler`): towards e_inst by
-        # τm/τr of it
-        a = _neuron(integrator.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
-        v, v_end = scan_low_pass(s.v, e_inst, a, STEPS)
+        v, v_end = scan_low_pass(s.v, e_inst, integrator.error_fraction(dt, p), STEPS)
         e = error(layer, _over_steps(p), v, e_inst)
         if place:
             seen = _delay(s.e, e) if integrator.propagation == "delayed" else e

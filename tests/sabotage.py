@@ -245,8 +245,15 @@ SABOTAGES = [
     Sabotage(
         "another error filter in the sweep",
         "gle/sweep.py",
-        "a = _neuron(integrator.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)",
-        "a = _neuron(integrator.fraction(dt, p.tau_m))",
+        "integrator.error_fraction(dt, p)",
+        "_neuron(integrator.fraction(dt, p.tau_m))",
+        f"{CORE}::test_every_k_equals_summed_updates",
+    ),
+    Sabotage(
+        "v of instantaneous error neurons moves as if they looked ahead",
+        "gle/integrators.py",
+        "v = low_pass(v, local.e_inst, self.error_fraction(dt, p))",
+        "v = low_pass(v, local.e, a)",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
     Sabotage(
