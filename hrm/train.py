@@ -14,6 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Its functions take the process group that exists when it is imported as their default, and PyTorch's optimisers import
+# it. Imported before there is one, it does not keep the group's threads alive after destroy_process_group, where they
+# could abort the process at its very end.
+import torch.distributed.nn
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,6 +275,9 @@ def process(number, processes, folder):
     if number == 0:
         torch.save({"curve": curve, "state": state}, f"{folder}/{processes}.pt")
     dist.destroy_process_group()
+    # a thread that outlives its group may abort the process when the interpreter ends
+    threads = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")}
+    assert not any("gloo" in thread for thread in threads), threads
 
 
 @pytest.mark.slow
