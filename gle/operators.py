@@ -14,6 +14,7 @@ Every filter of the toolkit, forward or backward, is built from these two.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -49,17 +50,20 @@ def exponential_fraction(dt: float, tau: Tensor) -> Tensor:
 def scan_low_pass(u: Tensor, x: Tensor, a: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """I⁻ over many steps: u *before* each step, stacked along `dim`, and u after the last one.
 
-    u: the state before the first step, shaped as x without `dim`; x: the filter's input. Not differentiable: each
-    step is written in place, where the result is wanted.
+    u: the state before the first step, shaped as x without `dim`; x: the filter's input. Not differentiable where it
+    runs eagerly: each step is written in place, where the result is wanted.
     """
+    steps = x.unbind(dim)
+    if torch.compiler.is_compiling():  # a compiler places the steps itself, and cannot follow writes into views
+        states = list(itertools.accumulate(steps, lambda here, x_t: low_pass(here, x_t, a), initial=u))
+        return torch.stack(states[:-1], dim), states[-1]
     before = torch.empty_like(x)
     here, *rest = before.unbind(dim)
     here.copy_(u)
-    *earlier, x_end = x.unbind(dim)
-    for x_t, there in zip(earlier, rest, strict=True):
+    for x_t, there in zip(steps[:-1], rest, strict=True):
         torch.lerp(here, x_t, a, out=there)
         here = there
-    return before, low_pass(here, x_end, a)
+    return before, low_pass(here, steps[-1], a)
 
 
 # Transfer functions (Eqs. 28–32): ω in radians per time unit.

@@ -106,7 +106,9 @@ def sweep(
         if place:
             seen = _delay(s.e, e) if integrator.propagation == "delayed" else e
             above = layer.synapse.backproject(p.W, p.B, _rows(seen)).unflatten(-2, e.shape[STEPS:-1])
-        states.append(LayerState(fwd.u_end, v_end, fwd.rates.select(STEPS, -1), e.select(STEPS, -1)))
+        # e of the last step anew: as a view of e, its strides would have the next block compiled anew
+        e_end = error(layer, p, v.select(STEPS, -1), e_inst.select(STEPS, -1))
+        states.append(LayerState(fwd.u_end, v_end, fwd.rates.select(STEPS, -1), e_end))
         locals_.append(Local(*map(_rows, (fwd.pre, fwd.current, fwd.u, e_inst, e))))
     return restack(net, states[::-1]), locals_[::-1]
 
