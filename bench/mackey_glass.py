@@ -294,7 +294,7 @@ class Forecaster:
             block=2,
         )
         self.block = min(self.h - self.ahead, 5)  # while running free the inputs of so many steps are known at once
-        self._free = compiled(self._steps) if o.compile else self._steps
+        self._free = compiled(self._steps, o.device) if o.compile else self._steps
 
     def _cut(self, z: Tensor) -> Tensor:
         """[steps, nodes, members, features] → [steps of a stretch, nodes, members, stretches, features]."""

@@ -15,11 +15,12 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._inductor import list_options
 
 from gle import plasticity as pl
 from gle.costs import Cost
@@ -148,7 +149,7 @@ class Simulation:
         self._shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
         if self._shared and compile:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
-        self._advance = compiled(self.advance) if compile else self.advance
+        self._advance = compiled(self.advance, network.device) if compile else self.advance
         theta = network.theta() if self._shared else _copy(network.theta())
         self.carry = Carry(theta, (), self.plasticity.init(network) if self.plasticity else None)
 
@@ -559,23 +560,35 @@ def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
                 )
 
 
-def compiled(function: Callable) -> Callable:
-    """torch.compile, or the function itself, said in one line, where no compiler works."""
-    fast = torch.compile(function, dynamic=False)
-    state: dict[str, bool | None] = {"works": None}
+# What Inductor leaves off by default. On CPU a step is so short that tanh and the calls between its kernels count: tanh
+# from one exponential is right to the last bit of one, though not of small values, and the calls go from C++.
+CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.use_decompose_tanh": True}
+
+
+def compiled(function: Callable, device: torch.device | str = "cpu") -> Callable:
+    """torch.compile for tensors on `device`, or the function itself, said in one line, where no compiler works.
+
+    The first way that works stays: PyTorch calls its C++ wrapper incomplete.
+    """
+    ways = [torch.compile(function, dynamic=False)]
+    if torch.device(device).type == "cpu":
+        options = {k: v for k, v in CPU_OPTIONS.items() if k in list_options()}
+        ways.insert(0, torch.compile(function, dynamic=False, options=options))
+    chosen: list[Callable] = []
 
     @functools.wraps(function)
     def call(*args):
-        if state["works"]:
-            return fast(*args)
-        if state["works"] is None:
+        if chosen:
+            return chosen[0](*args)
+        for way in ways:
             try:
-                result = fast(*args)
-                state["works"] = True
+                result = way(*args)
+                chosen.append(way)
                 return result
             except torch._dynamo.exc.BackendCompilerFailed as error:
-                log.warning("torch.compile does not work here (%s); running eagerly", str(error).splitlines()[0])
-                state["works"] = False
+                reason = str(error).splitlines()[0]
+        log.warning("torch.compile does not work here (%s); running eagerly", reason)
+        chosen.append(function)
         return function(*args)
 
     return call

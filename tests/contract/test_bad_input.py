@@ -181,6 +181,27 @@ def test_saved_state_of_another_network():
         other.load_state_dict(sim.state_dict())
 
 
+def test_falls_back_to_plain_compilation(monkeypatch, caplog):
+    """Prevents: an eager run, or a crash, where only the options for speed do not compile."""
+    tried = []
+
+    def picky(function, *, dynamic, options=None):
+        def call(*args):
+            tried.append(options)
+            if options:
+                raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("not in C++"), None)
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", picky)
+    sim = simulation(compile=True)
+    sim.run(*signals(3 * sim.block))
+    assert tried[0]
+    assert tried[1:] == [None] * 3
+    assert not caplog.records
+
+
 def test_no_compiler_falls_back_with_one_line(monkeypatch, caplog):
     """Prevents: a crash, or silence, on machines without a C++ compiler."""
 
