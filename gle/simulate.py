@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch._inductor import list_options
 
 from gle import plasticity as pl
 from gle.costs import Cost
@@ -565,14 +564,15 @@ def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
 CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.use_decompose_tanh": True}
 
 
-def compiled(function: Callable, device: torch.device | str = "cpu") -> Callable:
+def compiled(function: Callable, device: torch.device | str) -> Callable:
     """torch.compile for tensors on `device`, or the function itself, said in one line, where no compiler works.
 
     The first way that works stays: PyTorch calls its C++ wrapper incomplete.
     """
     ways = [torch.compile(function, dynamic=False)]
     if torch.device(device).type == "cpu":
-        options = {k: v for k, v in CPU_OPTIONS.items() if k in list_options()}
+        known = torch._inductor.list_options()  # imported here: it takes a second
+        options = {k: v for k, v in CPU_OPTIONS.items() if k in known}
         ways.insert(0, torch.compile(function, dynamic=False, options=options))
     chosen: list[Callable] = []
 
