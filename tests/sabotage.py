@@ -250,6 +250,20 @@ SABOTAGES = [
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
     Sabotage(
+        "the compiled scan gives states after the steps, not before",
+        "gle/operators.py",
+        "torch.stack(states[:-1], dim)",
+        "torch.stack(states[1:], dim)",
+        f"{CORE}::test_compiled_equals_eager",
+    ),
+    Sabotage(
+        "the sweep leaves another error for the next block",
+        "gle/sweep.py",
+        "e_end = error(layer, p, v.select(STEPS, -1), e_inst.select(STEPS, -1))",
+        "e_end = e_inst.select(STEPS, -1)",
+        f"{CORE}::test_every_k_equals_summed_updates",
+    ),
+    Sabotage(
         "v of instantaneous error neurons moves as if they looked ahead",
         "gle/integrators.py",
         "v = low_pass(v, local.e_inst, self.error_fraction(dt, p))",
