@@ -33,7 +33,7 @@ from bench.files import write_text
 from bench.study import Study, main, plain
 from bench.tables import layout
 from bench.trained import Subject, Trained
-from gle.simulate import compiled
+from gle.compiling import compiled
 from hrm import controls
 from hrm.gradients import spectral_radius
 from hrm.layers import Block

@@ -37,11 +37,11 @@ from bench.figures import plt, save
 from bench.forecast import FORECASTERS, LEAST_PAST
 from bench.study import DeviceOptions, Study, main, plain
 from bench.tables import layout, mean_std
+from gle.compiling import compiled
 from gle.costs import MeanSquaredError
 from gle.integrators import RK4, Dynamics, Euler, Exponential, Integrator
 from gle.network import LayerState
 from gle.seeding import generator
-from gle.simulate import compiled
 
 # Published sMAPE in %: §2.8.1, over 30 sequences. The script behind the LSTM's figure evaluated on training data, as
 # was found later; it is quoted as published.
@@ -294,7 +294,7 @@ class Forecaster:
             block=2,
         )
         self.block = min(self.h - self.ahead, 5)  # while running free the inputs of so many steps are known at once
-        self._free = compiled(self._steps, o.device) if o.compile else self._steps
+        self._free = compiled(self._steps, self.net.device) if o.compile else self._steps
 
     def _cut(self, z: Tensor) -> Tensor:
         """[steps, nodes, members, features] → [steps of a stretch, nodes, members, stretches, features]."""

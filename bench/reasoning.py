@@ -31,7 +31,7 @@ from bench.figures import plt, save
 from bench.files import write_atomically
 from bench.study import DeviceOptions, Study, is_first, plain, processes
 from bench.tables import layout, mean_std
-from gle.simulate import compiled
+from gle.compiling import compiled
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training, evaluate

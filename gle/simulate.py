@@ -11,25 +11,22 @@ Everything that changes while time passes is in `sim.carry`; the maths are pure 
 from __future__ import annotations
 
 import copy
-import functools
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gle import plasticity as pl
+from gle.compiling import compiled
 from gle.costs import Cost
 from gle.costs import cost as cost_called
 from gle.integrators import Dynamics, Euler, Integrator, select
 from gle.integrators import integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
 from gle.sweep import STEPS, can_sweep, forward, restack, state_after, sweep
-
-log = logging.getLogger(__name__)
 
 Signal = Tensor | Callable[[float], Tensor]
 Stream = Iterable[Tensor | tuple[Tensor, Tensor | None]]
@@ -557,38 +554,3 @@ def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
                     f"{name} of layer {l} is not finite at or before step {step} ({ratios}): "
                     "lower dt or the learning rate, or raise the time constants"
                 )
-
-
-# What Inductor leaves off by default. On CPU a step is so short that tanh and the calls between its kernels count: tanh
-# from one exponential is right to the last bit of one, though not of small values, and the calls go from C++.
-CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.use_decompose_tanh": True}
-
-
-def compiled(function: Callable, device: torch.device | str) -> Callable:
-    """torch.compile for tensors on `device`, or the function itself, said in one line, where no compiler works.
-
-    The first way that works stays: PyTorch calls its C++ wrapper incomplete.
-    """
-    ways = [torch.compile(function, dynamic=False)]
-    if torch.device(device).type == "cpu":
-        known = torch._inductor.list_options()  # imported here: it takes a second
-        options = {k: v for k, v in CPU_OPTIONS.items() if k in known}
-        ways.insert(0, torch.compile(function, dynamic=False, options=options))
-    chosen: list[Callable] = []
-
-    @functools.wraps(function)
-    def call(*args):
-        if chosen:
-            return chosen[0](*args)
-        for way in ways:
-            try:
-                result = way(*args)
-                chosen.append(way)
-                return result
-            except torch._dynamo.exc.BackendCompilerFailed as error:
-                reason = str(error).splitlines()[0]
-        log.warning("torch.compile does not work here (%s); running eagerly", reason)
-        chosen.append(function)
-        return function(*args)
-
-    return call

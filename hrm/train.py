@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -104,6 +104,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+class Compile(Protocol):
+    """What makes a function of tensors on `device` fast, as `gle.compiling.compiled` does."""
+
+    def __call__(self, function: Callable[..., Any], device: torch.device) -> Callable[..., Any]: ...
+
+
 class Trainer:
     """A model that learns a task.
 
@@ -111,7 +117,7 @@ class Trainer:
     the segment is compiled with; None leaves it as it is.
     """
 
-    def __init__(self, model: HRM, task: Task, o: Training, seed: int = 0, compile: Callable | None = None):
+    def __init__(self, model: HRM, task: Task, o: Training, seed: int = 0, compile: Compile | None = None):
         o.check()
         task.check()
         self.model, self.task, self.o, self.seed, self.steps = model, task, o, seed, 0
@@ -124,7 +130,7 @@ class Trainer:
         self.own = range(rank() * own, (rank() + 1) * own)  # slots of this process
         self.slots = self._waiting(own)
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
-        self._segment = compile(self._forward) if compile else self._forward
+        self._segment = compile(self._forward, self.device) if compile else self._forward
 
     def _waiting(self, slots: int) -> Slots:
         zeros = torch.zeros(slots, dtype=torch.long, device=self.device)
