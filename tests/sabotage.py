@@ -91,8 +91,8 @@ SABOTAGES = [
     Sabotage(
         "a step that is compiled again after the first",
         "gle/network.py",
-        "LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero)))",
-        "LayerState(zero, zero, layer.phi.phi(zero), zero)",
+        "LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero, sent)))",
+        "LayerState(zero, zero, layer.phi.phi(zero), zero, sent)",
         "tests/contract/test_core.py::test_compiled_once",
     ),
     Sabotage(
@@ -240,6 +240,20 @@ SABOTAGES = [
         "gle/sweep.py",
         'seen = _delay(s.r, r) if integrator.propagation == "delayed" else r',
         "seen = r",
+        f"{CORE}::test_every_k_equals_summed_updates",
+    ),
+    Sabotage(
+        "errors come down through weights that have learned from them",
+        "gle/integrators.py",
+        "net.instantaneous_errors(seen, [s.sent for s in state], ",
+        "net.instantaneous_errors(seen, [net.sent(i, p, s.e) for i, (p, s) in enumerate(zip(theta, state))], ",
+        f"{SCHEME}::test_euler_equals_transcription",
+    ),
+    Sabotage(
+        "the sweep sends nothing to the next block",
+        "gle/sweep.py",
+        "sent_end = above.select(STEPS, -1).clone()",
+        "sent_end = s.sent",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
     Sabotage(
