@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,14 @@ class Local(NamedTuple):
 
 State = tuple[LayerState, ...]
 Thetas = tuple[Theta, ...]
+N = TypeVar("N", bound=tuple)
+
+
+def changed(item: N, **fields: Any) -> N:
+    """A NamedTuple with some fields exchanged. In compiled code in place of `_replace`, which the compiler of PyTorch
+    2.11 turns into an empty tuple, without a word."""
+    return type(item)(**{**item._asdict(), **fields})  # type: ignore[attr-defined]
+
 
 TIME_CONSTANTS = ("tau_m", "tau_r")
 ERRORS = ("prospective", "instantaneous")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gle.integrators import Dynamics, Euler, Integrator, _is_zero, _neuron, error, nudge, rate, select
-from gle.network import LayerState, Local, Network, State, Theta, Thetas
+from gle.network import LayerState, Local, Network, State, Theta, Thetas, changed
 from gle.operators import scan_low_pass
 
 STEPS = -3  # the axis of steps
@@ -81,7 +81,7 @@ def state_after(net: Network, state: State, passes: list[Forward]) -> State:
 
 def _over_steps(p: Theta) -> Theta:
     """Time constants with one more axis in front of the batch, for the steps."""
-    return p._replace(tau_m=p.tau_m.unsqueeze(-2), tau_r=p.tau_r.unsqueeze(-2))
+    return changed(p, tau_m=p.tau_m.unsqueeze(-2), tau_r=p.tau_r.unsqueeze(-2))
 
 
 def sweep(
