@@ -65,13 +65,14 @@ class ErrorTiming(DeviceOptions):
 
 
 def shortened(o: ErrorTiming) -> ErrorTiming:
-    return dataclasses.replace(o, seeds=min(o.seeds, 2), epochs=[1], samples=200, most=min(o.most, 2), compile=False)
+    return dataclasses.replace(o, seeds=min(o.seeds, 2), epochs=[1], samples=20, most=min(o.most, 2), compile=False)
 
 
 def config_of(o: ErrorTiming, seeds: int) -> mnist1d.Config:
     """The published protocol of the 15k network."""
     published = mnist1d.parse(["--config", str(mnist1d.CONFIGS / "gle_15k.yaml")])
-    training = dataclasses.replace(published.training, epochs=o.most)
+    batch = min(published.training.batch, int(o.samples * 0.8))
+    training = dataclasses.replace(published.training, epochs=o.most, batch=batch)
     return dataclasses.replace(
         published, training=training, seeds=seeds, samples=o.samples, device=o.device, compile=o.compile
     )

@@ -5,6 +5,7 @@ import pytest
 from nets import DT, mixed_network, signals
 
 import gle
+from bench.error_timing import Late
 
 
 def transcription(net, xs, targets, *, beta, gamma, eta, learn_tau=False):
@@ -76,3 +77,31 @@ def test_euler_equals_transcription(gamma, learn_tau):
         for name in ("W", "b", "tau_m", "tau_r"):
             got = getattr(sim.carry.theta[i], name)[d].detach()
             np.testing.assert_allclose(got, expected[name][l], rtol=0, atol=1e-12, err_msg=f"{name} of layer {l}")
+
+
+def test_push_of_an_error_that_comes_late():
+    """What an error adds to itself when it comes down through weights that have just learned from it: for gradient
+    descent and one sample η |e|² r, along the presynaptic rates (the closed form that bench.error_timing starts from).
+
+    Prevents: a study of the push that measures something else.
+    """
+    net = mixed_network()
+    xs, ys = signals(20, batch=1)
+    sim = gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=gle.Plasticity("sgd", lr=0.02))
+    sim.run(xs[:-1], ys[:-1])
+    before = sim.carry.state
+    sim.run(xs[-1:], ys[-1:])
+    theta, after, _ = sim.carry
+    below = net.presynaptic(xs[-1], [s.r for s in before])
+    for i in (1, 2):
+        push = net.sent(i, theta[i], after[i].e) - after[i].sent
+        expected = 0.02 * after[i].e.square().sum(-1, keepdim=True) * below[i]
+        assert expected.abs().max() > 1e-6
+        np.testing.assert_allclose(push.detach(), expected.detach(), rtol=1e-9, atol=1e-15)
+    # read late, the same state gives other errors; with weights that rest it does not
+    late, _ = Late().step(net, theta, after, (xs[0],), (ys[0],), sim.dynamics)
+    sent, _ = sim.integrator.step(net, theta, after, (xs[0],), (ys[0],), sim.dynamics)
+    assert (late[0].e - sent[0].e).abs().max() > 1e-6
+    again, _ = Late().step(net, theta, late, (xs[1],), (ys[1],), sim.dynamics)
+    rested, _ = sim.integrator.step(net, theta, late, (xs[1],), (ys[1],), sim.dynamics)
+    np.testing.assert_allclose(again[0].e.detach(), rested[0].e.detach(), rtol=0, atol=1e-15)
