@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hrm.tasks import maze, sudoku
-from hrm.tasks.task import Task, whole
+from hrm.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ class Notation:
 
     def _from_numbers(self, array: np.ndarray) -> np.ndarray:
         if array.shape not in ((self.height, self.width), (self.length,)):
-            raise self._size(f"has the shape {' × '.join(map(str, array.shape)) or 'of a single number'}")
-        x = whole(array.reshape(self.height, self.width), "the puzzle").astype(np.int64) + self.zero
-        for r, c in np.argwhere(~np.isin(x, self.given)):
-            raise self._symbol(x[r, c] - self.zero, r, c)
-        return x.reshape(-1)
+            raise self._size(f"has the shape {' × '.join(map(str, array.shape))}" if array.ndim else "is no grid")
+        numbers = array.reshape(self.height, self.width)
+        for r, c in np.argwhere(~np.isin(numbers, [symbol - self.zero for symbol in self.given])):
+            raise self._symbol(numbers[r, c], r, c)
+        return numbers.astype(np.int64).reshape(-1) + self.zero
 
     def _size(self, found: str) -> ValueError:
         return ValueError(f"the puzzle {found}, but {self.name} has {self.height} rows of {self.width} cells")
