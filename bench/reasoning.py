@@ -248,7 +248,9 @@ def solve(o: Reasoning, name: str) -> None:
     try:
         answer = found.solve(Path(o.solve).read_text() if from_file else o.solve, o.segments)
     except ValueError as error:
-        raise ValueError(f"{o.solve}: {error}" if from_file else f"{error} (and there is no such file)") from None
+        like_path = "/" in o.solve or Path(o.solve).suffix[1:].isalpha()
+        unread = f" (and there is no file {o.solve})" if like_path else ""
+        raise ValueError(f"{o.solve}: {error}" if from_file else f"{error}{unread}") from None
     show(answer)
 
 

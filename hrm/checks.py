@@ -56,9 +56,8 @@ def fits(model: HRM, task: Sizes | None = None, grids: Grids | None = None) -> N
                 )
     if grids is not None and len(grids):
         _check_length(model, grids.x.shape[1], "a grid")
-        wrong = (grids.x < 0) | (grids.x >= c.vocabulary)
-        if wrong.any():
-            row, cell = np.argwhere(wrong)[0]
+        if grids.x.min() < 0 or grids.x.max() >= c.vocabulary:
+            row, cell = np.argwhere((grids.x < 0) | (grids.x >= c.vocabulary))[0]
             raise ValueError(
                 f"row {row} has symbol {grids.x[row, cell]} in cell {cell}, but the model's are 0 … {c.vocabulary - 1}"
             )
@@ -66,8 +65,8 @@ def fits(model: HRM, task: Sizes | None = None, grids: Grids | None = None) -> N
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ValueError(
-                f"row {row} is of puzzle {grids.puzzle[row]}, but the model has puzzles = {c.puzzles}: set more in its "
-                "Config"
+                f"row {row} is of puzzle {grids.puzzle[row]}, but the model has puzzles = {c.puzzles}: set as many as "
+                "there are in its Config"
             )
 
 

@@ -130,7 +130,7 @@ def test_changes_are_bold_in_a_terminal(sudoku_weights, capsys, monkeypatch):
         ("sudoku", ["--weights", "@"], "--weights is for --solve: give a puzzle, too"),
         ("sudoku", ["--solve", FOUR, "--weights", "@", "--size", "4", "--model.d=3"], "drop --size, --model.d"),
         ("sudoku", ["--solve", "", "--weights", "@"], "the puzzle has 0 cells"),
-        ("sudoku", ["--solve", "a.txt", "--weights", "@"], r"'a' in row 1, .* \(and there is no such file\)"),
+        ("sudoku", ["--solve", "a.txt", "--weights", "@"], r"'a' in row 1, .* \(and there is no file a.txt\)"),
         ("sudoku", ["--solve", FOUR, "--weights", "no.pt"], "no.pt holds no weights of this version: No such file"),
         ("sudoku", ["--solve", FOUR, "--weights", "@", "--segments", "-1"], "segments must be ≥ 0, got -1"),
         ("maze", ["--solve", "#S..", "--weights", "@"], "was trained on sudoku 4x4, which is nothing for bench.maze"),
