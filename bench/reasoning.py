@@ -242,11 +242,13 @@ def solve(o: Reasoning, name: str) -> None:
     if o.weights is None:
         raise ValueError("--solve needs trained weights: give --weights <run folder>/weights/<seed>-best.pt")
     found = weights.load(o.weights, o.device)
-    if found.notation.kind != name and not found.notation.puzzles:
-        raise ValueError(f"{o.weights} was trained on {found.notation.name}, which is nothing for bench.{name}")
+    kind = found.notation.kind
+    if kind != name and not found.notation.puzzles:
+        fitting = "hrm.load" if kind == "grid" else f"bench.{kind}"
+        raise ValueError(f"{o.weights} was trained on {found.notation.name}: use {fitting} in place of bench.{name}")
     from_file = os.path.isfile(o.solve)
     try:
-        answer = found.solve(Path(o.solve).read_text() if from_file else o.solve, o.segments)
+        answer = found.solve(Path(o.solve).read_text("utf-8-sig") if from_file else o.solve, o.segments)
     except ValueError as error:
         like_path = "/" in o.solve or Path(o.solve).suffix[1:].isalpha()
         unread = f" (and there is no file {o.solve})" if like_path else ""

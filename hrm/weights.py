@@ -50,10 +50,12 @@ def save(file: Path | str | BinaryIO, model: HRM, task: Task, halting: Halting, 
 def load(path: Path | str, device: str = "cpu") -> Reasoner:
     """Raises ValueError, naming the file, where it is damaged or of another version."""
     try:
-        return _read(_contents(path)).to(device)
+        found = _read(_contents(path))
     except (ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} holds no weights of this version: {reason}") from None
+    found.model.to(device)
+    return found
 
 
 def _contents(path: Path | str) -> Any:
@@ -74,7 +76,7 @@ def _read(saved: Any) -> Reasoner:
     task = dict(saved["task"]) if isinstance(saved["task"], dict) else saved["task"]
     check_names(task, ("kind", *(f.name for f in fields(Notation))), "task")
     kind = task.pop("kind")
-    if kind not in NOTATIONS:
+    if not isinstance(kind, str) or kind not in NOTATIONS:
         raise ValueError(f"task: kind = {kind!r} is none of {', '.join(NOTATIONS)}")
     if type(saved["bf16"]) is not bool:
         raise ValueError(f"bf16 = {saved['bf16']!r} is no bool")
@@ -98,10 +100,6 @@ class Reasoner:
     notation: Notation
     halting: Halting
     bf16: bool = False
-
-    def to(self, device: str) -> Reasoner:
-        self.model.to(device)
-        return self
 
     def solve(self, puzzle: Any, segments: int = 0) -> Answer:
         """One puzzle of one's own, as `Notation.read` takes it: numbers or text. segments: how many at most; 0: as many

@@ -133,7 +133,7 @@ def test_changes_are_bold_in_a_terminal(sudoku_weights, capsys, monkeypatch):
         ("sudoku", ["--solve", "a.txt", "--weights", "@"], r"'a' in row 1, .* \(and there is no file a.txt\)"),
         ("sudoku", ["--solve", FOUR, "--weights", "no.pt"], "no.pt holds no weights of this version: No such file"),
         ("sudoku", ["--solve", FOUR, "--weights", "@", "--segments", "-1"], "segments must be ≥ 0, got -1"),
-        ("maze", ["--solve", "#S..", "--weights", "@"], "was trained on sudoku 4x4, which is nothing for bench.maze"),
+        ("maze", ["--solve", "#S..", "--weights", "@"], "was trained on sudoku 4x4: use bench.sudoku in"),
         ("sudoku", ["--resume", "runs", "--solve", FOUR], "drop --solve"),
     ],
 )
