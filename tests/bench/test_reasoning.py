@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from studies import finished, launch, run_folder, smoke_flags
 
 import hrm
@@ -153,6 +155,22 @@ def test_a_maze_on_the_command_line(tmp_path):
     text = launch("maze", "--solve", "# SG............", "--weights", str(tmp_path / "maze.pt"))
     assert text.startswith("puzzle\n# SG\n    \n    \n    \n\nafter 1 segment: ")
     assert "the path leads to the goal: " in text
+
+
+def test_a_run_with_other_weights(sudoku_weights, tmp_path):
+    """Prevents: weights of another version that are found after the analysis has made its folder, and run for hours."""
+    files = tmp_path / "run" / "weights"
+    files.mkdir(parents=True)
+    for when in ("init", "half", "last"):
+        shutil.copy(sudoku_weights, files / f"0-{when}.pt")
+    saved = torch.load(files / "0-half.pt", weights_only=True)
+    torch.save({**saved, "task": "sudoku 4x4"}, files / "0-half.pt")
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(plain(sudoku.Sudoku())))
+    (tmp_path / "run" / "result.json").write_text('{"name": "sudoku"}')
+    for study in ("gradients", "hrm_dynamics"):
+        with pytest.raises(SystemExit, match=r"0-half.pt holds no weights of this version: task: a str, not a dict"):
+            launch(study, "--run", str(tmp_path / "run"), "--runs", str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_folder_knows_nothing_of_solving():
