@@ -216,6 +216,9 @@ class MazeNotation(Notation):
             "a shortest one": maze.is_shortest(grid, found),
         }
 
+    def lines(self, cells: list[list[str]]) -> list[str]:
+        return ["".join(row).replace(" ", ".") for row in cells]  # blanks at the end of a line get lost
+
 
 NOTATIONS: dict[str, type[Notation]] = {"grid": Notation, "sudoku": SudokuNotation, "maze": MazeNotation}
 

@@ -153,7 +153,7 @@ def test_a_maze_on_the_command_line(tmp_path):
     o = maze.tiny(maze.Maze())
     reasoning.keep(o, reasoning.build(o, task, 0), tmp_path / "maze.pt", task)
     text = launch("maze", "--solve", "# SG............", "--weights", str(tmp_path / "maze.pt"))
-    assert text.startswith("puzzle\n# SG\n    \n    \n    \n\nafter 1 segment: ")
+    assert text.startswith("puzzle\n#.SG\n....\n....\n....\n\nafter 1 segment: ")
     assert "the path leads to the goal: " in text
 
 
