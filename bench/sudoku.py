@@ -51,7 +51,7 @@ class Sudoku(Reasoning):
         data_seed: of the puzzles; of a file's, which rows they are.
         train_csv: training and validation puzzles, a CSV in the format of sudoku-extreme (columns question, answer,
             perhaps rating) or a list of puzzles, one a line, which are solved first.
-        test_csv: test puzzles, either as well.
+        test_csv: test puzzles, either as well; the same file is divided among all three.
         verify: solve the puzzles of a CSV, too, to see that they have one solution: some milliseconds each, once.
     """
 
@@ -98,14 +98,19 @@ def harder(task: sudoku.Sudoku, number: int) -> Grids:
 
 
 def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
-    """Rows drawn at random. Training puzzles that are test puzzles under a symmetry are left out; so are validation
-    puzzles that are either."""
-    number = o.puzzles[0]
-    rows, tested = (
-        sudoku.load_csv(path, size, o.verify, o.data_seed, solved)
-        for path, size in ((train, sum(o.puzzles[:2])), (test, o.puzzles[2]))
-    )
-    splits = [rows[:number], rows[number:], tested]
+    """Rows drawn at random; one file for both is divided. Training puzzles that are test puzzles under a symmetry are
+    left out; so are validation puzzles that are either."""
+
+    def drawn(path: Path, rows: int) -> Grids:
+        return sudoku.load_csv(path, rows, o.verify, o.data_seed, solved)
+
+    first, second = o.puzzles[0], sum(o.puzzles[:2])
+    if train.resolve() == test.resolve():
+        rows = drawn(train, sum(o.puzzles))
+        splits = [rows[:first], rows[first:second], rows[second:]]
+    else:
+        rows = drawn(train, second)
+        splits = [rows[:first], rows[first:], drawn(test, o.puzzles[2])]
     kept = without_overlap(splits, lambda x: sudoku.fingerprints(x - sudoku.BLANK).tolist())
     return sudoku.Sudoku(9, *kept, o.augmentation, o.hints)
 

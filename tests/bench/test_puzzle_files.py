@@ -64,6 +64,14 @@ def test_splits_of_files(tmp_path):
     assert met == set(sudoku.sudoku.fingerprints(x[1:6]).tolist())  # each row may be drawn; the test's never is
 
 
+def test_one_file_for_all(tmp_path):
+    """Prevents: test puzzles that are the training puzzles, where both are said to be in one file."""
+    path = listed(tmp_path / "list", easier(20))
+    task = sudoku.task(sudoku.Sudoku(size=9, puzzles=(10, 6, 4), train_csv=path, test_csv=tmp_path / "." / "list"))
+    rows = [row.tobytes() for split in (task.train, task.validation, task.test) for row in split.x]
+    assert len(rows) == len(set(rows)) == 20
+
+
 def test_what_was_solved_is_remembered(tmp_path, monkeypatch):
     """Known by its content: the same puzzles are not solved again, others are."""
     files = {"train_csv": csv(tmp_path / "a.csv", easier(8)), "test_csv": listed(tmp_path / "b", easier(3, 1))}
