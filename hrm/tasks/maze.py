@@ -197,8 +197,8 @@ def load_array(path: Path, symbols: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"there is no {path}: a folder of mazes holds train and test, each with {' and '.join(FILES)}")
     try:
         grids = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no readable .npy file: {error}") from None
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise ValueError(f"{path} is no readable .npy file: {' '.join(str(error).split())}") from None
     if not isinstance(grids, np.ndarray) or grids.dtype.kind not in "iu":
         raise ValueError(f"{path} must hold integers, got {getattr(grids, 'dtype', 'an archive of several arrays')}")
     if grids.ndim == 2 and (edge := round(grids.shape[1] ** 0.5)) ** 2 == grids.shape[1]:
