@@ -627,9 +627,10 @@ def load_csv(
     guesses = np.zeros(len(x))
     if taken[0].answer is None:
         y, guesses = solver(x, names)
+        check_answers(x, y, names)
     else:
         y = _digits(row.answer or "" for row in taken)
-        check_answers(x, y, names)
+        check_answers(x, y, names)  # first: it takes no time
         if verify:
             _, guesses = solver(x, names)
     rated = taken[0].rating is not None

@@ -328,6 +328,7 @@ TWICE = ANSWER[:7] + "11" + ANSWER[9:]
         (f"{EXAMPLE}\n{EXAMPLE}x\n", "line 2: a puzzle must be 81 digits or dots"),
         (f"# a list\n{EXAMPLE}\n\n{SEVERAL}\n", "line 4: the puzzle has several solutions"),
         (f"{EXAMPLE}\n55{EXAMPLE[2:]}\n", "line 2: the puzzle has no solution"),
+        (f"{EXAMPLE}\n{ANSWER}\n", "line 2: the question has no blanks"),
     ],
 )
 def test_broken_files(tmp_path, text, message):
