@@ -61,7 +61,9 @@ def turned(grid: np.ndarray, which: int) -> np.ndarray:
 def drawn_rows(rows: int, sizes: Sequence[int], seed: int, source: str) -> list[np.ndarray]:
     """Rows of a file for splits of the given sizes, at random. Raises ValueError, naming the source, for too few."""
     if rows < sum(sizes):
-        raise ValueError(f"{source} holds {rows} puzzles, fewer than the {' + '.join(map(str, sizes))} asked for")
+        raise ValueError(
+            f"{source} holds {rows} puzzles, fewer than the {' + '.join(map(str, sizes))} asked for: lower puzzles"
+        )
     order = np.random.default_rng([seed, rows]).permutation(rows)
     return np.split(order, np.cumsum(sizes))[: len(sizes)]
 

@@ -107,7 +107,7 @@ def test_files_are_looked_at_first(tmp_path, capsys):
     test = csv(tmp_path / "test.csv", easier(30, 1))
     flags = ["--size", "9", "--train_csv", str(train), "--test_csv", str(test), "--runs", str(tmp_path / "runs")]
     for more, message in (
-        ([], "train.csv holds 60 puzzles, fewer than the 5000 asked for"),
+        ([], "train.csv holds 60 puzzles, fewer than the 5000 asked for: lower puzzles"),
         (["--puzzles", "[50, 10, 20]"], "train.csv, line 61: the puzzle has several solutions"),
         (["--puzzles", "[50, 10, 20]", "--size", "6"], "use --size 9 with them, not 6"),
     ):
