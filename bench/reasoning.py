@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,6 +83,12 @@ def check(o: Reasoning) -> None:
 
 
 # -- puzzles -----------------------------------------------------------------------------------------------------------
+
+
+def progress(puzzles: Iterable[Any]) -> Iterable[Any]:
+    """The puzzles, with a bar on a terminal that shows how many have been taken."""
+    quiet = not (is_first() and sys.stderr.isatty())
+    return tqdm(puzzles, unit="puzzle", desc="looking at puzzles", leave=False, disable=quiet)
 
 
 def splits(name: str, settings: dict[str, Any], generate: Callable[..., list[Grids]]) -> list[Grids]:

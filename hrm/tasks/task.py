@@ -12,10 +12,14 @@ measures than exactness (`scores`), and how its symbols look (`symbols`).
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 IGNORE = -100  # label of cells that count for nothing
 
@@ -71,6 +75,41 @@ def turned(grid: np.ndarray, which: int) -> np.ndarray:
     """One of the eight symmetries of the square, on a grid [height, width]: quarter turns, from 4 on after a
     transposition."""
     return np.rot90(grid.T if which >= 4 else grid, which % 4)
+
+
+def drawn_rows(rows: int, sizes: Sequence[int], seed: int, source: str) -> list[np.ndarray]:
+    """Rows of a file for splits of the given sizes, at random. Raises ValueError, naming the source, for too few."""
+    if rows < sum(sizes):
+        raise ValueError(
+            f"{source} holds {rows} puzzles, fewer than the {' + '.join(map(str, sizes))} asked for: lower puzzles"
+        )
+    order = np.random.default_rng([seed, rows]).permutation(rows)
+    return np.split(order, np.cumsum(sizes))[: len(sizes)]
+
+
+def without_overlap(
+    splits: Sequence[Grids], marks: Callable[[np.ndarray], Sequence[Hashable]]
+) -> tuple[Grids, Grids, Grids]:
+    """Training, validation and test puzzles less the training puzzles that are test puzzles, and the validation puzzles
+    that are either, under the symmetries of which `marks` of puzzles x [n, cells] are the same.
+
+    Raises ValueError where nothing is left.
+    """
+    train, validation, test = splits
+    learned, validated, tested = (list(marks(split.x)) for split in splits)
+    kept_of = []
+    for name, split, own, others in (
+        ("training", train, learned, set(tested)),
+        ("validation", validation, validated, {*learned, *tested}),
+    ):
+        kept = np.array([mark not in others for mark in own], dtype=bool)
+        if not kept.all():
+            where = "the test" if name == "training" else "training or the test"
+            log.info("%d of %d %s puzzles are also in %s, and left out", (~kept).sum(), len(kept), name, where)
+        if not kept.any():
+            raise ValueError(f"each {name} puzzle is, turned or renamed, in another split, too: nothing is left")
+        kept_of.append(split[kept])
+    return kept_of[0], kept_of[1], test
 
 
 class Task:

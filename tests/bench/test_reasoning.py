@@ -178,33 +178,6 @@ def test_a_run_folder_knows_nothing_of_solving():
     assert not {"solve", "weights", "resume"} & plain(sudoku.Sudoku()).keys()
 
 
-def test_files_of_the_public_format(tmp_path):
-    """Training puzzles that are test puzzles under a symmetry, and validation puzzles that are either, are left out."""
-    rng = np.random.default_rng(0)
-    y = np.stack([sudoku.sudoku.full_grid(9, rng) for _ in range(6)])
-    x = np.stack([sudoku.sudoku.puzzle(solution, 30, rng) for solution in y])
-    change = sudoku.sudoku.symmetry(9, rng)
-
-    def csv(name, rows):
-        lines = ["source,question,answer,rating"]
-        lines += [
-            f"s,{''.join(map(str, a))},{''.join(map(str, b))},{i}".replace("0", ".") for i, (a, b) in enumerate(rows, 1)
-        ]
-        (tmp_path / name).write_text("\n".join(lines))
-        return tmp_path / name
-
-    rows = list(zip(x.tolist(), y.tolist()))
-    turned = (change(x[0]).tolist(), change(y[0]).tolist())
-    o = sudoku.Sudoku(
-        size=9, puzzles=(3, 2, 2), train_csv=csv("train.csv", [*rows[:3], rows[3], rows[2]]),
-        test_csv=csv("test.csv", [turned, rows[5]]),
-    )  # fmt: skip
-    task = sudoku.task(o)
-    assert np.array_equal(task.train.x - 1, x[[1, 2]])
-    assert np.array_equal(task.validation.x - 1, x[[3]])
-    assert task.test.difficulty.tolist() == [1, 2]
-
-
 def test_tensorboard(tmp_path, monkeypatch):
     """The optional log holds what metrics.jsonl does; without the package that is said first."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
