@@ -180,11 +180,13 @@ class HRM(nn.Module):
         return Carry(self.L.initial(batch), self.H.initial(batch))
 
     def embed(self, x: Tensor, puzzle: Tensor | None = None) -> Tensor:
-        """x̃: symbols [batch, length] (and puzzle identities [batch]) → [batch, length, d], of variance one."""
+        """x̃: symbols [batch, length] (and puzzle identities [batch], or their embeddings [batch, d]) → [batch, length,
+        d], of variance one."""
         embedded = self.embedding(x) * math.sqrt(self.config.d)
         if self.config.puzzles:
             assert puzzle is not None
-            embedded = torch.cat([self.puzzle_embedding(puzzle).unsqueeze(1) * math.sqrt(self.config.d), embedded], 1)
+            own = puzzle if puzzle.is_floating_point() else self.puzzle_embedding(puzzle)
+            embedded = torch.cat([own.unsqueeze(1) * math.sqrt(self.config.d), embedded], 1)
         if self.config.positions != "rope":
             embedded = (embedded + self.position_embedding.weight * math.sqrt(self.config.d)) * math.sqrt(0.5)
         return embedded
