@@ -67,7 +67,8 @@ def load_folder(folder: Path, part: str = "") -> list[Puzzle]:
         if file.name == "sample_submission.json":
             continue
         if file.name.endswith(SOLUTIONS):
-            raise ValueError(f"{file} holds solutions only: there is no {CHALLENGES[1:]} beside it")
+            missing = file.name.removesuffix(SOLUTIONS) + CHALLENGES
+            raise ValueError(f"{file} holds solutions only: there is no {missing} beside it")
         for puzzle in load_combined(file) if file in combined else [load(file)]:
             if puzzle.name in origin:
                 raise ValueError(f"two tasks have the name {puzzle.name}: in {origin[puzzle.name]} and in {file}")
@@ -92,20 +93,22 @@ def load(file: Path) -> Puzzle:
 
 def load_combined(file: Path) -> list[Puzzle]:
     """The tasks of a combined file, {name: task}, with the test outputs of that of the solutions, {name: [grid, …]}."""
-    challenges, beside = read(file), solutions_of(file)
-    solutions = read(beside) if beside.exists() else None
-    for path, content in ((file, challenges), (beside, solutions)):
-        if content is not None and not isinstance(content, dict):
+
+    def tasks_of(path: Path) -> dict[str, Any]:
+        if not isinstance(content := read(path), dict):
             raise ValueError(f"{path} must hold tasks by name")
-    puzzles = []
-    for name, content in challenges.items():
+        return content
+
+    beside, puzzles = solutions_of(file), []
+    solutions = tasks_of(beside) if beside.exists() else None
+    for name, content in tasks_of(file).items():
         found = puzzle(content, name, f"{file}: task {name}")
         if solutions is not None:
             outputs, where = solutions.get(name), f"{beside}: task {name}"
             if not isinstance(outputs, list) or len(outputs) != len(found.test):
                 raise ValueError(f"{where} must have {len(found.test)} solutions in a list, one for each test input")
-            known = [grid(rows, f"{where}: solution {i}") for i, rows in enumerate(outputs)]
-            found = found._replace(test=[Pair(p.input, y) for p, y in zip(found.test, known, strict=True)])
+            grids = [grid(rows, f"{where}: solution {i}") for i, rows in enumerate(outputs)]
+            found = found._replace(test=[Pair(p.input, y) for p, y in zip(found.test, grids, strict=True)])
         puzzles.append(found)
     return puzzles
 
