@@ -89,9 +89,12 @@ def votes(o: Arc, made: arc.Arc, model: HRM, file: Path) -> dict[str, Any]:
     """Shares of test inputs solved by the first try, and by one of two; what was tried goes to the file."""
     halting = o.training.halting
     how = halting if halting.at_evaluation else None
-    found = answers(model, made.asked, halting.halt_max_steps, how, bf16=o.training.bf16)
-    last = [(part.symbols[-1], part.q_halt[-1]) for _, part in found]  # the vote needs no more
-    symbols, confidence = (np.concatenate(column) for column in zip(*last, strict=True))
+    # of the last segment alone
+    symbols, confidence = np.empty((len(made.asked), made.length), dtype=np.uint8), np.empty(len(made.asked))
+    done = 0
+    for part, found in answers(model, made.asked, halting.halt_max_steps, how, bf16=o.training.bf16):
+        rows = slice(done, done := done + len(part))
+        symbols[rows], confidence[rows] = found.symbols[-1], found.q_halt[-1]
     tried = made.vote("asked", symbols, confidence)
     write_text(file, json.dumps(made.submission(tried)))
     solved = {
