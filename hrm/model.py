@@ -151,8 +151,7 @@ class HRM(nn.Module):
         self.config = c
         if c.puzzles:  # the puzzle's own position stands in front
             c = Config(**{**vars(c), "length": c.length + 1})
-            self.puzzle_embedding = nn.Embedding(c.puzzles, c.d)
-            nn.init.zeros_(self.puzzle_embedding.weight)
+            self.puzzle_embedding = nn.Embedding.from_pretrained(torch.zeros(c.puzzles, c.d), freeze=False)
         self.embedding = nn.Embedding(c.vocabulary, c.d)
         if c.positions != "rope":
             self.position_embedding = nn.Embedding(c.length, c.d)
