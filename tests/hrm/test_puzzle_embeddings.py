@@ -101,17 +101,17 @@ def test_only_puzzles_at_hand_move():
 
 
 def test_what_only_the_identity_tells_is_learned():
-    """Prevents: embeddings that move, but not to where the answers are. With embeddings that stay, there is nothing to
-    learn from."""
-    task = Shifts(identities=5, rows=60)
+    """Prevents: embeddings that move, but not to where the answers are. With embeddings that stay, one of three answers
+    is right at most."""
+    task = Shifts(identities=3, rows=60)
     exact = {}
-    for puzzle_lr in (1e-2, 0.0):
+    for puzzle_lr in (3e-2, 0.0):
         t = trainer(task, batch=16, lr=1e-2, puzzle_lr=puzzle_lr, halting=Halting(1, learned=False))
-        for _ in range(100):
+        for _ in range(120):
             t.step()
         exact[puzzle_lr] = t.evaluate(task.test)["curve"]["exact"][-1]
-    assert exact[1e-2] > 0.9
-    assert exact[0.0] < 0.3
+    assert exact[3e-2] > 0.9
+    assert exact[0.0] < 0.4
 
 
 @pytest.mark.parametrize("changes", [{}, {"average": 0.9, "clip": 1.0}, {"gradient": "bptt", "refill": "drop"}])
