@@ -139,6 +139,10 @@ class Task:
         """A training puzzle [cells] and its answer, changed at random in a way that keeps it a puzzle of its kind."""
         return x, y
 
+    def draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+        """A row of the training split as it is learned once: puzzle, answer, and which identity it then has."""
+        return *self.augment(self.train.x[row], self.train.y[row], rng), int(self.train.puzzle[row])
+
     def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
         """Measures of answers [n, cells], each bool [n]; "exact" is always among them."""
         asked = grids.y != IGNORE
@@ -151,17 +155,19 @@ class Task:
 
     def check(self) -> None:
         for split in ("train", "validation", "test"):
-            grids = getattr(self, split)
-            if not len(grids):
-                raise ValueError(f"{self.name}: the {split} split is empty")
-            if grids.x.shape[1] != self.length:
-                raise ValueError(f"{self.name}: {split} has {grids.x.shape[1]} cells a grid, expected {self.length}")
-            for name in ("x", "y"):
-                values = whole(getattr(grids, name), f"{self.name}: {split} {name}")
-                inside = (values >= 0) & (values < self.vocabulary) | (values == IGNORE) & (name == "y")
-                if not inside.all():
-                    row, cell = np.argwhere(~inside)[0]
-                    raise ValueError(
-                        f"{self.name}: {split} row {row} has {name} = {values[row, cell]} in cell {cell}, "
-                        f"symbols are 0 … {self.vocabulary - 1}"
-                    )
+            self.check_grids(split, getattr(self, split))
+
+    def check_grids(self, split: str, grids: Grids) -> None:
+        if not len(grids):
+            raise ValueError(f"{self.name}: the {split} split is empty")
+        if grids.x.shape[1] != self.length:
+            raise ValueError(f"{self.name}: {split} has {grids.x.shape[1]} cells a grid, expected {self.length}")
+        for name in ("x", "y"):
+            values = whole(getattr(grids, name), f"{self.name}: {split} {name}")
+            inside = (values >= 0) & (values < self.vocabulary) | (values == IGNORE) & (name == "y")
+            if not inside.all():
+                row, cell = np.argwhere(~inside)[0]
+                raise ValueError(
+                    f"{self.name}: {split} row {row} has {name} = {values[row, cell]} in cell {cell}, "
+                    f"symbols are 0 … {self.vocabulary - 1}"
+                )
