@@ -64,6 +64,21 @@ def test_networks_are_copied(phi, copied):
 
 
 @COPIES
+def test_layers_and_plasticities_are_copied(copied):
+    """Prevents: parts that cannot be sent to another process, where a network can."""
+    net = mixed_network(errors="instantaneous")
+    plasticity = gle.Plasticity("adam", {"W": 0.01, "b": np.float64(0.02)}, traces=(0.4, 1.2), centred=3.0)
+    sims = [
+        gle.Simulation(gle.Network(layers, 3), dt=DT, plasticity=p)
+        for layers, p in ((list(net.layers), plasticity), ([copied(layer) for layer in net.layers], copied(plasticity)))
+    ]
+    for sim in sims:
+        sim.run(*signals(6))
+    same(sims[0].carry.theta, sims[1].carry.theta)
+    assert (sims[0].carry.theta[0].W - net.layers[0].W).abs().max() > 1e-3
+
+
+@COPIES
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_copy_has_settings_of_its_own(copied, compile, monkeypatch):
     """Prevents: a copy whose step is the original's, and learns with the original's β."""
