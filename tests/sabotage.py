@@ -28,6 +28,7 @@ class Sabotage(NamedTuple):
 
 FILTERS, SCHEME = "tests/theory/test_filters.py", "tests/theory/test_published_scheme.py"
 CORE, LOCAL = "tests/contract/test_core.py", "tests/gradients/test_local_gradients.py"
+LIBRARY, SAVED = "tests/contract/test_library.py", "tests/contract/test_checkpoints.py"
 CHAOS = "tests/bench/test_mackey_glass.py"
 RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm"
 
@@ -87,6 +88,83 @@ SABOTAGES = [
         "unflatten(2, (-1, self.columns))",
         "unflatten(2, (self.columns, -1))",
         f"{HRM}/test_model.py::test_convolution_is_scipy_s",
+    ),
+    Sabotage(
+        "an activation that is pickled with its functions",
+        "gle/neurons.py",
+        "return activation, (self.name,)",
+        "return Activation, tuple(self)",
+        f"{LIBRARY}::test_networks_are_copied",
+    ),
+    Sabotage(
+        "a copy that runs the original's compiled step",
+        "gle/compiling.py",
+        "    def __reduce__(self):\n        return compiled, (self.function, self.device)",
+        "    def __deepcopy__(self, memo):\n        return self",
+        f"{LIBRARY}::test_a_copy_has_settings_of_its_own",
+    ),
+    Sabotage(
+        "a rule that stays in inference mode",
+        "gle/rules/base.py",
+        "with torch.inference_mode(False), torch.no_grad():",
+        "with torch.no_grad():",
+        f"{LIBRARY}::test_rules_in_inference_mode",
+    ),
+    Sabotage(
+        "an optimiser's memory in half precision",
+        "gle/plasticity.py",
+        "return torch.promote_types(dtype, torch.float32)",
+        "return dtype",
+        f"{LIBRARY}::test_optimisers_in_half_precision",
+    ),
+    Sabotage(
+        "a frozen parameter learns",
+        "gle/network.py",
+        "(k in TIME_CONSTANTS or p.requires_grad)",
+        "True",
+        f"{LIBRARY}::test_frozen_by_their_flag",
+    ),
+    Sabotage(
+        "a run with the parameters of before",
+        "gle/simulate.py",
+        "        self.check()\n        if record",
+        "        if record",
+        f"{LIBRARY}::test_changed_behind_the_simulation",
+    ),
+    Sabotage(
+        "a saved state that learns on",
+        "gle/plasticity.py",
+        "self.optimizer.load_state_dict(copy.deepcopy(saved))",
+        "self.optimizer.load_state_dict(saved)",
+        f"{SAVED}::test_a_snapshot",
+    ),
+    Sabotage(
+        "a snapshot that is a view",
+        "gle/simulate.py",
+        "return item.detach().clone()",
+        "return item",
+        f"{SAVED}::test_a_snapshot",
+    ),
+    Sabotage(
+        "another optimiser's state is loaded",
+        "gle/simulate.py",
+        'for k, was in there.items() if isinstance(there, dict) else [("description", there)]:',
+        "for k, was in ():",
+        f"{SAVED}::test_another_plasticity",
+    ),
+    Sabotage(
+        "time constants below dt are loaded",
+        "gle/simulate.py",
+        "        check_time_constants(self.network, self.dynamics.dt, carry.theta)\n",
+        "",
+        f"{SAVED}::test_damaged_states",
+    ),
+    Sabotage(
+        "the step map is derived in inference mode",
+        "hrm/gradients.py",
+        "with torch.inference_mode(False), torch.enable_grad():",
+        "with torch.enable_grad():",
+        f"{HRM}/test_gradients.py::test_spectral_radius_in_its_caller_s_mode",
     ),
     Sabotage(
         "a compiler that fails later ends the run",
