@@ -400,9 +400,9 @@ def frequency_response(o: FrequencyResponse) -> dict[str, Any]:
             **study.part("steps", partial(measure_steps, o)),
         }
     )
-    print(tables(result))
     for draw in (draw_operators, draw_ratios, draw_adaptation, draw_steps):
         draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
+    print(tables(result))
     print(f"results: {study.path}")
     return result
 

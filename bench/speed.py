@@ -16,6 +16,7 @@ import logging
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 
 import gle
+from bench import cli
 from bench.files import environment, write_text
 from bench.mnist1d import CLASSES, Config, Model, build_network
 from bench.tables import layout
@@ -263,22 +264,22 @@ def measure(o: Options) -> list[dict[str, Any]]:
 
 
 def main(options: Options) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.quick:
         options.sizes, options.modes, options.threads = options.sizes[:1], ["eager"], [1]
         options.ensembles, options.turns = [1, 2], 2
     torch.set_flush_denormal(True)
     with torch.no_grad():
         rows = measure(options)
-    print(table(rows))
     device = environment(torch.device(options.device))
     out = options.out
     if out.suffix != ".json":
         name = (device["device"] if options.device != "cpu" else f"cpu-{device['processor']}").lower().replace(" ", "-")
         out = out / f"{name}.json"
     write_text(out, json.dumps({"environment": device, "rows": rows}, indent=1))
+    print(table(rows))
     log.info("written to %s", out)
 
 
 if __name__ == "__main__":
-    main(auto_cli(Options, as_positional=False))
+    with cli.command():
+        main(cli.options(Options, sys.argv[1:]))
