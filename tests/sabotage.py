@@ -89,6 +89,20 @@ SABOTAGES = [
         f"{HRM}/test_model.py::test_convolution_is_scipy_s",
     ),
     Sabotage(
+        "a compiler that fails later ends the run",
+        "gle/compiling.py",
+        "            except Exception as error:  # a compiler's",
+        "            except ZeroDivisionError as error:  # a compiler's",
+        "tests/contract/test_bad_input.py::test_compiler_that_stops_working",
+    ),
+    Sabotage(
+        "an unknown compiler is taken for one that does not work",
+        "gle/compiling.py",
+        "    except ValueError:\n        raise\n",
+        "",
+        "tests/contract/test_bad_input.py::test_another_compiler",
+    ),
+    Sabotage(
         "a step that is compiled again after the first",
         "gle/network.py",
         "LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero)))",

@@ -1,10 +1,15 @@
 """Bad input gets a clear error, before any work is lost."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from nets import DT, mixed_network, signals
 
 import gle
+from gle.compiling import compiled
 
 
 def simulation(**kw):
@@ -213,10 +218,78 @@ def test_no_compiler_falls_back_with_one_line(monkeypatch, caplog):
 
     monkeypatch.setattr(torch, "compile", broken)
     x, y = signals(12)
-    compiled = simulation(compile=True)
-    compiled.run(x, y)
+    fast = simulation(compile=True)
+    fast.run(x, y)
     eager = simulation()
     eager.run(x, y)
-    assert torch.equal(compiled.carry.theta[0].W, eager.carry.theta[0].W)
+    assert torch.equal(fast.carry.theta[0].W, eager.carry.theta[0].W)
     assert len(caplog.records) == 1
-    assert "running eagerly" in caplog.text
+    assert "(RuntimeError: no g++ here); running eagerly" in caplog.text
+
+
+@pytest.mark.slow
+def test_no_place_for_the_compiler_s_cache(tmp_path):
+    """Prevents: a crash before the first step where the compiler's cache cannot be made, as in a full /tmp."""
+    (tmp_path / "file").touch()
+    program = """
+import torch, gle
+net = gle.Network([gle.Layer(1, 1, tau_m=1.0, tau_r=1.0)])
+sim = gle.Simulation(net, dt=0.5, plasticity=gle.Plasticity(), compile=True)
+sim.run(torch.ones(8, 1, 1), torch.ones(8, 1, 1))
+print(sim.step)
+"""
+    place = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "cache"), "GLE_COMPILER": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **place}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "8\n"
+    assert len(ran.stderr.splitlines()) == 1
+    assert str(tmp_path) in ran.stderr
+    assert "running eagerly" in ran.stderr
+
+
+def test_compiler_that_stops_working(monkeypatch, caplog):
+    """Prevents: a run lost to a disk that fills up before a later compilation; a function's own error taken for the
+    compiler's."""
+    calls = []
+
+    def full(function, **kw):
+        def call(*args):
+            calls.append(args)
+            if len(calls) > 1:
+                raise OSError(28, "No space left on device")
+            return function(*args)
+
+        return call
+
+    def inverse(x):
+        if x == 0:
+            raise ZeroDivisionError("x is 0")
+        return 1 / x
+
+    monkeypatch.setattr(torch, "compile", full)
+    fast = compiled(inverse, torch.device("cuda"))  # one way alone
+    assert [fast(2.0)] == [0.5]
+    with pytest.raises(ZeroDivisionError, match="x is 0"):
+        fast(0.0)
+    assert not caplog.records
+    assert [fast(4.0), fast(8.0)] == [0.25, 0.125]
+    assert calls == [(2.0,), (0.0,), (4.0,)]
+    assert len(caplog.records) == 1
+    assert "No space left on device" in caplog.text
+
+
+def test_another_compiler(monkeypatch):
+    """Prevents: a back end that is named and not used; a misspelt one that becomes another, or fails much later."""
+    used = []
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **kw: used.append(kw.get("backend")) or real(f, **kw))
+    monkeypatch.setenv("GLE_COMPILER", "eager")
+    sim, eager = simulation(compile=True), simulation()
+    for s in (sim, eager):
+        s.run(*signals(8))
+    assert used == ["eager"]
+    assert torch.equal(sim.carry.theta[0].W, eager.carry.theta[0].W)
+    monkeypatch.setenv("GLE_COMPILER", "eagre")
+    with pytest.raises(ValueError, match=r"GLE_COMPILER = eagre is no back end .*; choose one of .*eager.*inductor"):
+        simulation(compile=True)
