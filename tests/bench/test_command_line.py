@@ -273,7 +273,7 @@ def test_damaged_file(command, name, how, smoke, tmp_path, request):
 
 
 def test_half_a_row_of_metrics(smoke, tmp_path):
-    """What a full disk leaves of metrics.jsonl is made whole from the checkpoint, and half-written files are removed."""
+    """What a full disk leaves of metrics.jsonl is made whole from the checkpoint, and half-written files removed."""
     whole = smoke("sudoku")
     folder = shutil.copytree(whole.folder, tmp_path / "run")
     (folder / "parts" / "seed1.json").unlink()
