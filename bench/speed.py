@@ -40,7 +40,6 @@ SIZES = {
     "15k": Model(),
     "42k": Model(populations=[(30, 0.6, 0.2), (30, 1.2, 0.2), (30, 1.2, 1.2)]),
 }
-STEPS = 360  # one sample
 BATCH = 100
 
 
@@ -55,6 +54,7 @@ class Options:
         threads: numbers of CPU threads; empty: 1 and all.
         modes: eager, compiled.
         turns: timed turns of each row.
+        steps: of a turn; 360 are one sample.
         device: cpu, cuda, …
         block: steps per compiled call.
         quick: only the 15k network, eager, one thread.
@@ -67,6 +67,7 @@ class Options:
     threads: list[int] = field(default_factory=list)
     modes: list[str] = field(default_factory=lambda: ["eager", "compiled"])
     turns: int = 7
+    steps: int = 360
     device: str = "cpu"
     block: int = 4
     quick: bool = False
@@ -82,11 +83,11 @@ def simulation(size: str, seeds: int, every: int, compiled: bool, device: str, b
     )
 
 
-def stream(seeds: int, device: str) -> tuple[Tensor, Tensor]:
+def stream(seeds: int, steps: int, device: str) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(STEPS, seeds, BATCH, 1, generator=g)
+    x = torch.randn(steps, seeds, BATCH, 1, generator=g)
     y = torch.nn.functional.one_hot(torch.randint(CLASSES, (seeds, BATCH), generator=g), CLASSES).float()
-    return x.to(device), y.to(device).expand(STEPS, *y.shape)
+    return x.to(device), y.to(device).expand(steps, *y.shape)
 
 
 def products(network: gle.Network, steps: int, training: bool = True) -> list[Callable[[], Any]]:
@@ -148,14 +149,14 @@ def in_turns(
 ) -> tuple[float, float, float]:
     """Milliseconds a step, of the floor, and the median of their ratios over turns. ready: called when compilation and
     caches are warm."""
-    repeat = max(1, STEPS // floor_steps // 2)
+    repeat = max(1, o.steps // floor_steps // 2)
     for f in (step, *floors):
         f()
     ready()
     steps, floor, ratio = [], [], []
     for _ in range(o.turns):
         a = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
-        s = seconds(step, o.device) / STEPS
+        s = seconds(step, o.device) / o.steps
         b = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
         steps.append(s)
         floor.append((a + b) / 2)
@@ -175,7 +176,7 @@ def training_row(
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     sim = simulation(size, seeds, every, mode == "compiled", o.device, o.block)
-    x, y = stream(seeds, o.device)
+    x, y = stream(seeds, o.steps, o.device)
     ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o, ready)
     row = {"row": "train", "size": size, "seeds": seeds, "every": every, "mode": mode, "threads": threads}
     return row | {"ms": ms, "floor_ms": floor, "ratio": ratio, "per_seed_ms": ms / seeds}
@@ -213,13 +214,18 @@ def evaluation_row(size: str, threads: int, o: Options) -> dict[str, Any]:
     """1000 samples past the frozen network; milliseconds for all of them."""
     torch.set_num_threads(threads)
     sim = simulation(size, 1, 1, False, o.device, o.block)
-    x = torch.randn(STEPS, 10 * BATCH, 1).to(o.device)
+    x = torch.randn(o.steps, 10 * BATCH, 1).to(o.device)
     chunk = 40  # steps of one product, as many rows as `predict` takes at once
     floors = products(sim.network, chunk, training=False)
     ms, floor, ratio = in_turns(lambda: sim.predict(x), floors, chunk, o)
     row = {"row": "evaluate 1000", "size": size, "seeds": 1, "every": 0, "mode": "eager", "threads": threads}
     # `in_turns` counts a step of `predict` as one; the floor is for a batch of 100
-    return row | {"ms": ms * STEPS, "floor_ms": floor * 10 * STEPS, "ratio": ratio / 10, "per_seed_ms": ms * STEPS}
+    return row | {
+        "ms": ms * o.steps,
+        "floor_ms": floor * 10 * o.steps,
+        "ratio": ratio / 10,
+        "per_seed_ms": ms * o.steps,
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
