@@ -21,7 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ COMMANDS = {  # small, with everything that a checkpoint must hold: stages, sche
     "mnist1d": (
         f"--config {ROOT}/configs/mnist1d/gle_15k_tuned.yaml --samples 30 --training.batch 10 --consolidation.batch 10 "
         "--training.epochs 2 --consolidation.epochs 2 --consolidation.schedule plateau --consolidation.patience 0 "
+        "--dt 0.8 --model.populations [[4,0.8,0.8],[4,1.6,0.8]] --model.hidden_layers 2 "
+        "--training.traces [[0.8,1.6],[0.8,0.8],[0,0]] --consolidation.traces [[0,1.6],[0,0.8],[0,0]] "
         "--seeds 2 --threads 1"
     ),
     "mackey_glass": (
@@ -165,7 +167,7 @@ def survive(
     seed: int,
     compiler: str = "none",
     folder: Path | None = None,
-    say: Any = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Killed:
     """Kills runs of a command until there were so many kills, lets each come to its end, and compares. Raises
     AssertionError for the first difference or damage."""
@@ -219,8 +221,8 @@ def main() -> None:
     began = time.time()
     found = survive(o.command, o.kills, o.seed, o.compiler, say=lambda line: print(line, flush=True))
     print(
-        f"{o.command}, {o.compiler}: {found.kills} kills ({found.before} before there was a run folder, {found.kept} after a "
-        f"checkpoint) in {found.runs} runs, all identical, no file damaged; {time.time() - began:.0f} s"
+        f"{o.command}, {o.compiler}: {found.kills} kills ({found.before} before there was a run folder, {found.kept} "
+        f"after a checkpoint) in {found.runs} runs, all identical, no file damaged; {time.time() - began:.0f} s"
     )
 
 

@@ -54,10 +54,7 @@ HELP, SMOKE = f"{SUDOKU} --help", "python -m bench.receptive_fields --smoke true
 RESUMED = f"{SUDOKU} --resume <folder>"
 
 RUNS = {
-    "python -m bench.frequency_response": Run("--omega [0.5,100] --points 3 --ratio_points 3 --dts [0.1,0.05]"),
-    "python -m bench.frequency_response --dt 0.005": Run(
-        "--omega [2,100] --points 2 --ratio_points 2 --dts [0.1,0.05]", slow=True
-    ),
+    "python -m bench.frequency_response": Run("--omega [50,100] --points 2 --ratio_points 1 --dts [0.1]", slow=True),
     "python -m bench.receptive_fields": Run("--layers 2 --features 2 --window 12 --steps 300 --batch 20"),
     "python -m bench.gradient_map": Run(
         "--omega_tau [1] --ratios [1,5] --depths [1,2] --gammas [0,1] --dts [0.1] --depth 2 --width 3 --batch 2 "
