@@ -31,7 +31,7 @@ TASKS = (
     "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --augmentations 2 --held_out 1 --model.d 32 "
     "--model.multiple 32"
 )
-SERIES = "--networks 2 --epochs 2 --evaluate 1 --learned 0.75 --free 0.5 --stretches 3"
+SERIES = "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.5 --stretches 3"
 SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
 LOOKED_AT = (
     "--steps 2 --puzzles 4 --segments 2 --most 4 --larger 2 --depth 2 --shapes [[1,16]] --shape_steps 2 --watched 1"
@@ -93,8 +93,10 @@ RUNS = {
     ),
     MACKEY: Run(SERIES, slow=True),
     PAPER: Run(f"{SERIES} --scaling [1,2]", slow=True),
-    RK4: Run(SERIES),
-    WORDS: Run("--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.1 --baselines [linear]", slow=True),
+    RK4: Run(f"{SERIES} --hidden_layers 1", slow=True),
+    WORDS: Run(
+        "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.1 --hidden_layers 1 --baselines []", slow=True
+    ),
     FILE: Run(f"{SERIES} --baselines [linear]", (("mg_17.npy", "{a series}"),), slow=True),
     SUDOKU: Run(PUZZLES),
     SIX: Run(PUZZLES),
