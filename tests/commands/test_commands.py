@@ -65,7 +65,7 @@ class Commands:
             torchrun = [sys.executable, "-m", "torch.distributed.run", *arguments[1:]]
             ended = subprocess.run(torchrun, cwd=ROOT, capture_output=True, text=True, timeout=300)
             assert ended.returncode == 0, ended.stderr
-            return Ended(out, ended.stdout, [])
+            return Ended(out, ended.stdout, ended.stderr.splitlines())
         logged: list[str] = []
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
