@@ -22,7 +22,6 @@ import numpy as np
 
 from bench import reasoning
 from bench.reasoning import Reasoning
-from bench.study import main
 from hrm.act import Halting
 from hrm.model import HRM
 from hrm.tasks import arc
@@ -128,4 +127,4 @@ def run(o: Arc) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main((Arc, run))
+    reasoning.main("arc", Arc, run)

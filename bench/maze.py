@@ -16,7 +16,6 @@ from typing import Any
 
 from bench import reasoning
 from bench.reasoning import Reasoning
-from bench.study import main
 from hrm.act import Halting
 from hrm.model import HRM, Config
 from hrm.tasks import maze
@@ -98,4 +97,4 @@ def run(o: Maze) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main((Maze, run))
+    reasoning.main("maze", Maze, run)

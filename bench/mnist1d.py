@@ -39,7 +39,6 @@ from bench.baselines import BASELINES, LENGTHS, n_parameters, seeded
 from bench.datasets import Mnist1d, Split, mnist1d
 from bench.files import Run, SaveError, begun, read_json, write_text
 from bench.tables import layout, mean_std
-from gle.costs import CrossEntropy
 from gle.integrators import Euler, Integrator, integrator
 from gle.seeding import generator
 
@@ -95,8 +94,9 @@ class Training:
         epochs: passes over the training samples.
         batch: samples streamed side by side.
         lr: learning rate of Adam.
-        schedule: "plateau" halves the rate when the validation loss stalls, as published; "cosine" lets it fall to
-            lr_end over these epochs; "exponential" likewise, by the same factor every epoch.
+        schedule: "plateau" halves the rate when the validation loss stalls, as published: the cost, averaged over
+            series and time; "cosine" lets it fall to lr_end over these epochs; "exponential" likewise, by the same
+            factor every epoch.
         factor: what the plateau schedule multiplies the rate with.
         patience: epochs without a better validation loss that it waits.
         lr_end: the last rate of the cosine and exponential schedules.
@@ -354,8 +354,8 @@ class OnlineTrainer:
             self.simulation.run(*self.streams.turn(split, index))
 
     def evaluate(self, split: Split) -> Score:
-        """Streams the samples past the frozen network. Class and loss come from the outputs summed over the sample: the
-        classification loss CE(y, softmax(Σ_t y_t)) of §12.3, which for GLE serves the schedule alone."""
+        """Streams the samples past the frozen network. The class comes from the outputs summed over the sample. The
+        loss, which serves the schedule alone, is the cost that the network learns by, averaged over time."""
         batch = min(self.config.training.batch, len(split.y))
         state = None
         right = loss = torch.zeros(len(self.order), device=self.network.device)
@@ -366,7 +366,8 @@ class OnlineTrainer:
             outputs, state = self.simulation.predict(x, state=state)
             y, logits = split.y[index].to(outputs.device), outputs.sum(0)  # [batch], [members, batch, classes]
             right = right + (logits.argmax(-1) == y).sum(-1)
-            loss = loss + CrossEntropy().value(logits, F.one_hot(y, CLASSES).to(logits)).sum(-1)
+            target = F.one_hot(y, CLASSES).to(outputs).expand_as(outputs)
+            loss = loss + self.simulation.dynamics.cost.value(outputs, target).mean(0).sum(-1)
         n = len(split.y)
         return Score(accuracy=(100 * right / n).tolist(), loss=(loss / n).tolist())
 

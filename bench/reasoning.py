@@ -4,7 +4,8 @@ A run trains one model per seed. Every `evaluate` steps it answers the validatio
 weights that did best there are the "best" ones, those at the end the "last" ones. The test puzzles are answered once,
 at the end, by both. All weights lie in the run folder: weights/<seed>-<init, half, best or last>.pt.
 
-    torchrun --nproc_per_node 2 -m bench.sudoku …       divides the batch among processes, and devices
+    torchrun --nproc_per_node 2 -m bench.sudoku …           divides the batch among processes, and devices
+    python -m bench.sudoku --solve <puzzle> --weights <file>    answers a puzzle of one's own, and shows the steps
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
-import pickle
+import os
 import statistics
 import sys
 import time
@@ -20,18 +21,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench import study as studies
 from bench.datasets import cache_dir, cached
 from bench.figures import plt, save
 from bench.files import write_atomically
 from bench.study import DeviceOptions, Study, is_first, plain, processes
 from bench.tables import layout, mean_std
 from gle.compiling import compiled
+from hrm import weights
+from hrm.checks import fits
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training, evaluate
@@ -49,6 +53,9 @@ class Reasoning(DeviceOptions):
         segments: most segments while the test puzzles are answered; 0: twice as many as in training.
         compile: whether to compile the segment.
         tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
+        solve: a puzzle of one's own, or a text file with one, to be answered by `weights`; nothing is trained then, and
+            segments = 0 means as many as in training.
+        weights: a trained model: weights/<seed>-best.pt of a run folder.
     """
 
     seeds: int = 3
@@ -59,6 +66,8 @@ class Reasoning(DeviceOptions):
     compile: bool = True
     tensorboard: bool = False
     threads: int = 0
+    solve: str = ""
+    weights: Optional[Path] = None
 
 
 def check(o: Reasoning) -> None:
@@ -105,25 +114,23 @@ def weights_file(folder: Path, seed: int, when: str) -> Path:
     return folder / "weights" / f"{seed}-{when}.pt"
 
 
-def keep(model: HRM, path: Path, task: Task) -> None:
+def keep(o: Reasoning, model: HRM, path: Path, task: Task) -> None:
     if not is_first():
         return
-    saved = {"model": model.state_dict(), "config": dataclasses.asdict(model.config), "task": task.name}
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda f: torch.save(saved, f))
+    training = o.training
+    write_atomically(path, lambda f: weights.save(f, model, task, training.halting, training.bf16))
 
 
 def load(path: Path, task: Task, device: str = "cpu") -> HRM:
     """A model from its weights. Raises ValueError, naming the file, where it is damaged or belongs to another task."""
+    found = weights.load(path, device)
+    if found.notation.name != task.name:
+        raise ValueError(f"{path} was trained on {found.notation.name}, not on {task.name}")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        name, model = saved["task"], HRM(Config(**saved["config"]))
-        model.load_state_dict(saved["model"])
-    except (OSError, pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} holds no weights of this version: {error}") from error
-    if name != task.name:
-        raise ValueError(f"{path} was trained on {name}, not on {task.name}")
-    return model.to(device)
+        fits(found.model, task)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return found.model
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
         trainer.load_state_dict(saved["trainer"])
         best, curve = saved["best"], saved["curve"]
     else:
-        keep(trainer.evaluated, weights_file(study.path, seed, "init"), task)
+        keep(o, trainer.evaluated, weights_file(study.path, seed, "init"), task)
     total, quiet = o.training.steps, not (is_first() and sys.stderr.isatty())
     bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=quiet, desc=f"seed {seed}")
     seconds = curve[-1]["seconds"] if curve else 0.0
@@ -171,9 +178,9 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
         curve.append({"seed": seed, "step": trainer.steps, "seconds": seconds, **means, "validation": validation})
         if validation[task.measure] > best:
             best = validation[task.measure]
-            keep(trainer.evaluated, weights_file(study.path, seed, "best"), task)
+            keep(o, trainer.evaluated, weights_file(study.path, seed, "best"), task)
         if abs(trainer.steps - total / 2) <= o.evaluate / 2:
-            keep(trainer.evaluated, weights_file(study.path, seed, "half"), task)
+            keep(o, trainer.evaluated, weights_file(study.path, seed, "half"), task)
         study.run.log(curve[-1])
         if o.tensorboard and is_first():
             to_tensorboard(study.path, curve[-1])
@@ -185,7 +192,7 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
                 flush=True,
             )
     bar.close()
-    keep(trainer.evaluated, weights_file(study.path, seed, "last"), task)
+    keep(o, trainer.evaluated, weights_file(study.path, seed, "last"), task)
     test: dict[str, Any] = {}
     if not is_first():  # the first process answers alone
         return test
@@ -222,6 +229,64 @@ def buckets(difficulty: np.ndarray, most: int = 4) -> list[tuple[str, np.ndarray
         top = high if last else values[values < high].max()
         out.append((f"{low:g}" if top == low else f"{low:g} – {top:g}", rows))
     return out
+
+
+# -- a puzzle of one's own ---------------------------------------------------------------------------------------------
+
+
+HEEDED = ("--solve", "--weights", "--segments", "--device", "--threads")  # by --solve
+
+
+def solve(o: Reasoning, name: str) -> None:
+    """Answers one puzzle, and prints what the model thinks after each segment. name: of the module in `bench`."""
+    if o.weights is None:
+        raise ValueError("--solve needs trained weights: give --weights <run folder>/weights/<seed>-best.pt")
+    found = weights.load(o.weights, o.device)
+    kind = found.notation.kind
+    if kind != name and not found.notation.puzzles:
+        fitting = "hrm.load" if kind == "grid" else f"bench.{kind}"
+        raise ValueError(f"{o.weights} was trained on {found.notation.name}: use {fitting} in place of bench.{name}")
+    from_file = os.path.isfile(o.solve)
+    try:
+        answer = found.solve(Path(o.solve).read_text("utf-8-sig") if from_file else o.solve, o.segments)
+    except ValueError as error:
+        like_path = "/" in o.solve or Path(o.solve).suffix[1:].isalpha()
+        unread = f" (and there is no file {o.solve})" if like_path else ""
+        raise ValueError(f"{o.solve}: {error}" if from_file else f"{error}{unread}") from None
+    show(answer)
+
+
+def show(answer: weights.Answer) -> None:
+    """Prints puzzle and steps; in a terminal, what changed is bold."""
+    before = answer.puzzle
+    print("puzzle\n" + answer.notation.write(before))
+    for number, grid in enumerate(answer.steps, start=1):
+        changed = grid != before
+        told = [f"{n} cell{'s' * (n > 1)} changed" if (n := int(changed.sum())) else "nothing changed"]
+        if answer.sure is not None:
+            told.append(f"{100 * answer.sure[number - 1]:.0f} % sure")
+        print(f"\nafter {number} segment{'s' * (number > 1)}: {', '.join(told)}")
+        if changed.any():
+            print(answer.notation.write(grid, changed if sys.stdout.isatty() else None))
+        before = grid
+    print(f"\n{answer.summary()}")
+
+
+def main(name: str, kind: type[Reasoning], run: Callable[[Any], Any]) -> None:
+    """The command line of bench.<name>: a run, or with --solve a puzzle of one's own."""
+    given = [a.partition("=")[0] for a in sys.argv[1:] if a.startswith("--")]
+
+    def either(o: Any) -> None:
+        if "--solve" in given:
+            if idle := [a for a in given if a not in HEEDED]:
+                raise ValueError(f"--solve answers with trained weights as they are: drop {', '.join(idle)}")
+            solve(o, name)
+        elif "--weights" in given:
+            raise ValueError("--weights is for --solve: give a puzzle, too")
+        else:
+            run(o)
+
+    studies.main((kind, either))
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------

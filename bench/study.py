@@ -134,7 +134,8 @@ def device_of(options: Options) -> str:
 
 def plain(options: Options) -> dict[str, Any]:
     values = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-    values.pop("resume")
+    for name in ("resume", "solve", "weights"):  # of this call, not of the run
+        values.pop(name, None)
     return values
 
 

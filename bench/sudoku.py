@@ -19,7 +19,6 @@ import numpy as np
 
 from bench import reasoning
 from bench.reasoning import Reasoning
-from bench.study import main
 from hrm.act import Halting
 from hrm.model import Config
 from hrm.tasks import sudoku
@@ -130,4 +129,4 @@ def run(o: Sudoku) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main((Sudoku, run))
+    reasoning.main("sudoku", Sudoku, run)

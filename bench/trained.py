@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from bench import maze, reasoning, sudoku
 from bench.study import DeviceOptions, Study, resumed, saved
+from hrm import weights
 from hrm.model import HRM
 from hrm.tasks.task import Task
 
@@ -44,6 +45,8 @@ def check(o: Trained) -> None:
         path = reasoning.weights_file(o.run, o.seed, "last")
         if not path.exists():
             raise ValueError(f"there is no {path}: the run has no seed {o.seed}, or is not finished")
+        for each in sorted(path.parent.glob(f"{o.seed}-*.pt")):
+            weights.load(each)  # complains of files of another version before there is a run folder
 
 
 def options(folder: Path) -> tuple[Any, reasoning.Reasoning]:

@@ -25,6 +25,9 @@ VARIABLE, DEFAULT = "GLE_COMPILER", "inductor"
 # What Inductor leaves off by default. On CPU a step is so short that tanh and the calls between its kernels count: tanh
 # from one exponential is right to the last bit of one, though not of small values, and the calls go from C++.
 CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.use_decompose_tanh": True}
+# Where CUDA's own compiler fails: smaller kernels. Triton 3.6 breaks down ("PassManager::run failed") on the kernel
+# that sums a bias's gradient and moves the bias by Adam; without it a step still takes a sixth of an eager one
+CUDA_OPTIONS: dict[str, Any] = {"max_fusion_size": 3}
 
 
 def compiled(function: F, device: torch.device) -> F:
@@ -74,12 +77,17 @@ def _ways(function: F, device: torch.device) -> list[Callable]:
                 f"{VARIABLE} = {backend} is no back end of torch.compile; choose one of {', '.join(known)}"
             )
         return [torch.compile(function, dynamic=False, backend=backend)]
-    ways = [torch.compile(function, dynamic=False)]
+    known = torch._inductor.list_options()
+
+    def with_options(options: dict[str, Any]) -> Callable:
+        return torch.compile(function, dynamic=False, options={k: v for k, v in options.items() if k in known})
+
+    plain = torch.compile(function, dynamic=False)
     if device.type == "cpu":
-        known = torch._inductor.list_options()
-        options = {k: v for k, v in CPU_OPTIONS.items() if k in known}
-        ways.insert(0, torch.compile(function, dynamic=False, options=options))
-    return ways
+        return [with_options(CPU_OPTIONS), plain]
+    if device.type == "cuda":
+        return [plain, with_options(CUDA_OPTIONS)]
+    return [plain]
 
 
 def _told(error: Exception) -> tuple[str, str]:

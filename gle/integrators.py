@@ -139,32 +139,36 @@ class Euler:
         current, which for forward Euler is dt/τr."""
         return _neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
 
-    def _advance(self, layer: Layer, p: Theta, local: Local, v: Tensor, r: Tensor, dt: float) -> LayerState:
+    def _advance(
+        self, layer: Layer, p: Theta, local: Local, v: Tensor, r: Tensor, sent: Tensor, dt: float
+    ) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
         a = _neuron(self.fraction(dt, p.tau_m))
         if layer.errors == "prospective":
             v = low_pass(v, local.e, a)
         else:
             v = low_pass(v, local.e_inst, self.error_fraction(dt, p))
-        return LayerState(low_pass(local.u, local.current, a), v, r, local.e)
+        return LayerState(low_pass(local.u, local.current, a), v, r, local.e, sent)
 
     def step(self, net, theta, state, xs, targets, dynamics):
         x, target = xs[0], targets[0]
         if self.propagation == "instant":
             outputs, locals_ = cascade(net, theta, state, x, target, dynamics)
+            sent = [s.sent for s in state]
         else:
             outputs, locals_ = self._evaluate(net, theta, state, x, target, dynamics)
+            sent = [net.sent(i, p, local.e) for i, (p, local) in enumerate(zip(theta, locals_, strict=True))]
         new = (
-            self._advance(layer, p, local, s.v, r, dynamics.dt)
-            for layer, p, local, s, r in zip(net.layers, theta, locals_, state, outputs, strict=True)
+            self._advance(layer, p, local, s.v, r, back, dynamics.dt)
+            for layer, p, local, s, r, back in zip(net.layers, theta, locals_, state, outputs, sent, strict=True)
         )
         return tuple(new), tuple(locals_)
 
     def _evaluate(self, net, theta, state, x, target, dynamics) -> tuple[list[Tensor], list[Local]]:
-        """As `cascade`, but every layer sees the outputs of the previous step."""
-        seen, errors = [s.r for s in state], [s.e for s in state]
+        """As `cascade`, but every layer sees what the others sent in the previous step."""
+        seen = [s.r for s in state]
         pre = net.presynaptic(x, seen)
-        inst = net.instantaneous_errors(theta, seen, errors, nudge(net, seen[-1][-1], target, dynamics))
+        inst = net.instantaneous_errors(seen, [s.sent for s in state], nudge(net, seen[-1][-1], target, dynamics))
         rates, locals_ = [], []
         for layer, p, s, below, e_inst in zip(net.layers, theta, state, pre, inst, strict=True):
             e = error(layer, p, s.v, e_inst)
@@ -219,7 +223,7 @@ class RK4:
             if i < 3:
                 h = dt if i == 2 else dt / 2
                 stage = tuple(
-                    LayerState(s.u + h * du, s.v + h * dv, r, l.e)
+                    LayerState(s.u + h * du, s.v + h * dv, r, l.e, s.sent)
                     for s, (du, dv), r, l in zip(state, k[-1], rates, local, strict=True)
                 )
         assert at_t is not None
@@ -227,7 +231,7 @@ class RK4:
         new = []
         for j, s in enumerate(state):
             du, dv = (sum(w * ki[j][c] for w, ki in zip(weights, k, strict=True)) for c in (0, 1))
-            new.append(LayerState(s.u + dt * du, s.v + dt * dv, rates[j], local[j].e))
+            new.append(LayerState(s.u + dt * du, s.v + dt * dv, rates[j], local[j].e, s.sent))
         return tuple(new), tuple(local)
 
 

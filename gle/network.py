@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,17 @@ class Theta(NamedTuple):
 
 
 class LayerState(NamedTuple):
-    """What a layer carries from step to step. Each [depth, *ensemble, batch, n]."""
+    """What a layer carries from step to step. Each [depth, *ensemble, batch, n_out], `sent` [depth, *ensemble, batch,
+    n_in]."""
 
     u: Tensor  # membrane potential of the representation neurons
     v: Tensor  # membrane potential of the error neurons
     r: Tensor  # their outputs: rate r = φ(D⁺_τr{u}) …
     e: Tensor  # … and error e = D⁺_τm{v}
+    # the current Wᵀ e that e sends down. With delayed propagation it arrives a step later, when W has changed already:
+    # what arrives must not hold the change that e itself made. Zeros where nobody receives it: below the first layer,
+    # and with instant propagation, where it arrives within the step
+    sent: Tensor
 
 
 class Local(NamedTuple):
@@ -60,6 +65,14 @@ class Local(NamedTuple):
 
 State = tuple[LayerState, ...]
 Thetas = tuple[Theta, ...]
+N = TypeVar("N", bound=tuple)
+
+
+def changed(item: N, **fields: Any) -> N:
+    """A NamedTuple with some fields exchanged. In compiled code in place of `_replace`, which the compiler of PyTorch
+    2.11 turns into an empty tuple, without a word."""
+    return type(item)(**{**item._asdict(), **fields})  # type: ignore[attr-defined]
+
 
 TIME_CONSTANTS = ("tau_m", "tau_r")
 ERRORS = ("prospective", "instantaneous")
@@ -250,12 +263,13 @@ class Network(nn.Module):
     # -- state -----------------------------------------------------------------------------------------------------
 
     def initial_state(self, batch: int) -> State:
-        """At rest: u = v = e = 0 and r = φ(0)."""
+        """At rest: u = v = e = 0, nothing sent, and r = φ(0)."""
         states = []
         for layer in self.layers:
             zero = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.n_out)
             # clones: a step compiled for arguments that are one tensor would be compiled again for four
-            states.append(LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero))))
+            sent = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.n_in)
+            states.append(LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero, sent))))
         return tuple(states)
 
     # -- wiring: one evaluation of the ladder -------------------------------------------------------------------
@@ -269,17 +283,20 @@ class Network(nn.Module):
             below = r[-1:]
         return pre
 
-    def instantaneous_errors(
-        self, theta: Thetas, rates: Sequence[Tensor], errors: Sequence[Tensor], nudge: Tensor
-    ) -> list[Tensor]:
-        """e_inst of each layer (Eqs. 17, 18): φ′ ∘ Wᵀ e of the layer above, at the top φ′ ∘ nudge (−β ∂C/∂r)."""
+    def instantaneous_errors(self, rates: Sequence[Tensor], sent: Sequence[Tensor], nudge: Tensor) -> list[Tensor]:
+        """e_inst of each layer (Eqs. 17, 18): φ′ ∘ the Wᵀ e that the layer above sent, at the top φ′ ∘ nudge
+        (−β ∂C/∂r)."""
         above = nudge.unsqueeze(0)
         inst = []
-        for layer, p, r, e in zip(reversed(self.layers), *map(reversed, (theta, rates, errors)), strict=True):
-            received = above
-            if layer is not self.layers[0] or layer.depth > 1:  # nobody listens below the first layer
-                back = layer.synapse.backproject(p.W, p.B, e)
-                received = torch.cat([back[1:], above]) if layer.depth > 1 else above
-                above = back[:1]
+        for layer, r, s in zip(reversed(self.layers), reversed(rates), reversed(sent), strict=True):
+            received = torch.cat([s[1:], above]) if layer.depth > 1 else above
             inst.append(layer.phi.slope(r) * received)
+            above = s[:1]
         return inst[::-1]
+
+    def sent(self, i: int, p: Theta, e: Tensor) -> Tensor:
+        """Wᵀ e, what `Layer` i sends down (Eq. 17); zeros where nobody listens, below the first layer."""
+        layer = self.layers[i]
+        if i == 0 and layer.depth == 1:
+            return e.new_zeros(*e.shape[:-1], layer.n_in)
+        return layer.synapse.backproject(p.W, p.B, e)

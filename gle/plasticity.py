@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas
+from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas, changed
 from gle.operators import euler_fraction, low_pass, rate_of_change
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
@@ -268,7 +268,7 @@ class Plasticity:
             return layer.W.new_zeros(layer.depth, *layer.ensemble, batch, n)
 
         traces = (Trace(empty(l, l.n_out), empty(l, l.n_in)) if l.plastic else Trace() for l in net.layers)
-        return learning._replace(traces=tuple(traces))
+        return changed(learning, traces=tuple(traces))
 
     def trace(self, net: Network, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
         """One step of the synaptic filters and of the running means."""
@@ -282,7 +282,7 @@ class Plasticity:
                     continue
                 a_e, a_pre = a.to(l.e).T.reshape(2, -1, *(1,) * (l.e.ndim - 1)).unbind()
                 traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))
-            learning = learning._replace(traces=tuple(traces))
+            learning = changed(learning, traces=tuple(traces))
         if self.centred is not None:
             a = euler_fraction(dt, torch.as_tensor(self.centred, dtype=net.dtype, device=net.device))
             seen: Sequence[Trace | Local] = learning.traces or local
@@ -290,7 +290,7 @@ class Plasticity:
                 None if m is None else low_pass(m, s.pre.mean(-2, keepdim=True), a)
                 for m, s in zip(learning.means, seen, strict=True)
             )
-            learning = learning._replace(means=tuple(means))
+            learning = changed(learning, means=tuple(means))
         return learning
 
     def seen(self, learning: Learning, local: Sequence[Local]) -> Sequence[Trace] | None:
@@ -338,7 +338,7 @@ class Plasticity:
             Theta(*(None if a is None or b is None else a + b for a, b in zip(old, new, strict=True)))
             for old, new in zip(learning.pending, grads, strict=True)
         )
-        return learning._replace(pending=tuple(added))
+        return changed(learning, pending=tuple(added))
 
     def apply(
         self, net: Network, theta: Thetas, learning: Learning, grads: Thetas, dt: float
@@ -373,12 +373,13 @@ class Plasticity:
             thetas.append(Theta(**new_p))
             for slot, memories in zip(slots, new_slots, strict=True):
                 slot.append(Theta(**memories))
-        return tuple(thetas), learning._replace(step=step, slots=tuple(map(tuple, slots)))
+        return tuple(thetas), changed(learning, step=step, slots=tuple(map(tuple, slots)))
 
     def clear(self, learning: Learning) -> Learning:
         """Forgets the gradients that waited."""
-        return learning._replace(
-            pending=tuple(Theta(*(None if t is None else torch.zeros_like(t) for t in g)) for g in learning.pending)
+        return changed(
+            learning,
+            pending=tuple(Theta(*(None if t is None else torch.zeros_like(t) for t in g)) for g in learning.pending),
         )
 
     def _bounded(self, kind: str, value: Tensor, dt: float) -> Tensor:

@@ -44,9 +44,9 @@ class Carry(NamedTuple):
 
 
 class Record:
-    """What to keep of a run: names of LayerState fields ("u", "v", "r", "e"), of parameters ("W", "b", "tau_m",
-    "tau_r") or "loss" (the cost of the output, per sample), of which layers ℓ (0: the first hidden one; negative:
-    from the top; None: all) after every n-th step. A run without a Record takes no notice of it.
+    """What to keep of a run: names of LayerState fields ("u", "v", "r", "e", "sent"), of parameters ("W", "b",
+    "tau_m", "tau_r") or "loss" (the cost of the output, per sample), of which layers ℓ (0: the first hidden one;
+    negative: from the top; None: all) after every n-th step. A run without a Record takes no notice of it.
 
     `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one
     tensor; `record.steps` the numbers of the recorded steps.
@@ -461,8 +461,8 @@ class Simulation:
         state = self.network.initial_state(xs.shape[-2]) if state is None else state
         if state[0].u.shape[-2] != xs.shape[-2]:
             raise ValueError(f"inputs have a batch of {xs.shape[-2]}, the state one of {state[0].u.shape[-2]}")
-        rest = [torch.zeros_like(s.v) for s in state]
-        state = tuple(LayerState(s.u, z, s.r, z) for s, z in zip(state, rest, strict=True))
+        still = self.network.initial_state(xs.shape[-2])
+        state = tuple(z._replace(u=s.u, r=s.r) for s, z in zip(state, still, strict=True))
         outputs: list[Tensor] = []
         swept = can_sweep(self.integrator)  # without errors there is nothing that γ could couple
         length = max(1, PREDICT_ROWS // xs.shape[-2]) if swept else 1

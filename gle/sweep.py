@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gle.integrators import Dynamics, Euler, Integrator, _is_zero, _neuron, error, nudge, rate, select
-from gle.network import LayerState, Local, Network, State, Theta, Thetas
+from gle.network import LayerState, Local, Network, State, Theta, Thetas, changed
 from gle.operators import scan_low_pass
 
 STEPS = -3  # the axis of steps
@@ -36,6 +36,13 @@ class Forward(NamedTuple):
     rates: Tensor  # at the end of each step
     seen: Tensor  # as the neighbours and the own error neuron see them during the step
     u_end: Tensor  # after the last step
+
+
+class _End(NamedTuple):
+    """Where the forward pass leaves a layer."""
+
+    u: Tensor
+    r: Tensor
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -68,13 +75,13 @@ def forward(net: Network, integrator: Euler, theta: Thetas, state: State, xs: Te
 
 def state_after(net: Network, state: State, passes: list[Forward]) -> State:
     """`state` with u and r as the forward pass leaves them; v and e as they were."""
-    last = restack(net, [LayerState(f.u_end, f.u_end, f.rates.select(STEPS, -1), f.u_end) for f in passes])
-    return tuple(s._replace(u=new.u, r=new.r) for s, new in zip(state, last, strict=True))
+    ends = restack(net, [_End(f.u_end, f.rates.select(STEPS, -1)) for f in passes])
+    return tuple(s._replace(**end._asdict()) for s, end in zip(state, ends, strict=True))
 
 
 def _over_steps(p: Theta) -> Theta:
     """Time constants with one more axis in front of the batch, for the steps."""
-    return p._replace(tau_m=p.tau_m.unsqueeze(-2), tau_r=p.tau_r.unsqueeze(-2))
+    return changed(p, tau_m=p.tau_m.unsqueeze(-2), tau_r=p.tau_r.unsqueeze(-2))
 
 
 def sweep(
@@ -103,12 +110,15 @@ def sweep(
         e_inst = layer.phi.slope(fwd.seen) * above
         v, v_end = scan_low_pass(s.v, e_inst, integrator.error_fraction(dt, p), STEPS)
         e = error(layer, _over_steps(p), v, e_inst)
+        sent_end = s.sent
         if place:
-            seen = _delay(s.e, e) if integrator.propagation == "delayed" else e
-            above = layer.synapse.backproject(p.W, p.B, _rows(seen)).unflatten(-2, e.shape[STEPS:-1])
+            above = layer.synapse.backproject(p.W, p.B, _rows(e)).unflatten(-2, e.shape[STEPS:-1])
+            if integrator.propagation == "delayed":
+                sent_end = above.select(STEPS, -1).clone()
+                above = _delay(s.sent, above)
         # e of the last step anew: as a view of e, its strides would have the next block compiled anew
         e_end = error(layer, p, v.select(STEPS, -1), e_inst.select(STEPS, -1))
-        states.append(LayerState(fwd.u_end, v_end, fwd.rates.select(STEPS, -1), e_end))
+        states.append(LayerState(fwd.u_end, v_end, fwd.rates.select(STEPS, -1), e_end, sent_end))
         locals_.append(Local(*map(_rows, (fwd.pre, fwd.current, fwd.u, e_inst, e))))
     return restack(net, states[::-1]), locals_[::-1]
 

@@ -6,8 +6,9 @@ process holds its share of the slots, and gradients are averaged: the loss curve
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from hrm import act
 from hrm.act import Halting, Slots
+from hrm.checks import check_names, fits, same_tensors
 from hrm.gradients import strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES, losses
@@ -115,11 +117,15 @@ class Trainer:
 
     seed: of the data's order, augmentation and exploration (that of the weights is whatever drew them). compile: what
     the segment is compiled with; None leaves it as it is.
+
+    Raises ValueError for options and grids out of range, and for a model of other sizes than the task's.
     """
 
     def __init__(self, model: HRM, task: Task, o: Training, seed: int = 0, compile: Compile | None = None):
         o.check()
         task.check()
+        for split in (task.train, task.validation, task.test):
+            fits(model, task, split)
         self.model, self.task, self.o, self.seed, self.steps = model, task, o, seed, 0
         self.device = model.output_head.weight.device
         self.strategy = strategy(o.gradient)
@@ -248,37 +254,82 @@ class Trainer:
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, averaged weights, and the slots of all processes."""
+        """Weights, optimiser, averaged weights, and the slots of all processes, as they are now: a copy, on the CPU."""
         leaves, _ = tree_flatten(self.slots)
-        return {
+        moments = self.optimizer.state_dict()["state"]  # of parameters that had a gradient
+        indices = range(sum(len(group["params"]) for group in self.optimizer.param_groups))
+        state = {
             "steps": self.steps,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {"kind": self.o.optimizer, "state": {i: moments.get(i, {}) for i in indices}},
             "average": self.average.model.state_dict() if self.average else None,
             "slots": [_gathered(t) for t in leaves],  # in a list: torch.load(weights_only=True) takes no NamedTuple
         }
+        return tree_map(lambda t: t.detach().to("cpu", copy=True) if isinstance(t, Tensor) else t, state)
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Goes on from there, with any number of processes. Raises ValueError where it belongs to another model or
-        training."""
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on from there, with any number of processes, under this trainer's own options: rates, decay and clipping
+        are those of its `Training`.
+
+        Raises ValueError where `saved` is damaged, or of another model, kind of optimiser or number of slots; nothing
+        has changed then.
+        """
         try:
-            self.model.load_state_dict(saved["model"])
-            if (saved["average"] is None) != (self.average is None):
-                raise ValueError("averaged weights on one side only")
-            if self.average:
-                self.average.model.load_state_dict(saved["average"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            leaves, spec = tree_flatten(self.slots)
-            if len(saved["slots"]) != len(leaves):
-                raise ValueError("carries of another kind")
-            number = len(saved["slots"][0])
+            self._compare(saved)
+        except ValueError as error:
+            raise ValueError(f"the checkpoint does not fit this model or training: {error}") from None
+        self.model.load_state_dict(saved["model"])
+        if self.average:
+            self.average.model.load_state_dict(saved["average"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments = copy.deepcopy(saved["optimizer"]["state"])  # the optimiser would go on with these very tensors
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        own = slice(self.own.start, self.own.stop)
+        _, spec = tree_flatten(self.slots)
+        self.slots = tree_unflatten([t[own].to(self.device, copy=True) for t in saved["slots"]], spec)
+        self.steps = saved["steps"]
+
+    def _compare(self, saved: Mapping[str, Any]) -> None:
+        """Raises ValueError unless `load_state_dict` can take all of it."""
+        check_names(saved, ("steps", "model", "optimizer", "average", "slots"), "entries")
+        if type(saved["steps"]) is not int or saved["steps"] < 0:
+            raise ValueError(f"steps = {saved['steps']!r} is no number of steps")
+        same_tensors(self.model.state_dict(), saved["model"], "weights")
+        if (saved["average"] is None) != (self.average is None):
+            raise ValueError("averaged weights on one side only")
+        if self.average:
+            same_tensors(self.average.model.state_dict(), saved["average"], "averaged weights")
+        self._compare_optimizer(saved["optimizer"])
+        leaves, _ = tree_flatten(self.slots)
+        found = saved["slots"]
+        if not isinstance(found, list) or len(found) != len(leaves) or not all(isinstance(t, Tensor) for t in found):
+            raise ValueError("carries of another kind")
+        for t, own in zip(found, leaves, strict=True):
+            number = len(t) if t.ndim else 0
             if number != self.o.batch:
                 raise ValueError(f"{number} slots, not {self.o.batch}")
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"the checkpoint does not fit this model or training: {error}") from error
-        own = slice(self.own.start, self.own.stop)
-        self.slots = tree_unflatten([t[own].to(self.device) for t in saved["slots"]], spec)
-        self.steps = saved["steps"]
+            same_tensors({"part": own[:1]}, {"part": t[:1]}, "slots")
+
+    def _compare_optimizer(self, saved: Mapping[str, Any]) -> None:
+        check_names(saved, ("kind", "state"), "optimizer")
+        if saved["kind"] != self.o.optimizer:
+            raise ValueError(f"it is of optimizer {saved['kind']!r}, not {self.o.optimizer!r}")
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        check_names(saved["state"], range(len(parameters)), "moments of parameters")
+        kept = _kept_by(self.o.optimizer)
+        for i, p in enumerate(parameters):
+            if saved["state"][i] != {}:
+                expected = {name: p if t.ndim else t for name, t in kept.items()}
+                same_tensors(expected, saved["state"][i], f"moments of parameter {i}")
+
+
+def _kept_by(optimizer: str) -> dict[str, Tensor]:
+    """What an optimiser keeps of a parameter, as it does of one number: moments have the parameter's shape."""
+    p = torch.zeros(1, requires_grad=True)
+    p.grad = torch.zeros(1)
+    one = OPTIMIZERS[optimizer]([p], lr=0.0, betas=(0.0, 0.0), weight_decay=0.0)
+    one.step()
+    return one.state[p]
 
 
 def _gathered(t: Tensor) -> Tensor:
@@ -302,7 +353,9 @@ class Answers(NamedTuple):
 def answer(
     model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False
 ) -> Answers:
-    """All rows of grids; with `halting`, a row that has halted keeps its answer."""
+    """All rows of grids; with `halting`, a row that has halted keeps its answer. Raises ValueError for grids of other
+    sizes than the model's."""
+    fits(model, grids=grids)
     device = model.output_head.weight.device
     parts: list[Answers] = []
     for x, puzzle in _batches(grids, batch):
@@ -328,8 +381,10 @@ def evaluate(
     """Which answers are right after each segment.
 
     segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]},
-    "rows": {measure: bool [segments, n]}, "used": mean number of segments}: shares, and each row's own.
+    "rows": {measure: bool [segments, n]}, "used": mean number of segments}: shares, and each row's own. Raises
+    ValueError for a model of other sizes than the task's.
     """
+    fits(model, task, grids)
     how = halting if halting.at_evaluation else None
     found = answer(model, grids, segments or halting.halt_max_steps, how, batch, bf16)
     scores = [task.scores(grids, a) for a in found.symbols]

@@ -36,9 +36,9 @@ class Credit(NamedTuple):
     grads: ∂/∂θ of the stretch's cost; None for what does not learn. errors: for each layer ℓ the error that its
     plasticity used, [T, *ensemble, batch, n]: −∂cost/∂current or its approximation (of RFLO, whose traces hold the
     neuron's own filter, −∂cost/∂D⁺_τr{u}); None where the rule has none. outputs: r_L as the cost sees it, [T,
-    *ensemble, batch, n_out]. cost: β C, [T, *ensemble, batch]. state: after the stretch; v and e, which belong to GLE's
-    errors, may be left as they were by rules that do without them. memory: what the rule itself carries on, to be
-    handed to the next stretch.
+    *ensemble, batch, n_out]. cost: β C, [T, *ensemble, batch]. state: after the stretch; v, e and
+    what was sent down, which belong to GLE's errors, may be left as they were by rules that do without them. memory:
+    what the rule itself carries on, to be handed to the next stretch.
     """
 
     grads: Thetas
@@ -83,7 +83,7 @@ def steps(
         nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
         new, local = integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
         if not attached:
-            new = tuple(s._replace(v=s.v.detach(), e=s.e.detach()) for s in new)
+            new = tuple(s._replace(v=s.v.detach(), e=s.e.detach(), sent=s.sent.detach()) for s in new)
         rates = [s.r for s in (state if delayed else new)]
         state = new
         yield Step(new, rates[-1][-1], local, rates)

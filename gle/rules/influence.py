@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from gle.integrators import _is_zero
@@ -39,10 +38,8 @@ class Forward:
         def advance(values: Pieces, pieces: Pieces) -> Pieces:
             n = len(self.fields)
             given = [dict(zip(self.fields, pieces[n * i : n * i + n], strict=True)) for i in range(self.top + 1)]
-            start = tuple(
-                LayerState(**{f: g[f] if f in g else torch.zeros_like(g["u"]) for f in LayerState._fields})
-                for g in given
-            )
+            absent = self.problem.net.initial_state(pieces[0].shape[-2])
+            start = tuple(s._replace(**g) for s, g in zip(absent, given, strict=True))
             free = n == 2
             nudged = (None,) * len(x) if free else target.unbind(0)
             net, integrator, dynamics, _ = self.problem

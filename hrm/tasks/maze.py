@@ -178,6 +178,7 @@ class Maze(Task):
     the first in the order of `MOVES` again."""
 
     symbols = "?# SGo"
+    kind = "maze"
     measure = "optimal"
     blank = FREE
 

@@ -338,7 +338,8 @@ class Sudoku(Task):
     alone, or "none". hints: probability that some of a training puzzle's blanks are filled."""
 
     symbols = " .123456789"
-    blank = BLANK
+    kind = "sudoku"
+    blank = zero = BLANK
 
     def __init__(
         self, n: int, train: Grids, validation: Grids, test: Grids, augmentation: str = "all", hints: float = 0.0

@@ -20,9 +20,27 @@ import numpy as np
 IGNORE = -100  # label of cells that count for nothing
 
 
+def whole(values: np.ndarray, name: str) -> np.ndarray:
+    """Symbols as whole numbers, which they may be as floats, too. Raises ValueError, naming the place, for others."""
+    values = np.asarray(values)
+    if values.dtype.kind in "iub":
+        return values
+    if values.dtype.kind != "f":
+        raise ValueError(f"{name} must be of whole numbers, got {values.dtype}")
+    broken = ~(np.isfinite(values) & (values == np.round(values)))
+    if broken.any():
+        place = tuple(np.argwhere(broken)[0].tolist())
+        at = f"row {place[0]}" + (f", cell {place[1]}" if len(place) > 1 else "")
+        raise ValueError(f"{name} must be of whole numbers, got {values[place]:g} in {at}")
+    return values.astype(np.int64)
+
+
 @dataclass
 class Grids:
-    """Puzzles and answers, row by row: x, y [n, height · width] of symbols; difficulty [n]; puzzle [n], identities."""
+    """Puzzles and answers, row by row: x, y [n, height · width] of symbols; difficulty [n]; puzzle [n], identities.
+
+    Raises ValueError for other shapes, and for symbols that are no whole numbers.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -30,6 +48,7 @@ class Grids:
     puzzle: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
+        self.x, self.y, self.puzzle = (whole(getattr(self, name), name) for name in ("x", "y", "puzzle"))
         n = len(self.x)
         if self.x.shape != self.y.shape or self.x.ndim != 2:
             raise ValueError(f"x and y must both be [puzzles, cells], got {self.x.shape} and {self.y.shape}")
@@ -63,6 +82,8 @@ class Task:
     symbols: ClassVar[str] = "0123456789abcdefghijklmnopqrstuvwxyz"  # how they look, one character each
     measure: ClassVar[str] = "exact"  # the one of `scores` that weights are chosen by
     blank: ClassVar[int] = 1  # symbol of a cell that a puzzle leaves open
+    kind: ClassVar[str] = "grid"  # how people write it, and what is right: see `hrm.tasks.notation`
+    zero: ClassVar[int] = 0  # symbol of the number 0, where people write numbers
     puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
     train: Grids
     validation: Grids
@@ -96,7 +117,8 @@ class Task:
                 raise ValueError(f"{self.name}: the {split} split is empty")
             if grids.x.shape[1] != self.length:
                 raise ValueError(f"{self.name}: {split} has {grids.x.shape[1]} cells a grid, expected {self.length}")
-            for name, values in (("x", grids.x), ("y", grids.y)):
+            for name in ("x", "y"):
+                values = whole(getattr(grids, name), f"{self.name}: {split} {name}")
                 inside = (values >= 0) & (values < self.vocabulary) | (values == IGNORE) & (name == "y")
                 if not inside.all():
                     row, cell = np.argwhere(~inside)[0]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from studies import finished, launch, run_folder, smoke_flags
 
+import hrm
 from bench import hrm_dynamics, maze, reasoning, sudoku
+from bench.study import plain
 from hrm import act, controls, train
 from hrm.model import Config
 from hrm.tasks.task import Grids, Task
@@ -55,20 +59,123 @@ def test_same_seed_same_weights():
 
 
 def test_weights_on_disk(model, tmp_path):
+    o = reasoning.Reasoning(model=TINY)
     path = reasoning.weights_file(tmp_path, 1, "best")
-    reasoning.keep(model, path, Copy())
+    reasoning.keep(o, model, path, Copy())
     again = reasoning.load(path, Copy())
     assert again.config == model.config
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    found = hrm.load(path)  # the same file, without the task
+    assert (found.halting, found.bf16, found.notation.name) == (o.training.halting, o.training.bf16, "copy")
     other = Copy()
     other.name = "other"
     with pytest.raises(ValueError, match=r"1-best.pt was trained on copy, not on other"):
+        reasoning.load(path, other)
+    other = Copy()
+    other.vocabulary = 5
+    with pytest.raises(ValueError, match=r"1-best.pt: the model has vocabulary = 4, but copy has 5"):
         reasoning.load(path, other)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"1-best.pt holds no weights of this version"):
         reasoning.load(path, Copy())
     with pytest.raises(ValueError, match=r"1-last.pt holds no weights"):
         reasoning.load(reasoning.weights_file(tmp_path, 1, "last"), Copy())
+
+
+# -- a puzzle of one's own ---------------------------------------------------------------------------------------------
+
+FOUR = "1.3. ..1. .1.3 ...."
+
+
+@pytest.fixture(scope="module")
+def sudoku_weights(tmp_path_factory):
+    path, task = tmp_path_factory.mktemp("weights") / "0-best.pt", sudoku.sudoku.Sudoku(4, None, None, None)
+    o = reasoning.small(sudoku.Sudoku())
+    reasoning.keep(o, reasoning.build(o, task, 0), path, task)
+    return str(path)
+
+
+def test_solving_from_the_command_line(sudoku_weights, tmp_path, monkeypatch):
+    """Every segment is shown, as the library answers; nothing is trained or written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "puzzle.txt").write_text(FOUR.replace(" ", "\n") + "\n")
+    text, file = (
+        launch("sudoku", "--solve", given, "--weights", sudoku_weights, "--segments", "4")
+        for given in (FOUR, "puzzle.txt")
+    )
+    assert text == file
+    assert [p.name for p in tmp_path.iterdir()] == ["puzzle.txt"]
+    answer = hrm.load(sudoku_weights).solve(FOUR, 4)
+    assert text.startswith("puzzle\n1 . | 3 .\n. . | 1 .\n----+----\n. 1 | . 3\n. . | . .\n\nafter 1 segment: ")
+    for number, grid in enumerate(answer.steps, 1):
+        part = text.partition(f"after {number} segment")[2].partition("\n\n")[0]
+        before = answer.steps[number - 2] if number > 1 else answer.puzzle
+        changed = (grid != before).sum()
+        assert (f"{changed} cell" if changed else "nothing changed") in part
+        assert (answer.notation.write(grid) in part) == bool(changed)
+    assert text.endswith(f"\n\n{answer.summary()}\n")
+    assert "\033" not in text
+
+
+def test_changes_are_bold_in_a_terminal(sudoku_weights, capsys, monkeypatch):
+    answer = hrm.load(sudoku_weights).solve(FOUR, 2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    reasoning.show(answer)
+    first = capsys.readouterr().out.partition("after 1 segment")[2].partition("\n\n")[0]
+    assert first.count("\033[1m") == (answer.steps[0] != answer.puzzle).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("study", "flags", "message"),
+    [
+        ("sudoku", ["--solve", FOUR], "--solve needs trained weights: give --weights"),
+        ("sudoku", ["--weights", "@"], "--weights is for --solve: give a puzzle, too"),
+        ("sudoku", ["--solve", FOUR, "--weights", "@", "--size", "4", "--model.d=3"], "drop --size, --model.d"),
+        ("sudoku", ["--solve", "", "--weights", "@"], "the puzzle has 0 cells"),
+        ("sudoku", ["--solve", "a.txt", "--weights", "@"], r"'a' in row 1, .* \(and there is no file a.txt\)"),
+        ("sudoku", ["--solve", FOUR, "--weights", "no.pt"], "no.pt holds no weights of this version: No such file"),
+        ("sudoku", ["--solve", FOUR, "--weights", "@", "--segments", "-1"], "segments must be ≥ 0, got -1"),
+        ("maze", ["--solve", "#S..", "--weights", "@"], "was trained on sudoku 4x4: use bench.sudoku in"),
+        ("sudoku", ["--resume", "runs", "--solve", FOUR], "drop --solve"),
+    ],
+)
+def test_what_cannot_be_solved(study, flags, message, sudoku_weights):
+    """Prevents: options without effect, and a training that begins where an answer was asked for."""
+    with pytest.raises(SystemExit, match=message) as caught:
+        launch(study, *(sudoku_weights if f == "@" else f for f in flags))
+    assert str(caught.value).startswith("error: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_maze_on_the_command_line(tmp_path):
+    """Its characters get through the parser of options: '#' begins a comment in YAML."""
+    task = maze.maze.Maze(4, "open", None, None, None)
+    o = maze.tiny(maze.Maze())
+    reasoning.keep(o, reasoning.build(o, task, 0), tmp_path / "maze.pt", task)
+    text = launch("maze", "--solve", "# SG............", "--weights", str(tmp_path / "maze.pt"))
+    assert text.startswith("puzzle\n#.SG\n....\n....\n....\n\nafter 1 segment: ")
+    assert "the path leads to the goal: " in text
+
+
+def test_a_run_with_other_weights(sudoku_weights, tmp_path):
+    """Prevents: weights of another version that are found after the analysis has made its folder, and run for hours."""
+    files = tmp_path / "run" / "weights"
+    files.mkdir(parents=True)
+    for when in ("init", "half", "last"):
+        shutil.copy(sudoku_weights, files / f"0-{when}.pt")
+    saved = torch.load(files / "0-half.pt", weights_only=True)
+    torch.save({**saved, "task": "sudoku 4x4"}, files / "0-half.pt")
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(plain(sudoku.Sudoku())))
+    (tmp_path / "run" / "result.json").write_text('{"name": "sudoku"}')
+    for study in ("gradients", "hrm_dynamics"):
+        with pytest.raises(SystemExit, match=r"0-half.pt holds no weights of this version: task: a str, not a dict"):
+            launch(study, "--run", str(tmp_path / "run"), "--runs", str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_knows_nothing_of_solving():
+    """Prevents: options of one call in config.yaml, on which a resumed run would be refused."""
+    assert not {"solve", "weights", "resume"} & plain(sudoku.Sudoku()).keys()
 
 
 def test_files_of_the_public_format(tmp_path):

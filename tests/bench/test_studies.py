@@ -27,6 +27,7 @@ FIGURES = {
     "teacher_student small": {"small"},
     "gradient_map": {"one_tone", "several_tones", "gradient_steps"},
     "credit": {"credit"},
+    "error_timing": {"error_timing"},
     "mackey_glass": {"mackey_glass"},
     "sudoku": {"sudoku"},
     "maze": {"maze"},
@@ -46,6 +47,7 @@ TABLES = {  # parts of what is printed
     "arc": ["1 try, %", "2 tries, %"],
     "gradients": ["neumann 4", "MiB, N·T = 2"],
     "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
+    "error_timing": ["cos(ΔWᵀe, r)", "late, sent e"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
 }
 TRAINING = {"checkpoint.pt", "metrics.jsonl"}

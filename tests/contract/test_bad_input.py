@@ -9,7 +9,7 @@ import torch
 from nets import DT, mixed_network, signals
 
 import gle
-from gle.compiling import compiled
+from gle.compiling import CUDA_OPTIONS, compiled
 
 
 def simulation(**kw):
@@ -205,6 +205,23 @@ def test_falls_back_to_plain_compilation(monkeypatch, caplog):
     assert tried[0]
     assert tried[1:] == [None] * 3
     assert not caplog.records
+
+
+def test_cuda_falls_back_to_smaller_kernels(monkeypatch):
+    """Prevents: an eager run, five times slower, where CUDA's compiler breaks down on one large kernel."""
+
+    def picky(function, *, dynamic, options=None):
+        def call(*args):
+            if not options:
+                raise torch._dynamo.exc.BackendCompilerFailed(
+                    lambda: None, RuntimeError("PassManager::run failed"), None
+                )
+            return options
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", picky)
+    assert compiled(lambda: None, torch.device("cuda"))() == CUDA_OPTIONS
 
 
 def test_no_compiler_falls_back_with_one_line(monkeypatch, caplog):

@@ -94,6 +94,19 @@ def small_network(device, members):
     )
 
 
+def test_nothing_the_compiler_sees_replaces_fields(monkeypatch):
+    """Prevents: PyTorch 2.11's compiler turning `_replace` of a NamedTuple into an empty tuple, without a word."""
+    x, y = signals(9)
+    net = small_network("cpu", ())
+    for kwargs in ({"traces": (0.4, 1.2), "centred": 3.0}, {"every": 4}):
+        sim = gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=gle.Plasticity(lr=0.01, **kwargs))
+        sim.reset(5)
+        with monkeypatch.context() as patched:
+            for kind in (gle.Theta, gle.LayerState, gle.network.Local, pl.Learning, pl.Trace, gle.simulate.Carry):
+                patched.setattr(kind, "_replace", None)
+            sim.advance(sim.carry, x[:4].unsqueeze(1), y[:4].unsqueeze(1), True)
+
+
 @BLOCKS
 def test_compiled_once(scheme, every, block, traces, members, monkeypatch):
     """Prevents: a step that is compiled in parts, again once the neurons have left their rest, or after a reset."""

@@ -24,9 +24,13 @@ def step_from_random_state(net, gamma, cost, propagation="instant", seed=1):
         return torch.randn(s.shape, generator=g, dtype=s.dtype)
 
     x, y = signals(1)
-    state = tuple(type(s)(random(s.u), random(s.v), torch.tanh(random(s.r)), random(s.e)) for s in net.initial_state(5))
     dynamics = Dynamics(DT, 0.8, gamma, cost)
     theta = net.theta()
+    state = []
+    for layer, p, s in zip(net.layers, theta, net.initial_state(5)):
+        u, v, r, e = random(s.u), random(s.v), torch.tanh(random(s.r)), random(s.e)
+        state.append(type(s)(u, v, r, e, layer.synapse.backproject(p.W, p.B, e)))
+    state = tuple(state)
     new, local = Euler(propagation).step(net, theta, state, (x[0],), (y[0],), dynamics)
     return state, new, local, pl.gradients(net, theta, local, LEARN, 5), (x[0], y[0])
 

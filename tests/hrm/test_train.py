@@ -11,14 +11,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from torch.utils._pytree import tree_leaves
 
 from hrm import act
 from hrm.act import Halting, Slots
 from hrm.losses import LOSSES, losses, stablemax
 from hrm.model import HRM, Config, Output
-from hrm.optim import AdamATan2, Average, rate
+from hrm.optim import OPTIMIZERS, AdamATan2, Average, rate
 from hrm.tasks.task import IGNORE, Grids, Task
-from hrm.train import Trainer, Training
+from hrm.train import Trainer, Training, answer, evaluate
 
 
 class Increment(Task):
@@ -292,16 +293,210 @@ def test_two_processes_are_one(tmp_path):
     np.testing.assert_allclose(losses_of(again, 3), losses_of(one, 3), rtol=1e-3)
 
 
-def test_a_checkpoint_of_another_model():
-    t = trainer()
-    state = copy.deepcopy(t.state_dict())
-    with pytest.raises(ValueError, match="does not fit this model or training: 8 slots, not 16"):
-        trainer(batch=16).load_state_dict(state)
-    with pytest.raises(ValueError, match="averaged weights on one side only"):
-        trainer(average=0.9).load_state_dict(state)
-    state["model"].pop("q_head.bias")
-    with pytest.raises(ValueError, match="does not fit this model or training"):
-        trainer().load_state_dict(state)
+def bits(t):
+    """All that a trainer has, as bytes."""
+    leaves = tree_leaves([t.model.state_dict(), t.evaluated.state_dict(), t.optimizer.state_dict(), t.slots, t.steps])
+    return [x.numpy().tobytes() if isinstance(x, torch.Tensor) else x for x in leaves]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_kept_state_is_a_snapshot(optimizer):
+    """Prevents: a kept state that follows later training, of the trainer it is of, or of one that took it."""
+    t = trainer(average=0.9, optimizer=optimizer)
+    losses_of(t, 5)
+    state = t.state_dict()
+    frozen = copy.deepcopy(state)
+    expected = losses_of(t, 5)
+    for other in (t, trainer(average=0.9, optimizer=optimizer)):
+        other.load_state_dict(state)
+        assert losses_of(other, 5) == expected
+    for kept, before in zip(tree_leaves(state), tree_leaves(frozen), strict=True):
+        assert torch.equal(kept, before) if isinstance(kept, torch.Tensor) else kept == before
+
+
+def edited(change):
+    def damaged(state):
+        change(state)
+        return state
+
+    return damaged
+
+
+DAMAGES = {
+    "entries: no slots": edited(lambda s: s.pop("slots")),
+    "entries: unknown colour": edited(lambda s: s.update(colour=1)),
+    "entries: a list, not a dict": lambda s: [s],
+    "entries: a NoneType, not a dict": lambda s: None,
+    "steps = '3' is no number of steps": edited(lambda s: s.update(steps="3")),
+    "steps = -1 is no": edited(lambda s: s.update(steps=-1)),
+    "weights: no q_head.bias": edited(lambda s: s["model"].pop("q_head.bias")),
+    "weights: unknown extra": edited(lambda s: s["model"].update(extra=torch.zeros(1))),
+    r"weights: q_head.bias is \[3\] of float32, not \[2\] of float32": edited(
+        lambda s: s["model"].update({"q_head.bias": torch.zeros(3)})
+    ),
+    r"weights: q_head.bias is \[2\] of int64": edited(
+        lambda s: s["model"].update({"q_head.bias": torch.zeros(2, dtype=torch.long)})
+    ),
+    "weights: q_head.bias is a list": edited(lambda s: s["model"].update({"q_head.bias": [0.0, 0.0]})),
+    "weights: a NoneType": edited(lambda s: s.update(model=None)),
+    "averaged weights on one side only": edited(lambda s: s.update(average=None)),
+    "averaged weights: no q_head.bias": edited(lambda s: s["average"].pop("q_head.bias")),
+    "optimizer: a str, not a dict": edited(lambda s: s.update(optimizer="adamw")),
+    "it is of optimizer 'adamw', not 'adam_atan2'": edited(lambda s: s["optimizer"].update(kind="adamw")),
+    "optimizer: no state": edited(lambda s: s["optimizer"].pop("state")),
+    "moments of parameters: no 0": edited(lambda s: s["optimizer"]["state"].pop(0)),
+    "moments of parameters: unknown 99": edited(lambda s: s["optimizer"]["state"].update({99: {}})),
+    "moments of parameter 1: no v": edited(lambda s: s["optimizer"]["state"][1].pop("v")),
+    r"moments of parameter 1: m is \[7\]": edited(
+        lambda s: s["optimizer"]["state"][1].update(m=torch.zeros(7))
+    ),
+    "moments of parameter 0: step is a float": edited(lambda s: s["optimizer"]["state"][0].update(step=3.0)),
+    "carries of another kind": edited(lambda s: s["slots"].pop()),
+    "5 slots, not 8": edited(lambda s: s["slots"].__setitem__(2, s["slots"][2][:5])),
+    "0 slots, not 8": edited(lambda s: s["slots"].__setitem__(2, torch.tensor(1))),
+    "slots: part is .* of float32, not .* of int64": edited(
+        lambda s: s["slots"].__setitem__(2, s["slots"][2].float())
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole():
+    t = trainer(average=0.9)
+    losses_of(t, 3)
+    return t.state_dict()
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_refused_checkpoint_changes_nothing(message, whole):
+    """Prevents: weights of one model beside the moments, slots or averages of another, after a caught error."""
+    t = trainer(seed=1, average=0.9)
+    losses_of(t, 2)
+    before = bits(t)
+    with pytest.raises(ValueError, match="does not fit this model or training: " + message) as caught:
+        t.load_state_dict(DAMAGES[message](copy.deepcopy(whole)))
+    assert "\n" not in str(caught.value)
+    assert bits(t) == before
+    t.load_state_dict(whole)
+    assert bits(t) != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 16}, "8 slots, not 16"),
+        ({"average": 0.0}, "averaged weights on one side only"),
+        ({"optimizer": "adamw"}, "it is of optimizer 'adam_atan2', not 'adamw'"),
+    ],
+)
+def test_a_checkpoint_of_another_training(changes, message, whole):
+    t = trainer(**{"average": 0.9, **changes})
+    losses_of(t, 1)
+    before = bits(t)
+    with pytest.raises(ValueError, match=message):
+        t.load_state_dict(whole)
+    assert bits(t) == before
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_options_are_the_trainer_s_own(optimizer):
+    """Prevents: rates and decay of the training that was saved, in silence, in place of those asked for now. The
+    oracle: a trainer that had the first options until then, and the others from then on."""
+    new = {"weight_decay": 50.0, "beta1": 0.5, "beta2": 0.6, "lr": 1e-2, "clip": 0.1}
+    old = trainer(optimizer=optimizer)
+    losses_of(old, 4)
+    now = trainer(optimizer=optimizer, **new)
+    now.load_state_dict(old.state_dict())
+    (group,) = now.optimizer.param_groups
+    assert (group["weight_decay"], group["betas"]) == (50.0, (0.5, 0.6))
+    old.o = now.o
+    (group,) = old.optimizer.param_groups
+    group.update(weight_decay=50.0, betas=(0.5, 0.6))
+    assert losses_of(now, 4) == losses_of(old, 4)
+
+
+# -- model and task ----------------------------------------------------------------------------------------------------
+
+
+class Lines(Task):
+    """Grids of 2 × 6 with identities, where asked for."""
+
+    def __init__(self, puzzles=0):
+        super().__init__("lines", 2, 6, 5)
+        x = np.random.default_rng(0).integers(0, 5, (12, 12))
+        self.puzzles = puzzles
+        self.train = self.validation = self.test = Grids(x, x, puzzle=np.arange(12) % max(puzzles, 1))
+
+
+@pytest.mark.parametrize(
+    ("config", "puzzles", "message"),
+    [
+        ({"length": 10}, 0, "the model has 10 positions, but lines has 12 cells: set length = 12 in its Config"),
+        ({"positions": "learned", "length": 10}, 0, "has 10 positions, but lines has 12 cells"),
+        ({"mixer": "mlp", "length": 13}, 0, "has 13 positions, but lines has 12 cells"),
+        ({"length": 11, "puzzles": 3}, 3, "has 11 positions, but lines has 12 cells"),
+        ({"vocabulary": 4}, 0, "has vocabulary = 4, but lines has 5: set vocabulary = 5"),
+        ({"mixer": "conv", "columns": 3}, 0, "see rows of 3 cells, but lines has rows of 6: set columns = 6"),
+        ({}, 3, "has puzzles = 0, but lines has 3: set puzzles = 3"),
+        ({"puzzles": 2}, 3, "has puzzles = 2, but lines has 3: set puzzles = 3"),
+        ({"puzzles": 3}, 0, "has puzzles = 3, but lines has 0: set puzzles = 0"),
+    ],
+)
+def test_a_model_of_another_task(config, puzzles, message):
+    """Prevents: convolutions over rows that are none, identities that are dropped, errors from inside of PyTorch."""
+    sizes = dict(vocabulary=5, length=12, d=16, heads=2, H_layers=1, L_layers=1, multiple=8)
+    model, task = HRM(Config(**{**sizes, **config})), Lines(puzzles)
+    with pytest.raises(ValueError, match=message):
+        Trainer(model, task, Training(batch=4))
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, task, task.test, Halting(2))
+    fitting = HRM(Config(**{**sizes, "columns": 6, "puzzles": puzzles}))
+    assert 0 <= evaluate(fitting, task, task.test, Halting(2))["curve"]["exact"][-1] < 1
+
+
+def ones(*shape, **changes):
+    return Grids(np.ones(shape, dtype=int), np.ones(shape, dtype=int), **changes)
+
+
+@pytest.mark.parametrize(
+    ("grids", "message"),
+    [
+        (ones(1, 9), "has 12 positions, but a grid has 9 cells"),
+        (Grids(7 * ones(1, 12).x, ones(1, 12).y), "row 0 has symbol 7 in cell 0, but the model's are 0 … 4"),
+        (Grids(-ones(1, 12).x, ones(1, 12).y), "row 0 has symbol -1 in cell 0"),
+        (ones(2, 12, puzzle=np.array([0, 4])), "row 1 is of puzzle 4, but the model has puzzles = 3"),
+    ],
+)
+def test_grids_that_a_model_cannot_take(grids, message):
+    model = HRM(Config(vocabulary=5, length=12, puzzles=3, d=16, heads=2, H_layers=1, L_layers=1, multiple=8))
+    with pytest.raises(ValueError, match=message):
+        answer(model, grids, 2)
+
+
+def test_modules_of_one_s_own_are_asked_themselves():
+    """What the Config says of positions is nothing to modules that do not read it: their carries are compared."""
+
+    class Own(torch.nn.Module):
+        def __init__(self, positions):
+            super().__init__()
+            self.positions, self.W = positions, torch.nn.Linear(16, 16)
+
+        def initial(self, batch):
+            return torch.zeros(batch, self.positions, 16)
+
+        def forward(self, carry, injection):
+            return torch.tanh(self.W(injection))
+
+        def read(self, carry):
+            return carry
+
+    sizes = dict(vocabulary=5, d=16, heads=2, length=81)
+    task = Lines()
+    for positions in (1, 12):  # one is all of them, broadcast
+        t = Trainer(HRM(Config(**sizes), L=Own(positions), H=Own(12)), task, Training(batch=4, halting=Halting(2)))
+        assert math.isfinite(t.step()["loss"])
+    with pytest.raises(ValueError, match="has 9 positions, but lines has 12 cells"):
+        Trainer(HRM(Config(**sizes), L=Own(9), H=Own(12)), task, Training(batch=4))
 
 
 @pytest.mark.parametrize(
@@ -321,6 +516,23 @@ def test_a_checkpoint_of_another_model():
 def test_bad_input(changes, message):
     with pytest.raises(ValueError, match=message):
         trainer(**changes)
+
+
+def test_symbols_are_whole_numbers():
+    """Prevents: 1.7 that is learned as 1."""
+    assert Grids(np.array([[1.0, 2.0]]), [[1, 2]]).x.tolist() == [[1, 2]]
+    assert Grids(np.array([[1.0, 2.0]]), [[1, 2]]).x.dtype == np.int64
+    for bad in (1.7, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"x must be of whole numbers, got {bad} in row 1, cell 0"):
+            Grids(np.array([[1, 1], [bad, 1]]), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="y must be of whole numbers, got <U1"):
+        Grids(np.ones((1, 2)), np.array([["a", "b"]]))
+    with pytest.raises(ValueError, match=r"puzzle must be of whole numbers, got 0.5 in row 0"):
+        Grids(np.ones((1, 2)), np.ones((1, 2)), puzzle=np.array([0.5]))
+    task = Increment()
+    task.train.x = task.train.x + 0.5
+    with pytest.raises(ValueError, match="increment: train x must be of whole numbers"):
+        trainer(task=task)
 
 
 def test_bad_grids():

@@ -1,0 +1,241 @@
+"""When is what an error sends down computed? MNIST-1D (§2.7.1) with both readings of the delayed scheme.
+
+python -m bench.error_timing                  what a weight's own update adds to the errors below it, layer by layer
+python -m bench.error_timing --trained 10     and the published protocol with either reading, ten seeds
+
+With delayed propagation a layer's error e(t) reaches the layer below one step later, and meanwhile its weights have
+learned. *Sent* (the toolkit's, and the published one): what arrives is the current W(t)ᵀ e(t), formed beside the
+error. *Late*: it is W(t + dt)ᵀ e(t), which holds the update ΔW that this very error has just made. For gradient
+descent, ΔWᵀ e = η |e|² r: a push along the presynaptic rate r, whatever the task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from bench import mnist1d
+from bench.datasets import Split
+from bench.datasets import mnist1d as data_set
+from bench.figures import plt, save
+from bench.study import DeviceOptions, Study, main, plain
+from bench.tables import layout, mean_std
+from gle.integrators import Euler, select
+
+READINGS = ("sent", "late")
+
+
+class Late(Euler):
+    """Euler's step in which errors come down through the weights of the step that receives them."""
+
+    def _evaluate(self, net, theta, state, x, target, dynamics):
+        late = tuple(s._replace(sent=net.sent(i, p, s.e)) for i, (p, s) in enumerate(zip(theta, state, strict=True)))
+        return super()._evaluate(net, theta, late, x, target, dynamics)
+
+
+@dataclass
+class ErrorTiming(DeviceOptions):
+    """What to measure.
+
+    Args:
+        seeds: networks that are looked at, of the published list.
+        epochs: of the published training after which one batch of series is looked at, while it is learned from.
+        trained: seeds that learn by the whole published protocol with either reading; 0 leaves that out (an hour on two
+            cores for ten).
+        most: epochs of that at most.
+        samples: size of the data set; 5000 is the published one.
+        compile: whether to compile the step of training.
+    """
+
+    seeds: int = 3
+    epochs: list[int] = field(default_factory=lambda: [1, 5, 15])
+    trained: int = 0
+    most: int = 150
+    samples: int = 5000
+    compile: bool = True
+
+
+def shortened(o: ErrorTiming) -> ErrorTiming:
+    return dataclasses.replace(o, seeds=min(o.seeds, 2), epochs=[1], samples=20, most=min(o.most, 2), compile=False)
+
+
+def config_of(o: ErrorTiming, seeds: int) -> mnist1d.Config:
+    """The published protocol of the 15k network."""
+    published = mnist1d.parse(["--config", str(mnist1d.CONFIGS / "gle_15k.yaml")])
+    batch = min(published.training.batch, int(o.samples * 0.8))
+    training = dataclasses.replace(published.training, epochs=o.most, batch=batch)
+    return dataclasses.replace(
+        published, training=training, seeds=seeds, samples=o.samples, device=o.device, compile=o.compile
+    )
+
+
+def validate(o: ErrorTiming) -> None:
+    """Raises ValueError with the value and what it must be."""
+    if not o.epochs or min(o.epochs) < 0 or sorted(set(o.epochs)) != o.epochs:
+        raise ValueError(f"epochs must be ascending numbers, got {o.epochs}")
+    if o.trained < 0:
+        raise ValueError(f"trained must be ≥ 0, got {o.trained}")
+    for seeds in {o.seeds, o.trained or 1}:
+        mnist1d.validate(config_of(o, seeds))
+
+
+# -- what the update adds to the errors ------------------------------------------------------------------------------
+
+
+def pushes(o: ErrorTiming) -> list[dict[str, Any]]:
+    """One row per moment: of each hidden layer ℓ and seed, averaged over samples and time."""
+    config = config_of(o, o.seeds)
+    data = data_set(round(mnist1d.DURATION / config.dt), o.samples)
+    trainer = mnist1d.OnlineTrainer(config)
+    rows = []
+    for epoch in range(o.epochs[-1] + 1):
+        if epoch in o.epochs:
+            rows.append({"epoch": epoch, **compared(trainer, data.train)})
+        trainer.epoch(data.train, lambda _: [config.training.lr] * o.seeds)
+    return rows
+
+
+@torch.no_grad()
+def compared(trainer: mnist1d.OnlineTrainer, split: Split) -> dict[str, list[list[float]]]:
+    """One batch of series: the network learns from it as ever; beside it run errors that come down late, through the
+    same weights. Of each hidden layer [layers, seeds]: extra: size of ΔWᵀ e beside that of Wᵀ e, which the layer above
+    sends; along: cosine of ΔWᵀ e with the rates r; cosine and ratio: of the layer's late errors with the sent ones."""
+    sim, late_scheme = trainer.simulation, Late()
+    net, dynamics = sim.network, sim.dynamics
+    index = torch.stack([torch.arange(trainer.config.training.batch)] * trainer.config.seeds)
+    x, y = (z.to(net.device) for z in trainer.streams.turn(split, index))
+    if not sim.carry.state:
+        sim.reset(x.shape[-2])
+    late = sim.carry.state
+    places = list(net.places())
+    sums: dict[str, list[Tensor]] = {}
+
+    def add(name: str, layer: int, value: Tensor) -> None:
+        totals = sums.setdefault(name, [torch.zeros(trainer.config.seeds, device=net.device) for _ in places[1:]])
+        totals[layer] += value
+
+    for t in range(len(x)):
+        theta, before, _ = sim.carry
+        late, _ = late_scheme.step(net, theta, late, (x[t],), (y[t],), dynamics)
+        sim.run(x[t : t + 1], y[t : t + 1])
+        theta, after, _ = sim.carry
+        through_new = [net.sent(i, p, s.e) for i, (p, s) in enumerate(zip(theta, after, strict=True))]
+        for l, ((i, d), (j, c)) in enumerate(pairwise(places)):
+            sent, r = after[j].sent[c], before[i].r[d]
+            extra = through_new[j][c] - sent
+            add("sent²", l, sent.square().sum((-2, -1)))
+            add("extra²", l, extra.square().sum((-2, -1)))
+            add("along", l, cosine_similarity(extra, r, dim=-1).mean(-1) / len(x))
+            e, e_late = select(after[i], d).e, select(late[i], d).e
+            add("e²", l, e.square().sum((-2, -1)))
+            add("late²", l, e_late.square().sum((-2, -1)))
+            add("both", l, (e * e_late).sum((-2, -1)))
+    s = {name: torch.stack(layers) for name, layers in sums.items()}
+    return {
+        "extra": (s["extra²"] / s["sent²"]).sqrt().tolist(),
+        "along": s["along"].tolist(),
+        "cosine": (s["both"] / (s["e²"] * s["late²"]).sqrt()).tolist(),
+        "ratio": (s["late²"] / s["e²"]).sqrt().tolist(),
+    }
+
+
+# -- what becomes of the network ---------------------------------------------------------------------------------------
+
+
+def learned(o: ErrorTiming, reading: str) -> dict[str, Any]:
+    """The published protocol with one of the readings: validation accuracy of each seed after every epoch."""
+    config = config_of(o, o.trained)
+    data = data_set(round(mnist1d.DURATION / config.dt), o.samples)
+    trainer, schedule = mnist1d.OnlineTrainer(config), mnist1d.Schedule(config.training, o.trained)
+    if reading == "late":
+        trainer.simulation.integrator = Late()
+    curve: list[list[float]] = []
+    while len(curve) < config.training.epochs and not schedule.finished:
+        trainer.epoch(data.train, schedule.during(len(curve)))
+        score = trainer.evaluate(data.validation)
+        schedule.after_epoch(score["loss"])
+        curve.append(score["accuracy"])
+    return {"curve": curve, "test": trainer.evaluate(data.test)["accuracy"]}
+
+
+# -- tables and figure -------------------------------------------------------------------------------------------------
+
+
+def push_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        ("after epoch", "layer", "‖ΔWᵀe‖ / ‖Wᵀe‖", "cos(ΔWᵀe, r)", "cos(late, sent e)", "‖late‖ / ‖sent e‖")
+    ]
+    for row in result["pushes"]:
+        for l in range(len(row["extra"])):
+            cells = (mean_std(row[name][l], 3) for name in ("extra", "along", "cosine", "ratio"))
+            rows.append((str(row["epoch"]), str(l + 1), *cells))
+    return rows
+
+
+def trained_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("what comes down", "seeds", "epochs", "validation %", "test %", "published %")]
+    published = "{:.1f} ± {:.1f}".format(*mnist1d.PUBLISHED["gle_15k"])
+    for reading in READINGS:
+        r = result["trained"][reading]
+        last = r["curve"][-1]
+        rows.append((reading, str(len(last)), str(len(r["curve"])), mean_std(last), mean_std(r["test"]), published))
+    return rows
+
+
+def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+    return [push_table(result), *([trained_table(result)] if result["trained"] else [])]
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """The push and what it does to the errors, layer by layer; learning curves where there are some."""
+    shown = 3 if result["trained"] else 2
+    figure, axes = plt.subplots(1, shown, figsize=(4 * shown, 3.2), layout="constrained")
+    for i, row in enumerate(result["pushes"]):
+        layers = range(1, len(row["extra"]) + 1)
+        for axis, name in zip(axes, ("extra", "cosine"), strict=False):
+            values = torch.tensor(row[name])
+            axis.plot(layers, values.mean(1), f"C{i}.-", label=f"after epoch {row['epoch']}")
+            axis.fill_between(layers, values.amin(1), values.amax(1), color=f"C{i}", alpha=0.2, linewidth=0)
+    axes[0].set(xlabel="hidden layer that receives", ylabel="‖ΔWᵀe‖ / ‖Wᵀe‖", yscale="log")
+    axes[1].set(xlabel="hidden layer", ylabel="cosine of late and sent errors", ylim=(-0.2, 1.05))
+    axes[0].legend(fontsize=7)
+    if result["trained"]:
+        for i, reading in enumerate(READINGS):
+            curve = torch.tensor(result["trained"][reading]["curve"])
+            epochs = range(1, len(curve) + 1)
+            mean, std = curve.mean(1), curve.std(1) if curve.shape[1] > 1 else torch.zeros(len(curve))
+            axes[2].plot(epochs, mean, f"C{i}", label=f"{reading} ({curve.shape[1]} seeds)")
+            axes[2].fill_between(epochs, mean - std, mean + std, color=f"C{i}", alpha=0.2, linewidth=0)
+        value, spread = mnist1d.PUBLISHED["gle_15k"]
+        axes[2].axhspan(value - spread, value + spread, color="0.85", label="published, last epoch")
+        axes[2].set(xlabel="epoch", ylabel="validation accuracy / %", ylim=(0, 100))
+        axes[2].legend(fontsize=7, loc="lower right")
+    save(figure, path)
+
+
+def run(o: ErrorTiming) -> dict[str, Any]:
+    o = shortened(o) if o.smoke else o
+    validate(o)
+    torch.set_flush_denormal(True)
+    study = Study("error_timing", o)
+    measured = study.part("pushes", partial(pushes, o))
+    trained = {r: study.part(r, partial(learned, o, r)) for r in READINGS} if o.trained else {}
+    result = study.finish({"name": "error_timing", "options": plain(o), "pushes": measured, "trained": trained})
+    draw(result, study.path / "error_timing.png")
+    for rows in tables(result):
+        print(layout(rows), "\n")
+    print(f"results: {study.path}")
+    return result
+
+
+if __name__ == "__main__":
+    main((ErrorTiming, run))
