@@ -20,13 +20,17 @@ COUNTS = {
     "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger", "layers", "learned", "lengths",
     "most", "multiple", "networks", "omega", "omega_tau", "points", "population", "probes", "products",
     "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps",
-    "shapes", "sizes", "steps", "stretch", "stretches", "threads", "turns", "warm_up", "watched", "width",
+    "shapes", "sizes", "steps", "stretch", "stretches", "threads", "trained", "turns", "warm_up", "watched", "width",
     "window",
 }  # fmt: skip
 
 ROW = "--samples 130 --training.epochs 1"  # one batch of 100
 STAGES = f"{ROW} --consolidation.epochs 1"
 PUZZLES = "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --puzzles [16,8,8]"
+NINE = (
+    "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 4 --puzzles [4,2,2] --model.d 32 --model.heads 2 "
+    "--model.H_layers 1 --model.L_layers 1 --model.multiple 32"
+)
 TASKS = (
     "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --augmentations 2 --held_out 1 --model.d 32 "
     "--model.multiple 32"
@@ -52,6 +56,8 @@ ANNEALED = "python -m bench.teacher_student chain --noise 0.1 --beta2 0.99 --hal
 INSTANT = "python -m bench.teacher_student small --propagation instant"
 HELP, SMOKE = f"{SUDOKU} --help", "python -m bench.receptive_fields --smoke true"
 RESUMED = f"{SUDOKU} --resume <folder>"
+LONGER = f"{SUDOKU} --solve <puzzle> --weights <file> --segments 16"
+SOLVED = (("<puzzle>", "'1... ..2. .3.. ...4'"), ("<file>", "{a run of Sudoku}/weights/0-last.pt"))
 
 RUNS = {
     "python -m bench.frequency_response": Run("--omega [50,100] --points 2 --ratio_points 1 --dts [0.1]", slow=True),
@@ -70,6 +76,10 @@ RUNS = {
     ANNEALED: Run(CHAIN, slow=True),
     INSTANT: Run(SMALL, slow=True),
     SMOKE: Run(),
+    "python -m bench.error_timing": Run("--seeds 1 --epochs [1] --samples 20", slow=True),
+    "python -m bench.error_timing --trained 10": Run(
+        "--seeds 1 --epochs [1] --samples 20 --trained 1 --most 1", slow=True
+    ),
     MNIST1D: Run(ROW, slow=True),
     f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml": Run(ROW),
     f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml --seeds 10 --workers 2": Run(f"{ROW} --seeds 2", slow=True),
@@ -100,12 +110,18 @@ RUNS = {
     FILE: Run(f"{SERIES} --baselines [linear]", (("mg_17.npy", "{a series}"),), slow=True),
     SUDOKU: Run(PUZZLES),
     SIX: Run(PUZZLES),
-    f"{SUDOKU} --config configs/sudoku/9x9_paper.yaml": Run(
-        f"{PUZZLES} --climbs 1 --model.d 32 --model.heads 2 --model.H_layers 1 --model.L_layers 1 --model.multiple 32"
-    ),
+    f"{SUDOKU} --config configs/sudoku/9x9_paper.yaml": Run(f"{NINE} --climbs 1"),
     f"{SUDOKU} --train_csv train.csv --test_csv test.csv --config …": Run(
-        f"{PUZZLES} --model.d 32 --model.heads 2 --model.H_layers 1 --model.L_layers 1 --model.multiple 32",
+        NINE,
         (("train.csv", "{puzzles}"), ("test.csv", "{other puzzles}"), ("…", "configs/sudoku/9x9_paper.yaml")),
+    ),
+    f'{SUDOKU} --solve "1... ..2. .3.. ...4" --weights runs/sudoku/<folder>/weights/0-best.pt': Run(
+        fill=(("runs/sudoku/<folder>", "{a run of Sudoku}"),)
+    ),
+    f"{SUDOKU} --solve <puzzle> --weights <file>": Run(fill=SOLVED),
+    LONGER: Run(fill=SOLVED),
+    "python -m bench.maze --solve maze.txt --weights runs/maze/<folder>/weights/0-best.pt": Run(
+        fill=(("maze.txt", "{a maze}"), ("runs/maze/<folder>", "{a run of mazes}"))
     ),
     RESUMED: Run(fill=(("<folder>", "{a run of Sudoku}"),)),
     HELP: Run(),
@@ -149,4 +165,5 @@ SWITCHES = {
     "--smoke true": SMOKE,
     "--help": HELP,
     "--resume <folder>": RESUMED,
+    "--segments": LONGER,
 }

@@ -56,9 +56,9 @@ class Commands:
                 thing = thing.replace(f"{{{name}}}", shlex.quote(str(self.thing(name))))
             command = command.replace(placeholder, thing, 1)
         arguments = [*shlex.split(command), *shlex.split(how.counts)]
-        if "--help" in arguments or "--resume" in arguments or "bench.report" in arguments:
-            out = next((Path(a) for a in arguments if Path(a).is_dir()), out)
-        else:
+        if "--resume" in arguments or "bench.report" in arguments:
+            out = Path(arguments[-1])
+        elif "--help" not in arguments and "--solve" not in arguments:
             arguments += ["--out" if "bench.speed" in arguments else "--runs", str(out)]
         module = arguments.index("-m") + 1
         if arguments[0] == "torchrun":
@@ -105,7 +105,7 @@ def puzzles(commands: Commands, name: str, seed: int) -> Path:
     """A file in the format of sudoku-extreme."""
     rng = np.random.default_rng(seed)
     rows = ["source,question,answer,rating"]
-    made = sudoku.generate(9, 30, (24, 8, 8), seed, "none")[0]
+    made = sudoku.generate(9, 30, (6, 1, 1), seed, "none")[0]
     for x, y in zip(made.x, made.y):
         question, answer = ("".join(str(int(s) - sudoku.BLANK) for s in grid) for grid in (x, y))
         rows.append(f"made,{question.replace('0', '.')},{answer},{rng.integers(9)}")
@@ -119,6 +119,12 @@ def results(commands: Commands) -> Path:
     return shutil.copytree(
         ROOT / "bench" / "results" / "mnist1d", folder, ignore=shutil.ignore_patterns("learning_curves.png")
     )
+
+
+def maze(commands: Commands) -> Path:
+    file = commands.folder / "maze.txt"
+    file.write_text("\n".join(["S" + 9 * ".", *["." * 5 + "#" * 3 + "..", 10 * "."] * 4, 9 * "." + "G"]) + "\n")
+    return file
 
 
 def series(commands: Commands) -> Path:
@@ -138,6 +144,7 @@ MAKERS = {
     "puzzles": lambda c: puzzles(c, "train.csv", 0),
     "other puzzles": lambda c: puzzles(c, "test.csv", 1),
     "a copy of the results": results,
+    "a maze": maze,
     "a series": series,
 }
 
@@ -220,6 +227,10 @@ def test_runs(command, commands):
     assert not [line for line in ended.logged if "compile" in line]
     if "--help" in command:
         assert "--training.steps" in ended.printed
+        return
+    if "--solve" in command:
+        assert "after 16 segments" in ended.printed or "--segments" not in command
+        assert "valid: " in ended.printed
         return
     if command.startswith("python -m bench.report"):
         assert (ended.folder / "learning_curves.png").stat().st_size > 5000
