@@ -291,9 +291,9 @@ def credit(o: Credit) -> dict[str, Any]:
             "growth": study.part("growth", partial(growth, o)),
         }
     )
+    draw_credit(result, study.path / "credit.png")
     print(f"MNIST-1D, {o.epochs} epochs\n{layout(training_table(result))}\n")
     print(f"Costs: exponents of growth with N and T, of a step with a batch of 1\n{layout(costs_table(result))}\n")
-    draw_credit(result, study.path / "credit.png")
     print(f"results: {study.path}")
     return result
 

@@ -94,7 +94,7 @@ def _read(path: Path, info: Path) -> dict[str, np.ndarray] | None:
         return None
     try:
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != json.loads(info.read_text())["sha256"]:
+        if hashlib.sha256(content).hexdigest() != json.loads(info.read_text("utf-8"))["sha256"]:
             raise ValueError("the checksum differs")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {k: archive[k] for k in archive.files}

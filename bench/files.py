@@ -12,13 +12,15 @@ import json
 import os
 import pickle
 import platform
+import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
+import yaml
 
 
 class SaveError(RuntimeError):
@@ -57,8 +59,18 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda f: f.write(text.encode()))
 
 
+def read_json(path: Path, remedy: str) -> Any:
+    """Raises ValueError, with what to do about it, where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
+
+
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, machine and commit, for `env.json`."""
+    """Versions, machine and commit, for `env.json`; None for what is not installed."""
 
     def git(*args: str) -> str | None:
         try:
@@ -68,11 +80,17 @@ def environment(device: torch.device) -> dict[str, Any]:
         except (OSError, subprocess.SubprocessError):
             return None
 
-    packages = ("torch", "numpy", "scipy", "mnist1d", "jitcdde", "matplotlib", "jsonargparse")
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    packages = ("gle-toolkit", "torch", "numpy", "scipy", "mnist1d", "jitcdde", "matplotlib", "jsonargparse")
     status = git("status", "--porcelain", "--untracked-files=no")
     return {
         "python": platform.python_version(),
-        "packages": {p: importlib.metadata.version(p) for p in packages},
+        "packages": {p: version(p) for p in packages},
         "platform": platform.platform(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
@@ -84,10 +102,58 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         return next(l.split(":", 1)[1].strip() for l in lines if l.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+O = TypeVar("O")
+
+
+def begun(folder: Path, read: Callable[[dict[str, Any]], O], plain: Callable[[O], dict[str, Any]]) -> O:
+    """The options of a run folder, as `read` makes them from its config.yaml. plain: their values for JSON.
+
+    Raises ValueError where that is no run folder, where a file is damaged, and where the options are not those that the
+    run began with: what has been computed would not be theirs.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        raise ValueError(f"{folder} is no run folder: it has no config.yaml")
+    text = file.read_bytes()
+    remedy = "put it back as it was, or start a new run"
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} is damaged (it holds no options): {remedy}")
+    options = read(values)
+    kept = read_json(folder / "env.json", remedy)
+    if not isinstance(kept, dict):
+        raise ValueError(f"{folder / 'env.json'} is damaged (it tells of no environment): {remedy}")
+    if (old := kept.get("options")) is not None:
+        for name, was, now in differences(old, plain(options)):
+            raise ValueError(f"{file} has {name} = {now}, but the run began with {was}: {remedy}")
+    elif (named := re.fullmatch(r"\d{8}-\d{6}-([0-9a-f]{8})(\.\d+)?", folder.resolve().name)) and (
+        _digest(text) != named[1]  # a run of an older version: its folder's name alone tells of its options
+    ):
+        raise ValueError(f"{file} was changed after the run began (its checksum is not {named[1]}): {remedy}")
+    return options
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of each option that differs. What the old ones do not know stood at its default."""
+    for name in old.keys() & new.keys():
+        was, now = old[name], new[name]
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from differences(was, now, f"{within}{name}.")
+        elif was != now:
+            yield f"{within}{name}", was, now
+
+
+def _digest(config: bytes) -> str:
+    return hashlib.sha256(config).hexdigest()[:8]
 
 
 class Run:
@@ -99,9 +165,8 @@ class Run:
 
     @classmethod
     def create(cls, root: Path, name: str, config: str, device: torch.device) -> Run:
-        """A new folder; config: the resolved configuration as YAML."""
-        digest = hashlib.sha256(config.encode()).hexdigest()[:8]
-        path = root / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{digest}"
+        """A new folder; config: the resolved configuration as YAML. It is kept twice: see `begun`."""
+        path = root / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{_digest(config.encode())}"
         first, n = path.name, 1
         while True:  # two runs of the same second must not share a folder
             try:
@@ -113,15 +178,28 @@ class Run:
             except OSError as error:
                 raise SaveError(f"could not make the run folder {path}: {error}") from error
         run = cls(path)
-        write_text(path / "env.json", json.dumps(environment(device), indent=1))
+        kept = {**environment(device), "options": yaml.safe_load(config)}
+        write_text(path / "env.json", json.dumps(kept, indent=1))
         write_text(path / "config.yaml", config)  # last: a folder that has it can be resumed
         return run
+
+    @classmethod
+    def reopen(cls, path: Path) -> Run:
+        """A folder to go on in, without the half-written files that a kill leaves."""
+        for half in path.rglob(".*.tmp"):
+            _remove(half)
+        return cls(path)
+
+    def environment(self) -> dict[str, Any]:
+        """Where, and with what code, the run began."""
+        kept = read_json(self.path / "env.json", "put it back as it was, or start a new run")
+        return {k: v for k, v in kept.items() if k != "options"}
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to metrics.jsonl."""
         self.rows.append(row)
         try:
-            with open(self.path / "metrics.jsonl", "a") as f:
+            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as f:
                 f.write(json.dumps(row) + "\n")
         except OSError as error:
             raise SaveError(

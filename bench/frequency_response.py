@@ -1,7 +1,6 @@
 """Gain and phase of the neurons, measured (Figs. 3, 11 and 12).
 
-python -m bench.frequency_response                  tables, figures and result.json in a run folder
-python -m bench.frequency_response --dt 0.005       another step; see --help for all options
+python -m bench.frequency_response          tables, figures and result.json in a run folder; --help for all options
 
 Neurons of the toolkit are simulated and fed with one sine per frequency, and with a chirp. I⁻ and D⁺ are a
 representation neuron and an error neuron with the smallest possible τr = dt. What cannot be had in real time, I⁺, D⁻
@@ -400,9 +399,9 @@ def frequency_response(o: FrequencyResponse) -> dict[str, Any]:
             **study.part("steps", partial(measure_steps, o)),
         }
     )
-    print(tables(result))
     for draw in (draw_operators, draw_ratios, draw_adaptation, draw_steps):
         draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
+    print(tables(result))
     print(f"results: {study.path}")
     return result
 

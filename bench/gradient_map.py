@@ -210,11 +210,11 @@ def gradient_map(o: Map) -> dict[str, Any]:
             },
         }
     )
-    for title, rows in tables(result).items():
-        print(f"{title}\n{layout(rows)}\n")
     for name in result["maps"]:
         draw_gradient_map(result, name, study.path / f"{name.replace(' ', '_')}.png")
     draw_gradient_steps(result, study.path / "gradient_steps.png")
+    for title, rows in tables(result).items():
+        print(f"{title}\n{layout(rows)}\n")
     print(f"results: {study.path}")
     return result
 

@@ -207,10 +207,10 @@ def run(o: Gradients) -> dict[str, Any]:
             "costs": study.part("costs", measured),
         }
     )
-    for rows in tables(result):
-        print(layout(rows), "\n")
     draw(result, study.path / "gradients.png")
     draw_costs(result, study.path / "costs.png")
+    for rows in tables(result):
+        print(layout(rows), "\n")
     print(f"results: {study.path}")
     return result
 

@@ -304,10 +304,10 @@ def run(o: Dynamics) -> dict[str, Any]:
             "thoughts": part("thoughts", thoughts),
         }
     )
-    for rows in tables(result):
-        print(layout(rows), "\n")
     draw(result, study.path / "hrm_dynamics.png")
     write_text(study.path / "steps.html", page(result, subject.task))
+    for rows in tables(result):
+        print(layout(rows), "\n")
     print(f"results: {study.path}")
     return result
 
@@ -405,7 +405,7 @@ def page(result: Mapping[str, Any], task: Task) -> str:
         "perSegment": len(found["steps"]) // result["options"]["segments"],
     }
     size = 42 if task.width <= 9 else 24
-    template = (importlib.resources.files("bench") / "steps.html").read_text()
+    template = (importlib.resources.files("bench") / "steps.html").read_text("utf-8")
     texts = {
         "TITLE": html.escape(task.name),
         "SIZE": str(size),

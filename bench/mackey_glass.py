@@ -564,9 +564,9 @@ def run(o: Forecast) -> dict[str, Any]:
             "stability": study.part("stability", torch.no_grad()(partial(stability, o))) if o.integrators else [],
         }
     )
+    draw(result, study.path / "mackey_glass.png")
     for rows in tables(result):
         print(layout(rows), "\n")
-    draw(result, study.path / "mackey_glass.png")
     print(f"results: {study.path}")
     return result
 

@@ -27,17 +27,17 @@ from typing import Any, Literal, Optional, Protocol
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 import gle
-from bench import figures
+from bench import cli, figures
 from bench.baselines import BASELINES, LENGTHS, n_parameters, seeded
 from bench.datasets import Mnist1d, Split, mnist1d
-from bench.files import Run, SaveError, write_text
+from bench.files import Run, SaveError, begun, read_json, write_text
 from bench.tables import layout, mean_std
 from gle.integrators import Euler, Integrator, integrator
 from gle.seeding import generator
@@ -485,8 +485,8 @@ class Schedule:
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-def parser() -> ArgumentParser:
-    p = ArgumentParser(prog="python -m bench.mnist1d", description=__doc__.splitlines()[0])
+def parser(**how: Any) -> cli.Parser:
+    p = cli.Parser(prog="python -m bench.mnist1d", description=__doc__.splitlines()[0], **how)
     p.add_class_arguments(Config, as_group=False)
     p.add_argument("--config", action="config", help="a file of configs/mnist1d; flags win over it")
     p.add_argument(
@@ -618,7 +618,7 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
         "curve": [row["accuracy"] for row in run.rows],
         "seconds": sum(row["seconds"] for row in run.rows),
         "config": plain(config),
-        "environment": json.loads((run.path / "env.json").read_text()),  # where and with what code it began
+        "environment": run.environment(),
     }
     run.finish(result)
     return result
@@ -639,17 +639,13 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
         run = Run.create(config.runs, "mnist1d", resolved, torch.device(config.device))
         saved = None
     else:
-        run = Run(resume)
+        run = Run.reopen(resume)
         saved = run.restore()
     log.info("%s: results go to %s", config.name, run.path)
     try:
         result = train(config, run, data, saved)
     except (KeyboardInterrupt, SaveError) as stop:
-        print(
-            f"stopped ({str(stop) or 'interrupted'}); go on with: python -m bench.mnist1d --resume {run.path}",
-            file=sys.stderr,
-        )
-        raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else 1) from None
+        cli.stopped(stop, cli.go_on("mnist1d", run.path))
     figures.learning_curves([result], PUBLISHED, run.path / "learning_curve.png")
     return run.path, result
 
@@ -657,7 +653,7 @@ def run_one(config: Config, resume: Path | None = None) -> tuple[Path, dict[str,
 def run_divided(config: Config, resume: Path | None) -> tuple[Path, dict[str, Any]]:
     """The same with the seeds divided among processes, each with a run folder of its own in `workers/`."""
     resolved = yaml.safe_dump(plain(dataclasses.replace(config, smoke=False)), sort_keys=False)
-    run = Run(resume) if resume else Run.create(config.runs, "mnist1d", resolved, torch.device(config.device))
+    run = Run.reopen(resume) if resume else Run.create(config.runs, "mnist1d", resolved, torch.device(config.device))
     log.info("%s: results go to %s", config.name, run.path)
     threads = max(1, (config.threads or torch.get_num_threads()) // config.workers)
     seeds = config.used_seeds
@@ -684,10 +680,10 @@ def run_divided(config: Config, resume: Path | None) -> tuple[Path, dict[str, An
             p.send_signal(signal.SIGINT)
         codes = [p.wait() for p in processes]
     if any(codes):
-        print(f"stopped; go on with: python -m bench.mnist1d --resume {run.path}", file=sys.stderr)
+        print(f"stopped; {cli.go_on('mnist1d', run.path)}", file=sys.stderr)
         raise SystemExit(max(codes, key=abs))
     shares = [
-        json.loads(next((run.path / "workers" / str(w)).rglob("result.json")).read_text())
+        read_json(next((run.path / "workers" / str(w)).rglob("result.json")), "delete it, then --resume")
         for w in range(config.workers)
     ]
     result = merged(shares, config)
@@ -728,7 +724,7 @@ def plain(config: Config) -> dict[str, Any]:
 def load_results(folder: Path) -> list[dict[str, Any]]:
     """The result files of a folder, in the order of the paper's table."""
     order = list(PUBLISHED)
-    results = [json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))]
+    results = [read_json(f, "put it back as it was") for f in sorted(folder.glob("*.json"))]
     return sorted(
         results, key=lambda r: (order.index(base(r["name"])) if base(r["name"]) in order else len(order), r["name"])
     )
@@ -779,9 +775,9 @@ def run_all(arguments: list[str]) -> None:
     for config in configs:
         validate(shortened(config) if config.smoke else config)
     results = [run_one(config)[1] for config in configs]
-    print(layout(table(results)))
     path = configs[0].runs / "mnist1d" / "learning_curves.png"
     figures.learning_curves(results, PUBLISHED, path)
+    print(layout(table(results)))
     print(f"Short budget: the published figures are for 150 epochs. Learning curves: {path}")
 
 
@@ -790,23 +786,28 @@ def parse(arguments: list[str]) -> Config:
 
 
 def main(argv: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with cli.command():
         dispatch(sys.argv[1:] if argv is None else argv)
-    except (ValueError, FloatingPointError, SaveError) as error:  # expected: said in one line, without a traceback
-        sys.exit(f"error: {error}")
+
+
+def saved_config(folder: Path) -> Config:
+    """The configuration of a run folder. Raises ValueError where that is none, is damaged, or has another configuration
+    than it began with."""
+
+    def read(values: dict[str, Any]) -> Config:
+        try:
+            return to_config(parser(exit_on_error=False).parse_object(values))
+        except ArgumentError as error:
+            raise ValueError(f"{folder / 'config.yaml'} holds what is no option here: {error}") from error
+
+    return begun(folder, read, plain)
 
 
 def dispatch(arguments: list[str]) -> None:
-    p = parser()
-    parsed = p.parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     if parsed.resume:
-        if sum(a.startswith("--") for a in arguments) > 1:
-            p.error("--resume goes on with the run's own configuration: drop the other flags")
-        saved = parsed.resume / "config.yaml"
-        if not saved.exists():
-            p.error(f"{parsed.resume} is no run folder: it has no config.yaml")
-        path, result = run_one(parse(["--config", str(saved)]), parsed.resume)
+        cli.check_resume(arguments)
+        path, result = run_one(saved_config(parsed.resume), parsed.resume)
     elif parsed.config:
         path, result = run_one(to_config(parsed))
     else:

@@ -331,9 +331,9 @@ def run(o: Reasoning, name: str, task: Task, judge: Judge | None = None) -> dict
             "seeds": seeds,
         }
     )
+    draw(result, study.path / f"{name}.png")
     for rows in tables(result):
         print(layout(rows), "\n")
-    draw(result, study.path / f"{name}.png")
     print(f"results: {study.path}")
     return result
 

@@ -236,9 +236,9 @@ def receptive_fields(o: ReceptiveFields) -> dict[str, Any]:
             ],
         }
     )
-    print(tables(result))
     for draw in (draw_chains, draw_centres, draw_dense, draw_spatiotemporal):
         draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
+    print(tables(result))
     print(f"results: {study.path}")
     return result
 

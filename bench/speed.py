@@ -16,6 +16,7 @@ import logging
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 
 import gle
+from bench import cli
 from bench.files import environment, write_text
 from bench.mnist1d import CLASSES, Config, Model, build_network
 from bench.tables import layout
@@ -39,7 +40,6 @@ SIZES = {
     "15k": Model(),
     "42k": Model(populations=[(30, 0.6, 0.2), (30, 1.2, 0.2), (30, 1.2, 1.2)]),
 }
-STEPS = 360  # one sample
 BATCH = 100
 
 
@@ -54,6 +54,7 @@ class Options:
         threads: numbers of CPU threads; empty: 1 and all.
         modes: eager, compiled.
         turns: timed turns of each row.
+        steps: of a turn; 360 are one sample.
         device: cpu, cuda, …
         block: steps per compiled call.
         quick: only the 15k network, eager, one thread.
@@ -66,6 +67,7 @@ class Options:
     threads: list[int] = field(default_factory=list)
     modes: list[str] = field(default_factory=lambda: ["eager", "compiled"])
     turns: int = 7
+    steps: int = 360
     device: str = "cpu"
     block: int = 4
     quick: bool = False
@@ -81,11 +83,11 @@ def simulation(size: str, seeds: int, every: int, compiled: bool, device: str, b
     )
 
 
-def stream(seeds: int, device: str) -> tuple[Tensor, Tensor]:
+def stream(seeds: int, steps: int, device: str) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(STEPS, seeds, BATCH, 1, generator=g)
+    x = torch.randn(steps, seeds, BATCH, 1, generator=g)
     y = torch.nn.functional.one_hot(torch.randint(CLASSES, (seeds, BATCH), generator=g), CLASSES).float()
-    return x.to(device), y.to(device).expand(STEPS, *y.shape)
+    return x.to(device), y.to(device).expand(steps, *y.shape)
 
 
 def products(network: gle.Network, steps: int, training: bool = True) -> list[Callable[[], Any]]:
@@ -147,14 +149,14 @@ def in_turns(
 ) -> tuple[float, float, float]:
     """Milliseconds a step, of the floor, and the median of their ratios over turns. ready: called when compilation and
     caches are warm."""
-    repeat = max(1, STEPS // floor_steps // 2)
+    repeat = max(1, o.steps // floor_steps // 2)
     for f in (step, *floors):
         f()
     ready()
     steps, floor, ratio = [], [], []
     for _ in range(o.turns):
         a = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
-        s = seconds(step, o.device) / STEPS
+        s = seconds(step, o.device) / o.steps
         b = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
         steps.append(s)
         floor.append((a + b) / 2)
@@ -174,7 +176,7 @@ def training_row(
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     sim = simulation(size, seeds, every, mode == "compiled", o.device, o.block)
-    x, y = stream(seeds, o.device)
+    x, y = stream(seeds, o.steps, o.device)
     ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o, ready)
     row = {"row": "train", "size": size, "seeds": seeds, "every": every, "mode": mode, "threads": threads}
     return row | {"ms": ms, "floor_ms": floor, "ratio": ratio, "per_seed_ms": ms / seeds}
@@ -212,13 +214,18 @@ def evaluation_row(size: str, threads: int, o: Options) -> dict[str, Any]:
     """1000 samples past the frozen network; milliseconds for all of them."""
     torch.set_num_threads(threads)
     sim = simulation(size, 1, 1, False, o.device, o.block)
-    x = torch.randn(STEPS, 10 * BATCH, 1).to(o.device)
+    x = torch.randn(o.steps, 10 * BATCH, 1).to(o.device)
     chunk = 40  # steps of one product, as many rows as `predict` takes at once
     floors = products(sim.network, chunk, training=False)
     ms, floor, ratio = in_turns(lambda: sim.predict(x), floors, chunk, o)
     row = {"row": "evaluate 1000", "size": size, "seeds": 1, "every": 0, "mode": "eager", "threads": threads}
     # `in_turns` counts a step of `predict` as one; the floor is for a batch of 100
-    return row | {"ms": ms * STEPS, "floor_ms": floor * 10 * STEPS, "ratio": ratio / 10, "per_seed_ms": ms * STEPS}
+    return row | {
+        "ms": ms * o.steps,
+        "floor_ms": floor * 10 * o.steps,
+        "ratio": ratio / 10,
+        "per_seed_ms": ms * o.steps,
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -263,22 +270,22 @@ def measure(o: Options) -> list[dict[str, Any]]:
 
 
 def main(options: Options) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.quick:
         options.sizes, options.modes, options.threads = options.sizes[:1], ["eager"], [1]
         options.ensembles, options.turns = [1, 2], 2
     torch.set_flush_denormal(True)
     with torch.no_grad():
         rows = measure(options)
-    print(table(rows))
     device = environment(torch.device(options.device))
     out = options.out
     if out.suffix != ".json":
         name = (device["device"] if options.device != "cpu" else f"cpu-{device['processor']}").lower().replace(" ", "-")
         out = out / f"{name}.json"
     write_text(out, json.dumps({"environment": device, "rows": rows}, indent=1))
+    print(table(rows))
     log.info("written to %s", out)
 
 
 if __name__ == "__main__":
-    main(auto_cli(Options, as_positional=False))
+    with cli.command():
+        main(cli.options(Options, sys.argv[1:]))

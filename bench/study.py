@@ -22,9 +22,10 @@ from typing import Any, ClassVar, Optional, TypeVar
 import torch
 import torch.distributed as dist
 import yaml
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ArgumentError
 
-from bench.files import Follower, Run, SaveError, write_text
+from bench import cli
+from bench.files import Follower, Run, begun, read_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Study:
         self.run = (
             Follower(options.resume)
             if not is_first()
-            else Run(options.resume)
+            else Run.reopen(options.resume)
             if options.resume
             else Run.create(
                 options.runs, name, yaml.safe_dump(plain(options), sort_keys=False), torch.device(device_of(options))
@@ -88,7 +89,7 @@ class Study:
         """What `compute` returns (plain values for JSON), or what it returned before the interruption."""
         file = self.path / "parts" / f"{name}.json"
         if file.exists():
-            return json.loads(file.read_text())
+            return read_json(file, "delete it, and --resume computes it again")
         if is_first():
             log.info("%s: %s", self.name, name)
         result = json.loads(json.dumps(compute()))  # a fresh result and a kept one are the same thing
@@ -98,7 +99,7 @@ class Study:
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Writes result.json, with the environment."""
-        result = {**result, "environment": json.loads((self.path / "env.json").read_text())}
+        result = {**result, "environment": self.run.environment()}
         self.run.finish(result)
         return result
 
@@ -146,43 +147,43 @@ def main(
 
     Expected errors and Ctrl-C end in one line, without a traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     by_name = studies if isinstance(studies, dict) else {"": studies}
     choice = {name: kind for name, (kind, _) in studies.items()} if isinstance(studies, dict) else studies[0]
     arguments = sys.argv[1:] if argv is None else argv
-    prog = f"python -m bench.{Path(sys.argv[0]).stem}"
-    options = auto_cli(choice, args=arguments, as_positional=False, prog=prog, allow_abbrev=False)  # type: ignore[arg-type]
-    name, run = next((name, run) for name, (kind, run) in by_name.items() if type(options) is kind)
+    subcommand = ""
     Study.latest = None
-    try:
-        others = [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]
-        if options.resume is not None and others:
-            raise ValueError(f"--resume goes on with the run's own options: drop {', '.join(others)}")
+
+    def hint() -> str:
+        if Study.latest is None or isinstance(Study.latest.run, Follower):
+            return ""
+        return cli.go_on(" ".join(filter(None, [Study.latest.name, subcommand])), Study.latest.path)
+
+    with cli.command(hint):
+        options = cli.options(choice, arguments)
+        subcommand, run = next((name, run) for name, (kind, run) in by_name.items() if type(options) is kind)
+        if options.resume is not None:
+            cli.check_resume(arguments)
         run(resumed(options))
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, SaveError) as stop:
-        line = f"stopped ({str(stop) or 'interrupted'})"
-        if Study.latest is not None and not isinstance(Study.latest.run, Follower):
-            command = " ".join(filter(None, [f"python -m bench.{Study.latest.name}", name]))
-            line += f"; go on with: {command} --resume {Study.latest.path}"
-        print(line, file=sys.stderr)
-        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 1)
 
 
 def saved(kind: type[O], folder: Path) -> O:
-    """The options of a run folder. Raises ValueError where that is no run of this study."""
-    file = folder / "config.yaml"
-    if not file.exists():
-        raise ValueError(f"{folder} is no run folder: it has no config.yaml")
-    values = yaml.safe_load(file.read_text())
-    if not isinstance(values, dict) or values.keys() != plain(kind()).keys():
-        raise ValueError(
-            f"{folder} is a run of another study, or of another version of this one: its config.yaml has other options"
-        )
-    parser = ArgumentParser()
-    parser.add_class_arguments(kind, "o")
-    return parser.instantiate(parser.parse_object({"o": values})).o
+    """The options of a run folder. Raises ValueError where that is no run of this study, is damaged, or has other
+    options than it began with."""
+
+    def read(values: dict[str, Any]) -> O:
+        if values.keys() != plain(kind()).keys():
+            raise ValueError(
+                f"{folder} is a run of another study, or of another version of this one: its config.yaml has other "
+                "options"
+            )
+        parser = cli.Parser(exit_on_error=False)
+        parser.add_class_arguments(kind, "o")
+        try:
+            return parser.instantiate(parser.parse_object({"o": values})).o
+        except ArgumentError as error:
+            raise ValueError(f"{folder / 'config.yaml'} holds what is no option of this study: {error}") from error
+
+    return begun(folder, read, plain)
 
 
 def resumed(options: O) -> O:

@@ -237,8 +237,8 @@ def chain(o: Chain) -> dict[str, Any]:
             "rows": [study.part(row.replace(" ", "_"), partial(chain_row, row, o)) for row in o.rows],
         }
     )
-    print(layout(chain_table(result)))
     draw_chain(result, study.path / "chain.png")
+    print(layout(chain_table(result)))
     print(f"results: {study.path}")
     return result
 
@@ -473,9 +473,9 @@ def small(o: Small) -> dict[str, Any]:
             },
         }
     )
+    draw_small(result, study.path / "small.png")
     for rows in small_tables(result):
         print(layout(rows), "\n")
-    draw_small(result, study.path / "small.png")
     print(f"results: {study.path}")
     return result
 

@@ -52,7 +52,7 @@ def check(o: Trained) -> None:
 def options(folder: Path) -> tuple[Any, reasoning.Reasoning]:
     """Module and options of a finished run, as it used them. Raises ValueError for any other folder."""
     try:
-        name = json.loads((folder / "result.json").read_text())["name"]
+        name = json.loads((folder / "result.json").read_text("utf-8"))["name"]
         module, kind = STUDIES[name]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} is no finished run of bench.{' or bench.'.join(STUDIES)}: {error!r}") from error

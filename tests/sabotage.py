@@ -31,8 +31,51 @@ CORE, LOCAL = "tests/contract/test_core.py", "tests/gradients/test_local_gradien
 LIBRARY, SAVED = "tests/contract/test_library.py", "tests/contract/test_checkpoints.py"
 CHAOS = "tests/bench/test_mackey_glass.py"
 RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm"
+COMMANDS, LINE = "tests/commands/test_commands.py", "tests/bench/test_command_line.py"
 
 SABOTAGES = [
+    Sabotage(
+        "a segment compiled without its device",
+        "hrm/train.py",
+        "compile(self._forward, self.device)",
+        "compile(self._forward)",
+        f"{COMMANDS}::test_runs[python -m bench.sudoku]",
+    ),
+    Sabotage(
+        "a documented command that nobody runs",
+        "README.md",
+        "| `gradients` |",
+        "| `gradients --segment 2` |",
+        f"{COMMANDS}::test_every_documented_command_is_run",
+    ),
+    Sabotage(
+        "a file wins over the flag before it",
+        "bench/cli.py",
+        "return [*left[:subcommand], *config, *left[subcommand:]]",
+        "return list(arguments)",
+        f"{LINE}::test_flags_win_over_files_wherever_they_stand[0]",
+    ),
+    Sabotage(
+        "a hint that no shell takes",
+        "bench/cli.py",
+        "shlex.quote(str(folder))",
+        "str(folder)",
+        f"{LINE}::test_the_hint_can_be_pasted_into_a_shell[mnist1d]",
+    ),
+    Sabotage(
+        "a stream that cannot show a sign ends the run",
+        "bench/cli.py",
+        'sys.stdout.reconfigure(errors="replace")',
+        "pass",
+        f"{LINE}::test_a_stream_that_cannot_show_everything[ascii]",
+    ),
+    Sabotage(
+        "options that were edited in are reported",
+        "bench/files.py",
+        "elif was != now:",
+        "elif type(was) is not type(now):",
+        f"{LINE}::test_every_option_is_as_the_run_began[Chain]",
+    ),
     Sabotage(
         "the future scales the series",
         "bench/mackey_glass.py",
@@ -894,9 +937,10 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
     once."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for part in ("gle", "hrm", "bench", "tests"):
+        for part in ("gle", "hrm", "bench", "tests", "configs", "docs"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        for file in ("pyproject.toml", "README.md", "Makefile"):
+            shutil.copy(ROOT / file, tree)
         path = tree / sabotage.file
         text = path.read_text()
         if text.count(sabotage.line) != 1:

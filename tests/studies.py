@@ -25,10 +25,11 @@ class Finished(NamedTuple):
     printed: str
 
 
-def launch(study: str, *flags: str) -> str:
-    """`python -m bench.<study> <flags>`, in this process; what it prints. study: with its subcommand."""
+def launch(study: str, *flags: str, into: io.StringIO | None = None) -> str:
+    """`python -m bench.<study> <flags>`, in this process; what it prints. study: with its subcommand; into: where that
+    can be read, too, if the command exits."""
     module, *subcommand = study.split()
-    printed, argv = io.StringIO(), sys.argv
+    printed, argv = into or io.StringIO(), sys.argv
     sys.argv = [module, *subcommand, *flags]
     try:
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():

@@ -309,13 +309,11 @@ def test_unreadable_checkpoint_is_not_called_damaged(tmp_path, monkeypatch):
         run.restore()
 
 
-def test_resume_of_something_else(tmp_path, capsys):
-    with pytest.raises(SystemExit):
+def test_resume_of_something_else(tmp_path):
+    with pytest.raises(SystemExit, match=r"error: .* is no run folder"):
         mnist1d.main(["--resume", str(tmp_path)])
-    assert "no run folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"run's own options: drop --training\.epochs=7"):
         mnist1d.main(["--resume", str(tmp_path), "--training.epochs=7"])
-    assert "drop the other flags" in capsys.readouterr().err
 
 
 def test_corrupt_cache_is_made_anew(tmp_path, caplog):

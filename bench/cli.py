@@ -1,0 +1,90 @@
+"""The command line, the same for every command: flags win over files of options, everything is UTF-8, tables can be
+printed on any stream, and what can go wrong is said in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace, auto_cli
+
+from bench.files import SaveError
+
+
+class Parser(ArgumentParser):
+    """Without abbreviations; flags win over --config wherever they stand; files are read as UTF-8."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        return super().parse_args(config_first(sys.argv[1:] if args is None else args), *rest, **kwargs)
+
+    def parse_path(self, path: str | os.PathLike, *args: Any, **kwargs: Any) -> Namespace:
+        try:
+            content = Path(path).read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TypeError(f"{path} cannot be read as UTF-8: {error}") from error
+        with contextlib.chdir(Path(path).parent):  # what the file names lies beside it
+            return self.parse_string(content, os.path.basename(path), *args, **kwargs)
+
+
+def config_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with each --config before all other flags: what comes later wins."""
+    left = list(arguments)
+    subcommand = next((i for i, a in enumerate(left) if a.startswith("-")), len(left))
+    config: list[str] = []
+    i = subcommand
+    while i < len(left):
+        taken = 2 if left[i] == "--config" else 1 if left[i].startswith("--config=") else 0
+        config += left[i : i + taken]
+        del left[i : i + taken]
+        i += not taken
+    return [*left[:subcommand], *config, *left[subcommand:]]
+
+
+def options(choice: Any, arguments: Sequence[str]) -> Any:
+    """The options that the arguments ask for: of the class `choice`, or of one in a dict of subcommands."""
+    prog = f"python -m bench.{Path(sys.argv[0]).stem}"
+    return auto_cli(choice, args=list(arguments), as_positional=False, prog=prog, parser_class=Parser)
+
+
+def check_resume(arguments: Sequence[str]) -> None:
+    """Raises ValueError where --resume does not stand alone."""
+    if others := [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]:
+        raise ValueError(f"--resume goes on with the run's own options: drop {', '.join(others)}")
+
+
+@contextlib.contextmanager
+def command(hint: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Around all that a command does. Expected errors and Ctrl-C end in one line, without a traceback; hint: how to go
+    on."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a stream cannot show is no reason to lose a run
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise  # a ValueError, but no user's
+    except (ValueError, FloatingPointError) as error:
+        sys.exit("error: " + " ".join(str(error).splitlines()))
+    except (KeyboardInterrupt, SaveError) as stop:
+        stopped(stop, hint())
+
+
+def go_on(command: str, folder: Path) -> str:
+    """How to go on with the run in a folder, to be pasted into a shell."""
+    return f"go on with: python -m bench.{command} --resume {shlex.quote(str(folder))}"
+
+
+def stopped(stop: BaseException, hint: str) -> NoReturn:
+    """Says why a run ends here and how to go on, and ends it."""
+    print("; ".join(filter(None, [f"stopped ({str(stop) or 'interrupted'})", hint])), file=sys.stderr)
+    raise SystemExit(130 if isinstance(stop, KeyboardInterrupt) else 1) from None

@@ -1,0 +1,169 @@
+"""How this tier runs what the documents name: the same command, with smaller counts behind it, and real things in place
+of its placeholders."""
+
+from typing import NamedTuple
+
+
+class Run(NamedTuple):
+    """counts: flags that shorten the command; fill: (placeholder, what stands there), in the order in which they are
+    replaced, where {a thing} is made by the tests; slow: takes more than a few seconds."""
+
+    counts: str = ""
+    fill: tuple[tuple[str, str], ...] = ()
+    slow: bool = False
+
+
+# What a flag of `counts` may be called: numbers of things, and their sizes; nothing that takes another path
+COUNTS = {
+    "augmentations", "baselines", "batch", "block", "climbs", "costs", "cycles", "d", "depth", "depths",
+    "dts", "duration", "during", "ensembles", "epochs", "evaluate", "features", "free", "gammas", "H_layers",
+    "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger", "layers", "learned", "lengths",
+    "most", "multiple", "networks", "omega", "omega_tau", "points", "population", "probes", "products",
+    "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps",
+    "shapes", "sizes", "steps", "stretch", "stretches", "threads", "trained", "turns", "warm_up", "watched", "width",
+    "window",
+}  # fmt: skip
+
+ROW = "--samples 130 --training.epochs 1"  # one batch of 100
+STAGES = f"{ROW} --consolidation.epochs 1"
+PUZZLES = "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --puzzles [16,8,8]"
+NINE = (
+    "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 4 --puzzles [4,2,2] --model.d 32 --model.heads 2 "
+    "--model.H_layers 1 --model.L_layers 1 --model.multiple 32"
+)
+TASKS = (
+    "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --augmentations 2 --held_out 1 --model.d 32 "
+    "--model.multiple 32"
+)
+SERIES = "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.5 --stretches 3"
+SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
+LOOKED_AT = (
+    "--steps 2 --puzzles 4 --segments 2 --most 4 --larger 2 --depth 2 --shapes [[1,16]] --shape_steps 2 --watched 1"
+)
+COMPARED = "--steps 2 --puzzles 2 --cycles [[1,1],[1,2]] --costs [[1,1],[1,2]] --products 20 --batch 4"
+CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2"
+SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10"
+
+MNIST1D, SUDOKU, MACKEY = "python -m bench.mnist1d", "python -m bench.sudoku", "python -m bench.mackey_glass"
+ARC, DYNAMICS = "python -m bench.arc", "python -m bench.hrm_dynamics"
+SIX = f"{SUDOKU} --config configs/sudoku/6x6.yaml"
+PAPER, RK4 = (f"{MACKEY} --config configs/mackey_glass/{name}.yaml" for name in ("paper", "rk4"))
+FOLDERS = (("ARC-AGI/data/training", "{training tasks}"), ("ARC-AGI/data/evaluation", "{evaluation tasks}"))
+ELLIPSES = (("…", "{training tasks}"), ("…", "{evaluation tasks}"))
+WORDS = f"{MACKEY} --target value --stretches 1 --noise 0 --integrator rk4"
+FILE = f"{MACKEY} --file mg_17.npy --neurobench true"
+ANNEALED = "python -m bench.teacher_student chain --noise 0.1 --beta2 0.99 --halving 4000 --duration 32000"
+INSTANT = "python -m bench.teacher_student small --propagation instant"
+HELP, SMOKE = f"{SUDOKU} --help", "python -m bench.receptive_fields --smoke true"
+RESUMED = f"{SUDOKU} --resume <folder>"
+LONGER = f"{SUDOKU} --solve <puzzle> --weights <file> --segments 16"
+SOLVED = (("<puzzle>", "'1... ..2. .3.. ...4'"), ("<file>", "{a run of Sudoku}/weights/0-last.pt"))
+
+RUNS = {
+    "python -m bench.frequency_response": Run("--omega [50,100] --points 2 --ratio_points 1 --dts [0.1]", slow=True),
+    "python -m bench.receptive_fields": Run("--layers 2 --features 2 --window 12 --steps 300 --batch 20"),
+    "python -m bench.gradient_map": Run(
+        "--omega_tau [1] --ratios [1,5] --depths [1,2] --gammas [0,1] --dts [0.1] --depth 2 --width 3 --batch 2 "
+        "--seeds 2 --duration 2"
+    ),
+    "python -m bench.credit": Run(
+        "--epochs 1 --seeds 2 --hidden_layers 2 --population 2 --batch 10 --samples 30 --probes 2 --sizes [2,4] "
+        "--lengths [2,4] --repeats 1 --stretch 90",
+        slow=True,
+    ),
+    "python -m bench.teacher_student chain": Run(CHAIN, slow=True),
+    "python -m bench.teacher_student small": Run(SMALL, slow=True),
+    ANNEALED: Run(CHAIN, slow=True),
+    INSTANT: Run(SMALL, slow=True),
+    SMOKE: Run(),
+    "python -m bench.error_timing": Run("--seeds 1 --epochs [1] --samples 20", slow=True),
+    "python -m bench.error_timing --trained 10": Run(
+        "--seeds 1 --epochs [1] --samples 20 --trained 1 --most 1", slow=True
+    ),
+    MNIST1D: Run(ROW, slow=True),
+    f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml": Run(ROW),
+    f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml --seeds 10 --workers 2": Run(f"{ROW} --seeds 2", slow=True),
+    f"{MNIST1D} --config configs/mnist1d/<row>.yaml --seeds <n>": Run(ROW, (("<row>", "mlp"), ("<n>", "2"))),
+    f"{MNIST1D} --resume runs/mnist1d/<folder>": Run(fill=(("runs/mnist1d/<folder>", "{a run of MNIST-1D}"),)),
+    **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW) for name in ("mlp", "tcn", "gru", "lagnet")},
+    **{
+        f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW, slow=True)
+        for name in ("gle_42k", "gle_15k_annealed")
+    },
+    **{
+        f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(STAGES, slow=True)
+        for name in ("gle_15k_tuned", "gle_42k_tuned")
+    },
+    "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),
+    "python -m bench.speed": Run(f"{SPEED} --threads [1]", slow=True),
+    "python -m bench.speed --quick true": Run("--steps 12"),
+    "python -m bench.speed --turns 5": Run(f"{SPEED} --threads [1] --sizes [15k]", slow=True),
+    "python -m bench.speed --every '[1]' --modes '[compiled]' --threads '[1,2]'": Run(
+        f"{SPEED} --sizes [15k]", slow=True
+    ),
+    MACKEY: Run(SERIES, slow=True),
+    PAPER: Run(f"{SERIES} --scaling [1,2]", slow=True),
+    RK4: Run(f"{SERIES} --hidden_layers 1", slow=True),
+    WORDS: Run(
+        "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.1 --hidden_layers 1 --baselines []", slow=True
+    ),
+    FILE: Run(f"{SERIES} --baselines [linear]", (("mg_17.npy", "{a series}"),), slow=True),
+    SUDOKU: Run(PUZZLES),
+    SIX: Run(PUZZLES),
+    f"{SUDOKU} --config configs/sudoku/9x9_paper.yaml": Run(f"{NINE} --climbs 1"),
+    f"{SUDOKU} --train_csv train.csv --test_csv test.csv --config …": Run(
+        NINE,
+        (("train.csv", "{puzzles}"), ("test.csv", "{other puzzles}"), ("…", "configs/sudoku/9x9_paper.yaml")),
+    ),
+    f'{SUDOKU} --solve "1... ..2. .3.. ...4" --weights runs/sudoku/<folder>/weights/0-best.pt': Run(
+        fill=(("runs/sudoku/<folder>", "{a run of Sudoku}"),)
+    ),
+    f"{SUDOKU} --solve <puzzle> --weights <file>": Run(fill=SOLVED),
+    LONGER: Run(fill=SOLVED),
+    "python -m bench.maze --solve maze.txt --weights runs/maze/<folder>/weights/0-best.pt": Run(
+        fill=(("maze.txt", "{a maze}"), ("runs/maze/<folder>", "{a run of mazes}"))
+    ),
+    RESUMED: Run(fill=(("<folder>", "{a run of Sudoku}"),)),
+    HELP: Run(),
+    "torchrun --nproc_per_node 2 -m bench.sudoku": Run(PUZZLES, slow=True),
+    "torchrun --nproc_per_node 2 -m bench.sudoku …": Run(
+        PUZZLES, (("…", "--config configs/sudoku/6x6.yaml"),), slow=True
+    ),
+    "python -m bench.maze": Run(PUZZLES),
+    "python -m bench.maze --kind carved": Run(PUZZLES),
+    f"{ARC} --training_folder … --evaluation_folder …": Run(TASKS, ELLIPSES),
+    f"{ARC} --training_folder ARC-AGI/data/training --evaluation_folder ARC-AGI/data/evaluation": Run(TASKS, FOLDERS),
+    f"{ARC} --config configs/arc/laptop.yaml --training_folder …": Run(
+        TASKS, (("…", "{training tasks} --evaluation_folder {evaluation tasks}"),)
+    ),
+    "python -m bench.gradients": Run(COMPARED, slow=True),
+    "python -m bench.gradients --run runs/sudoku/<folder>": Run(
+        COMPARED, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
+    ),
+    DYNAMICS: Run(LOOKED_AT, slow=True),
+    f"{DYNAMICS} --run runs/sudoku/<folder>": Run(
+        LOOKED_AT, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
+    ),
+    f"{DYNAMICS} --run <a maze run>": Run(LOOKED_AT, (("<a maze run>", "{a run of mazes}"),), slow=True),
+    f"{DYNAMICS} --run <the 6 × 6 run, seed 0> --shape_steps 400": Run(
+        LOOKED_AT, (("<the 6 × 6 run, seed 0>", "{a run of 6 × 6}"),), slow=True
+    ),
+}
+
+# Switches that a document names without the command: which of the commands above has them
+SWITCHES = {
+    "--beta2 0.99 --halving 4000 --duration 32000": ANNEALED,
+    "--noise 0.1": ANNEALED,
+    "--propagation instant": INSTANT,
+    "--config configs/mackey_glass/paper.yaml": PAPER,
+    "--config configs/mackey_glass/rk4.yaml": RK4,
+    "--target value --stretches 1 --noise 0 --integrator rk4": WORDS,
+    "--file mg_17.npy": FILE,
+    "--neurobench true": FILE,
+    "--config configs/sudoku/6x6.yaml": SIX,
+    "--shape_steps": f"{DYNAMICS} --run <the 6 × 6 run, seed 0> --shape_steps 400",
+    "--smoke true": SMOKE,
+    "--help": HELP,
+    "--resume <folder>": RESUMED,
+    "--segments": LONGER,
+}

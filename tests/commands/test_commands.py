@@ -1,0 +1,269 @@
+"""Every command that a document names, along the path that a user takes: with its own switches, compiled, and shortened
+in counts alone (`shortened`). The compiler's cheap back end traces each step and compiles nothing; two commands at the
+end are compiled for real."""
+
+import io
+import json
+import logging
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from documents import CONFIGS, ROOT, documented, figures
+from shortened import COUNTS, RUNS, SWITCHES, Run
+from studies import launch
+
+from bench import arc
+from hrm.tasks import sudoku
+
+
+class Ended(NamedTuple):
+    """What a command left behind."""
+
+    folder: Path  # where it was to write
+    printed: str
+    logged: list[str]
+
+    @property
+    def run(self) -> Path:
+        """Its run folder, the outermost one."""
+        return min((p.parent for p in self.folder.rglob("config.yaml")), key=lambda p: len(p.parts))
+
+
+class Commands:
+    """Runs commands, each once, and makes what stands in place of their placeholders."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.ended, self.made = folder, {}, {}
+
+    def __call__(self, command: str) -> Ended:
+        if command not in self.ended:
+            self.ended[command] = self._run(command, RUNS[command], self.folder / str(len(self.ended)))
+        return self.ended[command]
+
+    def _run(self, command: str, how: Run, out: Path) -> Ended:
+        for placeholder, thing in how.fill:
+            assert placeholder in command
+            for name in {n for n in MAKERS if f"{{{n}}}" in thing}:
+                thing = thing.replace(f"{{{name}}}", shlex.quote(str(self.thing(name))))
+            command = command.replace(placeholder, thing, 1)
+        arguments = [*shlex.split(command), *shlex.split(how.counts)]
+        if "--resume" in arguments or "bench.report" in arguments:
+            out = Path(arguments[-1])
+        elif "--help" not in arguments and "--solve" not in arguments:
+            arguments += ["--out" if "bench.speed" in arguments else "--runs", str(out)]
+        module = arguments.index("-m") + 1
+        if arguments[0] == "torchrun":
+            torchrun = [sys.executable, "-m", "torch.distributed.run", *arguments[1:]]
+            ended = subprocess.run(torchrun, cwd=ROOT, capture_output=True, text=True, timeout=300)
+            assert ended.returncode == 0, ended.stderr
+            return Ended(out, ended.stdout, ended.stderr.splitlines())
+        logged: list[str] = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+        logging.getLogger().addHandler(handler)
+        torch._dynamo.reset()  # which gives up on what was compiled for too many shapes
+        try:
+            printed = launched(arguments[module].removeprefix("bench."), arguments[module + 1 :])
+        finally:
+            logging.getLogger().removeHandler(handler)
+        return Ended(out, printed, logged)
+
+    def thing(self, name: str) -> Path:
+        if name not in self.made:
+            self.made[name] = MAKERS[name](self)
+        return self.made[name]
+
+
+def launched(module: str, arguments: list[str]) -> str:
+    """What it prints; a command ends well or not at all."""
+    printed = io.StringIO()
+    try:
+        launch(module, *arguments, into=printed)
+    except SystemExit as end:
+        if end.code:
+            pytest.fail(f"{module} {arguments} ended with {end.code}")
+    return printed.getvalue()
+
+
+# -- what stands in place of placeholders ------------------------------------------------------------------------------
+
+
+def copied(commands: Commands, command: str) -> Path:
+    return shutil.copytree(commands(command).run, commands.folder / f"copy {len(commands.made)}")
+
+
+def puzzles(commands: Commands, name: str, seed: int) -> Path:
+    """A file in the format of sudoku-extreme."""
+    rng = np.random.default_rng(seed)
+    rows = ["source,question,answer,rating"]
+    made = sudoku.generate(9, 30, (6, 1, 1), seed, "none")[0]
+    for x, y in zip(made.x, made.y):
+        question, answer = ("".join(str(int(s) - sudoku.BLANK) for s in grid) for grid in (x, y))
+        rows.append(f"made,{question.replace('0', '.')},{answer},{rng.integers(9)}")
+    file = commands.folder / name
+    file.write_text("\n".join(rows) + "\n")
+    return file
+
+
+def results(commands: Commands) -> Path:
+    folder = commands.folder / "results"
+    return shutil.copytree(
+        ROOT / "bench" / "results" / "mnist1d", folder, ignore=shutil.ignore_patterns("learning_curves.png")
+    )
+
+
+def maze(commands: Commands) -> Path:
+    file = commands.folder / "maze.txt"
+    file.write_text("\n".join(["S" + 9 * ".", *["." * 5 + "#" * 3 + "..", 10 * "."] * 4, 9 * "." + "G"]) + "\n")
+    return file
+
+
+def series(commands: Commands) -> Path:
+    """NeuroBench's points per Lyapunov time, of something simpler."""
+    file = commands.folder / "mg_17.npy"
+    np.save(file, 1 + 0.3 * np.sin(0.4 * np.arange(400)))
+    return file
+
+
+MAKERS = {
+    "a run of MNIST-1D": lambda c: copied(c, "python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml"),
+    "a run of Sudoku": lambda c: copied(c, "python -m bench.sudoku"),
+    "a run of 6 × 6": lambda c: copied(c, "python -m bench.sudoku --config configs/sudoku/6x6.yaml"),
+    "a run of mazes": lambda c: copied(c, "python -m bench.maze"),
+    "training tasks": lambda c: arc.toy(c.folder / "training", 4, 0),
+    "evaluation tasks": lambda c: arc.toy(c.folder / "evaluation", 4, 1),
+    "puzzles": lambda c: puzzles(c, "train.csv", 0),
+    "other puzzles": lambda c: puzzles(c, "test.csv", 1),
+    "a copy of the results": results,
+    "a maze": maze,
+    "a series": series,
+}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """Where a user stands, with a cache of data of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("GLE_COMPILER", "eager")
+        yield Commands(tmp_path_factory.mktemp("commands"))
+
+
+# -- documents and this tier tell of the same commands -----------------------------------------------------------------
+
+
+def test_every_documented_command_is_run():
+    """Prevents: a command that a document names, that nobody has typed since."""
+    found = documented()
+    assert len(found) > 50  # so many that nobody would notice half of them missing
+    missing = {command: files for command, files in found.items() if command not in RUNS and command not in SWITCHES}
+    assert not missing, "documented, and not in tests/commands/shortened.py"
+
+
+def test_every_file_of_options_is_run():
+    missing = [c for c in CONFIGS if not any(c in command.split() for command in RUNS)]
+    assert CONFIGS
+    assert not missing
+
+
+def test_every_run_is_documented():
+    """Prevents: a table that keeps running what no document names any more."""
+    found = documented()
+    assert not [command for command in RUNS if command not in found and command not in SWITCHES.values()]
+    assert not [switches for switches in SWITCHES if switches not in found]
+
+
+def test_switches_are_those_of_a_run():
+    for switches, command in SWITCHES.items():
+        assert switches in command
+        assert command in RUNS
+
+
+def test_runs_are_shortened_in_counts_alone():
+    """Prevents: this tier taking another path than a user does."""
+    for how in RUNS.values():
+        flags = [word.removeprefix("--") for word in how.counts.split() if word.startswith("--")]
+        assert {flag.rpartition(".")[2] for flag in flags} <= COUNTS
+    assert not COUNTS & {"compile", "smoke", "device", "modes", "quick"}
+
+
+@pytest.mark.parametrize(("document", "figure", "named"), figures(), ids=lambda v: v if isinstance(v, str) else "")
+def test_figures_name_the_command_that_made_them(document, figure, named):
+    """Prevents: a figure that nobody can make again."""
+    assert (ROOT / document).parent.joinpath(figure).exists() or "results" not in os.listdir(ROOT / "bench")
+    assert named & RUNS.keys(), f"no command of this tier in the paragraph of {figure}"
+
+
+# -- running them ------------------------------------------------------------------------------------------------------
+
+
+def numbers(item):
+    if isinstance(item, dict):
+        item = list(item.values())
+    if isinstance(item, list):
+        for value in item:
+            yield from numbers(value)
+    elif isinstance(item, (int, float)):
+        yield item
+
+
+@pytest.mark.parametrize("command", [pytest.param(c, marks=[pytest.mark.slow] * r.slow) for c, r in RUNS.items()])
+def test_runs(command, commands):
+    """It ends well, with results, figures and a table; what is compiled can be traced.
+
+    Prevents: a command that fails on its own defaults, while smoke runs, which compile nothing, do not."""
+    ended = commands(command)
+    assert not [line for line in ended.logged if "compile" in line]
+    if "--help" in command:
+        assert "--training.steps" in ended.printed
+        return
+    if "--solve" in command:
+        assert "after 16 segments" in ended.printed or "--segments" not in command
+        assert "valid: " in ended.printed
+        return
+    if command.startswith("python -m bench.report"):
+        assert (ended.folder / "learning_curves.png").stat().st_size > 5000
+        assert "| gle_15k |" in ended.printed
+        return
+    results = list(ended.folder.rglob("*.json" if "speed" in command else "result.json"))
+    assert results
+    for file in results:
+        assert all(math.isfinite(n) for n in numbers(json.loads(file.read_text())))
+    if "speed" in command:
+        assert "floor ms" in ended.printed
+        return
+    assert len(list(ended.folder.rglob("*.png"))) >= 1
+    assert "results: " in ended.printed or "Learning curves: " in ended.printed
+    if "--smoke" not in command and ("config" in command or "sudoku" in command):
+        options = json.loads((ended.run / "env.json").read_text())["options"]
+        assert options["compile"] is True
+
+
+REAL = {
+    "sudoku": "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 4 --puzzles [4,2,2] --segments 1",
+    "mnist1d": "--config configs/mnist1d/gle_15k.yaml --samples 130 --training.epochs 1 --model.hidden_layers 1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", REAL)
+def test_compiled_for_real(module, commands, tmp_path, monkeypatch, caplog):
+    """The same with PyTorch's compiler. Prevents: what can be traced, and not compiled."""
+    monkeypatch.delenv("GLE_COMPILER")
+    torch._dynamo.reset()
+    before = torch._dynamo.utils.counters["inductor"].total()
+    printed = launched(module, [*REAL[module].split(), "--runs", str(tmp_path)])
+    assert "results: " in printed
+    assert not [r for r in caplog.records if "compile" in r.getMessage()]
+    assert torch._dynamo.utils.counters["inductor"].total() > before
