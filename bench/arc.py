@@ -3,9 +3,18 @@
     python -m bench.arc --training_folder ARC-AGI/data/training --evaluation_folder ARC-AGI/data/evaluation
     python -m bench.arc --config configs/arc/laptop.yaml --training_folder …     small grids, a small model
 
+A folder, with its subfolders, holds a file for each task, or the competitions' combined files: of these,
+training_folder takes arc-agi_training_challenges.json and evaluation_folder arc-agi_evaluation_challenges.json, each
+with its solutions; the file itself may be given, too (--evaluation_folder …/arc-agi_test_challenges.json).
+
 The model learns the demonstrations of all tasks, each under its augmentations, and is asked the test inputs of the
 evaluation tasks. *exact* is the share of single answers that are right; *two tries* that of test inputs for which one
-of the two answers that most augmentations agree on is right, as the benchmark counts.
+of the two answers that most augmentations agree on is right, as the benchmark counts. What it tried is in the run
+folder, in the format of the competitions: submissions/<seed>-<best or last>.json; where no solution is known there is
+nothing to count, and it is all there is.
+
+With the defaults (1000 augmentations of each task) the tasks take little memory, but each of a million identities has
+an embedding: 2 GB in float32 for the public sets, as much again in each of a seed's five files.
 """
 
 from __future__ import annotations
@@ -21,12 +30,12 @@ from typing import Any, Optional
 import numpy as np
 
 from bench import reasoning
+from bench.files import write_text
 from bench.reasoning import Reasoning
 from hrm.act import Halting
 from hrm.model import HRM
 from hrm.tasks import arc
-from hrm.train import Training
-from hrm.train import answer as answers_of
+from hrm.train import Training, answers
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +45,8 @@ class Arc(Reasoning):
     """Tasks, and what learns to solve them. Sizes and rates are the published ones.
 
     Args:
-        training_folder: of training tasks (*.json).
-        evaluation_folder: of evaluation tasks.
+        training_folder: of training tasks (*.json), or a combined file of them.
+        evaluation_folder: of evaluation tasks, likewise.
         canvas: cells of an edge; tasks with larger grids are left out.
         augmentations: of each task; 1000 as published.
         held_out: training tasks whose test pairs are for validation.
@@ -61,27 +70,38 @@ class Arc(Reasoning):
 
 def task(o: Arc, training: Path, evaluation: Path) -> arc.Arc:
     made = arc.Arc(
-        arc.load_folder(training), arc.load_folder(evaluation), o.canvas, o.augmentations, o.held_out, o.data_seed
-    )
+        arc.load_folder(training, "training"), arc.load_folder(evaluation, "evaluation"),
+        o.canvas, o.augmentations, o.held_out, o.data_seed,
+    )  # fmt: skip
     if made.left_out:
         log.info("%d tasks are larger than the canvas of %d × %d, and left out", len(made.left_out), o.canvas, o.canvas)
     if made.leaks:
-        log.info("%d training pairs are test pairs under an augmentation, and left out", made.leaks)
+        log.info("%d training pairs are test pairs of other tasks, turned or recoloured, and left out", made.leaks)
+    if made.bare:
+        log.info("%d tasks have no demonstration left: %s", len(made.bare), ", ".join(made.bare))
+    if unknown := len(made.inputs["asked"]) - len(made.inputs["test"]):
+        log.info("the outputs of %d test inputs are not known: they are answered, and not counted", unknown)
     return made
 
 
-def votes(o: Arc, made: arc.Arc, model: HRM) -> dict[str, Any]:
-    """Shares of test inputs solved by the first try, and by one of two."""
+def votes(o: Arc, made: arc.Arc, model: HRM, file: Path) -> dict[str, Any]:
+    """Shares of test inputs solved by the first try, and by one of two; what was tried goes to the file."""
     halting = o.training.halting
     how = halting if halting.at_evaluation else None
-    found = answers_of(model, made.test, halting.halt_max_steps, how, bf16=o.training.bf16)
-    shares = {}
-    for tries in (1, 2):
-        tried = made.vote("test", found.symbols[-1], found.q_halt[-1], tries)
-        shares[f"{tries} {'try' if tries == 1 else 'tries'}"] = float(
-            np.mean(list(made.solved("test", tried).values()))
-        )
-    return {"votes": shares, "inputs": len(tried)}
+    # of the last segment alone
+    symbols, confidence = np.empty((len(made.asked), made.length), dtype=np.uint8), np.empty(len(made.asked))
+    done = 0
+    for part, found in answers(model, made.asked, halting.halt_max_steps, how, bf16=o.training.bf16):
+        rows = slice(done, done := done + len(part))
+        symbols[rows], confidence[rows] = found.symbols[-1], found.q_halt[-1]
+    tried = made.vote("asked", symbols, confidence)
+    write_text(file, json.dumps(made.submission(tried)))
+    solved = {
+        "1 try": made.solved("asked", {key: grids[:1] for key, grids in tried.items()}),
+        "2 tries": made.solved("asked", tried),
+    }
+    shares = {name: float(np.mean(list(right.values()))) for name, right in solved.items() if right}
+    return {"votes": shares, "inputs": len(made.inputs["test"])}
 
 
 def toy(folder: Path, tasks: int, seed: int) -> Path:
@@ -107,7 +127,7 @@ def prepared(o: Arc) -> arc.Arc:
             return task(o, *folders)
     for name in ("training_folder", "evaluation_folder"):
         folder = getattr(o, name)
-        if folder is None or not folder.is_dir():
+        if folder is None or not folder.exists():
             raise ValueError(f"{name} must be a folder of ARC tasks (*.json), got {folder}")
     assert o.training_folder is not None
     assert o.evaluation_folder is not None

@@ -3,16 +3,23 @@ symmetry of the square.
 
     python -m bench.maze                        10 × 10, with open walls
     python -m bench.maze --kind carved          one path each
+    python -m bench.maze --folder mazes --puzzles [900,100,1000]        mazes of one's own, or the published 30 × 30
+
+A folder has the layout of the published data sets: train/ and test/, each with all__inputs.npy and all__labels.npy,
+integers [mazes, cells] of square mazes or [mazes, height, width]; 1 is a wall, 2 free, 3 the start, 4 the goal, and 5,
+in the labels, the path. What is not such a maze with a shortest path marked is refused, by file and row.
 
 Difficulty is the number of moves on a shortest path. Both measures are reported: *exact*, the one path that is stored,
-and *optimal*, any shortest path.
+and *optimal*, any shortest path. Of several shortest paths, augmentation teaches the first in the order up, left,
+right, down; where a folder stores others, *exact* is low however many answers are optimal.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional
 
 from bench import reasoning
 from bench.reasoning import Reasoning
@@ -33,7 +40,10 @@ class Maze(Reasoning):
         least: moves that the shortest path has at least.
         puzzles: numbers of training, validation and test mazes.
         augmentation: whether training mazes are turned, reflected and reversed anew each time.
-        data_seed: of the mazes.
+        data_seed: of the mazes; of a folder's, which rows they are.
+        folder: of mazes of one's own, train/ and test/ with all__inputs.npy and all__labels.npy (1 wall, 2 free, 3
+            start, 4 goal, 5 path), in place of generated ones; size, kind, walls and least then do not matter.
+            Validation mazes are drawn from train.
     """
 
     size: int = 10
@@ -43,6 +53,7 @@ class Maze(Reasoning):
     puzzles: tuple[int, int, int] = (5000, 500, 1000)
     augmentation: bool = True
     data_seed: int = 0
+    folder: Optional[Path] = None
     model: Config = field(
         default_factory=lambda: Config(d=64, H_layers=2, L_layers=2, expansion=2, multiple=32, mixer="conv")
     )
@@ -55,7 +66,10 @@ class Maze(Reasoning):
 
 
 def task(o: Maze) -> maze.Maze:
-    """The mazes: generated once, then read from the cache."""
+    """The mazes: generated once, then read from the cache; or those of the folder."""
+    if o.folder is not None:
+        shape, splits = maze.load_folder(o.folder, o.puzzles, o.data_seed, reasoning.progress)
+        return maze.Maze(shape, "stored", *splits, o.augmentation)
     settings = {
         "size": o.size, "kind": o.kind, "walls": o.walls, "least": o.least, "sizes": o.puzzles, "seed": o.data_seed,
     }  # fmt: skip
@@ -65,7 +79,7 @@ def task(o: Maze) -> maze.Maze:
 
 def larger(o: Maze, model: HRM, factor: int, number: int) -> tuple[maze.Maze, HRM]:
     """Mazes with longer edges than the model has seen, and the model for them: convolutions fit grids of any size."""
-    size = factor * o.size
+    size = factor * model.config.columns
     train, validation, test = maze.generate(size, o.kind, (1, 1, number), o.data_seed, o.least, o.walls)
     grown = HRM(dataclasses.replace(model.config, length=size**2, columns=size))
     grown.load_state_dict(model.state_dict())
@@ -93,6 +107,8 @@ def run(o: Maze) -> dict[str, Any]:
     if o.smoke:
         o = tiny(o)
     check(o)
+    # to be found from elsewhere, too
+    o = dataclasses.replace(o, folder=o.folder and o.folder.resolve())
     return reasoning.run(o, "maze", task(o))
 
 

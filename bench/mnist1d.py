@@ -732,7 +732,7 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
 
 def base(name: str) -> str:
     """The row of the paper that a configuration is compared with."""
-    return name.removesuffix("_annealed").removesuffix("_tuned")
+    return name.removesuffix("_tuned")
 
 
 def table(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

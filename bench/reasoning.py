@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,12 @@ def check(o: Reasoning) -> None:
 # -- puzzles -----------------------------------------------------------------------------------------------------------
 
 
+def progress(puzzles: Iterable[Any]) -> Iterable[Any]:
+    """The puzzles, with a bar on a terminal that shows how many have been taken."""
+    quiet = not (is_first() and sys.stderr.isatty())
+    return tqdm(puzzles, unit="puzzle", desc="looking at puzzles", leave=False, disable=quiet)
+
+
 def splits(name: str, settings: dict[str, Any], generate: Callable[..., list[Grids]]) -> list[Grids]:
     """What `generate` makes from the settings: done once, then read from the cache."""
     parts = ("x", "y", "difficulty")
@@ -147,7 +153,7 @@ def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
             writer.add_scalar(name, value, row["step"])
 
 
-Judge = Callable[[HRM], dict[str, Any]]
+Judge = Callable[[HRM, Path], dict[str, Any]]
 
 
 def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int) -> dict[str, Any]:
@@ -198,13 +204,17 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
         return test
     for when in ("best", "last"):
         found = load(weights_file(study.path, seed, when), task, o.device)
-        test[when] = answer(o, task, found) | (judge(found) if judge else {})
+        file = study.path / "submissions" / f"{seed}-{when}.json"
+        test[when] = answer(o, task, found) | (judge(found, file) if judge else {})
     return {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
 
 
 def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> dict[str, Any]:
-    """Shares of right answers after each segment, of all and by difficulty. grids: default: the test puzzles."""
-    grids = grids or task.test
+    """Shares of right answers after each segment, of all and by difficulty. grids: default: the test puzzles. Of no
+    puzzles: no shares."""
+    grids = task.test if grids is None else grids
+    if not len(grids):
+        return {"curve": {}, "by_difficulty": []}
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
     found = evaluate(model, task, grids, halting, most, bf16=o.training.bf16)
@@ -302,7 +312,7 @@ def small(o: Any, **changes: Any) -> Any:
 
 def run(o: Reasoning, name: str, task: Task, judge: Judge | None = None) -> dict[str, Any]:
     """Trains, answers, and draws. name: of the module in `bench`. judge: adds measures of its own on the test puzzles,
-    "votes" among them: {measure: share}."""
+    "votes" among them: {measure: share}; it may write what it answered to a file."""
     task.check()
     build(o, task, 0)  # complains of sizes before there is a run folder
     with processes(o) as o:
@@ -336,15 +346,15 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
     """Shares of right answers by the best and the last weights, after 1, M_max and all segments; then by difficulty."""
     seeds, measure = result["seeds"], result["measure"]
     trained = result["options"]["training"]["halting"]["halt_max_steps"]
-    most = len(seeds[0]["test"]["last"]["curve"][measure])
-    shown = sorted({1, min(trained, most), most})
+    most = len(seeds[0]["test"]["last"]["curve"].get(measure, []))
+    shown = sorted({1, min(trained, most), most}) if most else []  # none where no answer of the test is known
     after = [f"{m} segment{'s' if m > 1 else ''}" for m in shown]
     minutes = mean_std([s["curve"][-1]["seconds"] / 60 for s in seeds], 1)
     out: list[list[tuple[str, ...]]] = [
         [("weights", "measure", "validation %", *(f"test %, {a}" for a in after), "training (min)")]
     ]
     for when in ("best", "last"):
-        for m in seeds[0]["test"][when]["curve"]:
+        for m in seeds[0]["curve"][-1]["validation"]:
             validation = [
                 max((row["validation"] for row in s["curve"]), key=lambda v: v[measure])[m]
                 if when == "best"
@@ -386,5 +396,6 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     trained = result["options"]["training"]["halting"]["halt_max_steps"]
     right.axvline(trained, color="0.6", linewidth=0.8, linestyle=":", label="most in training")
     right.set(xlabel="segments at test", ylabel=f"test, {measure} / %", ylim=(0, 101))
-    right.legend(fontsize=7)
+    if any(by):
+        right.legend(fontsize=7)
     save(figure, path)

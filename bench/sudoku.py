@@ -3,14 +3,23 @@ training puzzle.
 
     python -m bench.sudoku                                          4 × 4, 8 blanks
     python -m bench.sudoku --config configs/sudoku/6x6.yaml         6 × 6, 18 blanks
-    python -m bench.sudoku --train_csv train.csv --test_csv test.csv --config …     the public sudoku-extreme files
+    python -m bench.sudoku --size 9 --train_csv train.csv --test_csv test.csv --puzzles [1000,500,1000]     files
 
-Difficulty is the number of guesses of the stated solver (`hrm.tasks.sudoku.solutions`), or the rating in the file.
+The files are CSVs as sudoku-extreme has them, with columns question, answer and perhaps rating; or lists without
+answers, one puzzle of 81 digits a line, with a dot or 0 for a blank and comments after #, which are solved first. Rows
+are drawn at random from the whole file. All puzzles drawn are looked at before training: their answers must solve them,
+and (but for `--verify false`) no other solution may; what was solved once is remembered.
+
+Difficulty is the number of guesses of the stated solver (`hrm.tasks.sudoku.solutions`), or the rating in the file. Two
+measures are reported: *exact*, the stored answer, and *valid*, any that keeps the clues and obeys the rules, which is
+the same where a puzzle has one solution.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -18,11 +27,12 @@ from typing import Any, Literal, Optional
 import numpy as np
 
 from bench import reasoning
+from bench.datasets import cache_dir, cached
 from bench.reasoning import Reasoning
 from hrm.act import Halting
 from hrm.model import Config
 from hrm.tasks import sudoku
-from hrm.tasks.task import Grids
+from hrm.tasks.task import Grids, without_overlap
 from hrm.train import Training
 
 
@@ -37,9 +47,11 @@ class Sudoku(Reasoning):
         puzzles: numbers of training, validation and test puzzles.
         augmentation: symmetries that change the training puzzles anew each time; splits differ under them, too.
         hints: probability that some of a training puzzle's blanks are filled.
-        data_seed: of the puzzles.
-        train_csv: training puzzles in the format of sudoku-extreme, of which those for validation are taken.
-        test_csv: test puzzles in the same format.
+        data_seed: of the puzzles; of a file's, which rows they are.
+        train_csv: training and validation puzzles, a CSV in the format of sudoku-extreme (columns question, answer,
+            perhaps rating) or a list of puzzles, one a line, which are solved first.
+        test_csv: test puzzles, either as well; the same file is divided among all three.
+        verify: solve the puzzles of a CSV, too, to see that they have one solution: some milliseconds each, once.
     """
 
     size: int = 4
@@ -51,6 +63,7 @@ class Sudoku(Reasoning):
     data_seed: int = 0
     train_csv: Optional[Path] = None
     test_csv: Optional[Path] = None
+    verify: bool = True
     model: Config = field(
         default_factory=lambda: Config(d=64, heads=4, H_layers=2, L_layers=2, multiple=64, positions="learned")
     )
@@ -84,16 +97,32 @@ def harder(task: sudoku.Sudoku, number: int) -> Grids:
 
 
 def from_files(o: Sudoku, train: Path, test: Path) -> sudoku.Sudoku:
-    """Training puzzles that are test puzzles under a symmetry are left out; so are validation puzzles that are training
-    puzzles."""
-    numbers = o.puzzles
-    rows = sudoku.load_csv(train, numbers[0] + numbers[1])
-    tested = sudoku.load_csv(test, numbers[2])
-    learned, validation = rows[: numbers[0]], rows[numbers[0] :]
-    marks = [sudoku.fingerprints(g.x - sudoku.BLANK) for g in (learned, validation, tested)]
-    learned = learned[~np.isin(marks[0], marks[2])]
-    validation = validation[~np.isin(marks[1], np.concatenate([marks[0], marks[2]]))]
-    return sudoku.Sudoku(9, learned, validation, tested, o.augmentation, o.hints)
+    """Rows drawn at random; one file for both is divided. Training puzzles that are test puzzles under a symmetry are
+    left out; so are validation puzzles that are either."""
+
+    def drawn(path: Path, rows: int) -> Grids:
+        return sudoku.load_csv(path, rows, o.verify, o.data_seed, solved)
+
+    first, second = o.puzzles[0], sum(o.puzzles[:2])
+    if train.resolve() == test.resolve():
+        rows = drawn(train, sum(o.puzzles))
+        splits = [rows[:first], rows[first:second], rows[second:]]
+    else:
+        rows = drawn(train, second)
+        splits = [rows[:first], rows[first:], drawn(test, o.puzzles[2])]
+    kept = without_overlap(splits, lambda x: sudoku.fingerprints(x - sudoku.BLANK).tolist())
+    return sudoku.Sudoku(9, *kept, o.augmentation, o.hints)
+
+
+def solved(grids: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """As `sudoku.solve_each`: done once for the same puzzles, then read from the cache."""
+
+    def solve(_: dict) -> dict[str, np.ndarray]:
+        answers, guesses = sudoku.solve_each(grids, names, reasoning.progress)
+        return {"answers": answers, "guesses": guesses}
+
+    kept = cached("sudoku-solved", {"grids": hashlib.sha256(grids.tobytes()).hexdigest()}, solve, cache_dir())
+    return kept["answers"], kept["guesses"]
 
 
 def check(o: Sudoku) -> None:

@@ -8,7 +8,6 @@ one, traces and compiles nothing, which shows in seconds whether a function can 
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Callable
@@ -33,40 +32,48 @@ CUDA_OPTIONS: dict[str, Any] = {"max_fusion_size": 3}
 def compiled(function: F, device: torch.device) -> F:
     """torch.compile for tensors on `device`, or the function itself, said in one line, where no compiler works.
 
-    A way of compiling stays as long as it works: PyTorch calls its C++ wrapper incomplete. `function` must be pure: it
-    is called anew after a way that failed, and what it then raises itself is raised.
+    `function` must be pure: it is called anew after a way of compiling that failed, and what it then raises itself is
+    raised. Where an object holds a method of its own compiled, a copy of it, deep or pickled, holds the copy's method.
 
     Raises ValueError where GLE_COMPILER names no back end of torch.compile.
     """
     try:
-        ways = _ways(function, device)
+        return _Compiled(function, device, _ways(function, device))  # type: ignore[return-value]
     except ValueError:
         raise
     except Exception as error:  # whatever keeps PyTorch's compiler from being imported, as a cache that cannot be made
         log.warning(*_told(error))
         return function
 
-    @functools.wraps(function)
-    def call(*args):
+
+class _Compiled:
+    """A function, and the ways of compiling it that may still work; the first stays as long as it does: PyTorch calls
+    its C++ wrapper incomplete."""
+
+    def __init__(self, function: Callable, device: torch.device, ways: list[Callable]):
+        self.function, self.device, self.ways = function, device, ways
+
+    def __call__(self, *args):
         failed: Exception
-        for n, way in enumerate(ways):
+        for n, way in enumerate(self.ways):
             try:
                 result = way(*args)
             except Exception as error:  # a compiler's, or the function's own: the function itself will tell
                 failed = error
                 continue
-            del ways[:n]
+            del self.ways[:n]
             return result
-        result = function(*args)
-        if ways:  # the first time
+        result = self.function(*args)
+        if self.ways:  # the first time
             log.warning(*_told(failed))
-            ways.clear()
+            self.ways.clear()
         return result
 
-    return call  # type: ignore[return-value]
+    def __reduce__(self):
+        return compiled, (self.function, self.device)
 
 
-def _ways(function: F, device: torch.device) -> list[Callable]:
+def _ways(function: Callable, device: torch.device) -> list[Callable]:
     """The function compiled, in the order in which to try. Raises what importing PyTorch's compiler raises (which takes
     a second, and is left to the first who needs it)."""
     backend = os.environ.get(VARIABLE) or DEFAULT

@@ -14,10 +14,12 @@ one entry per `Layer`.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +67,7 @@ class Local(NamedTuple):
 
 State = tuple[LayerState, ...]
 Thetas = tuple[Theta, ...]
+Seeds = int | Sequence[int] | Tensor | np.ndarray
 N = TypeVar("N", bound=tuple)
 
 
@@ -79,20 +82,21 @@ ERRORS = ("prospective", "instantaneous")
 
 
 def _positive(name: str, tau: Tensor) -> None:
-    bad = tau[~(tau > 0)]
+    bad = tau[~((tau > 0) & tau.isfinite())]
     if bad.numel():
-        raise ValueError(f"{name} must be positive, got {bad[0].item():g}")
+        what = "finite" if bad[0] > 0 else "positive"
+        raise ValueError(f"{name} must be {what}, got {bad[0].item():g}")
 
 
 class Layer(nn.Module):
     """`depth` equal layers of `n_out` neurons in series, each with its afferent synapses.
 
     tau_m, tau_r: a number, or one value per neuron (anything that broadcasts to [depth, *ensemble, n_out]), in the
-    time unit of dt. phi: a name from `neurons.ACTIVATIONS`. plastic: False freezes the layer. ensemble: the
-    ensemble axes in front. errors: "prospective" error neurons undo the filter of their representation neuron (Eq. 7);
-    "instantaneous" ones leave time alone, e = e_inst, as backprop at every instant does (§2.5), and what they leave out
-    can be left to the synapses (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see
-    `Network.initialize`).
+    time unit of dt. phi: a name from `neurons.ACTIVATIONS`. plastic: False freezes the layer; `requires_grad_(False)`
+    freezes W and b, both or the one that it is called on (see `learned`). ensemble: the ensemble axes in front. errors:
+    "prospective" error neurons undo the filter of their representation neuron (Eq. 7); "instantaneous" ones leave time
+    alone, e = e_inst, as backprop at every instant does (§2.5), and what they leave out can be left to the synapses
+    (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see `Network.initialize`).
 
     Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are not
     positive or have the wrong shape.
@@ -115,11 +119,12 @@ class Layer(nn.Module):
         plastic: bool = True,
         errors: str = "prospective",
         synapse: Synapse | None = None,
-        ensemble: tuple[int, ...] = (),
+        ensemble: int | tuple[int, ...] = (),
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
         super().__init__()
+        ensemble = (ensemble,) if isinstance(ensemble, int) else tuple(ensemble)
         if min(n_in, n_out, depth, *ensemble, 1) < 1:
             raise ValueError(f"sizes must be at least 1, got n_in={n_in}, n_out={n_out}, depth={depth}, {ensemble=}")
         if depth > 1 and n_in != n_out:
@@ -127,7 +132,7 @@ class Layer(nn.Module):
         if errors not in ERRORS:
             raise ValueError(f"unknown errors {errors!r}; choose {' or '.join(ERRORS)}")
         self.errors = errors
-        self.n_in, self.n_out, self.depth, self.ensemble, self.plastic = n_in, n_out, depth, tuple(ensemble), plastic
+        self.n_in, self.n_out, self.depth, self.ensemble, self.plastic = n_in, n_out, depth, ensemble, plastic
         self.phi = activation(phi)
         self.synapse: Synapse = synapse or Linear()
 
@@ -148,6 +153,14 @@ class Layer(nn.Module):
         B = self.synapse.feedback.allocate(self.W.detach())
         self.register_buffer("B", B)
 
+    def learned(self, kinds: Sequence[str]) -> tuple[str, ...]:
+        """Which of these kinds of parameters learn here: of a plastic layer, those that it has, W and b where they
+        require a gradient. Time constants, which PyTorch is told not to follow, learn wherever they are named."""
+        if not self.plastic:
+            return ()
+        own = ((kind, getattr(self, kind)) for kind in kinds)
+        return tuple(k for k, p in own if p is not None and (k in TIME_CONSTANTS or p.requires_grad))
+
     def theta(self) -> Theta:
         """The layer's parameters themselves (no copies)."""
         return Theta(self.W, self.b, self.tau_m, self.tau_r, self.B)
@@ -162,7 +175,7 @@ class Network(nn.Module):
 
     layers: Sequence[Layer]
 
-    def __init__(self, layers: Sequence[Layer], seed: int | Sequence[int] = 0):
+    def __init__(self, layers: Sequence[Layer], seed: Seeds = 0):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
@@ -210,22 +223,28 @@ class Network(nn.Module):
                 yield i, d
 
     def n_parameters(self) -> int:
-        """Plastic weights and biases of one ensemble member."""
+        """Weights and biases of one ensemble member that learn."""
         members = math.prod(self.ensemble)
-        tensors = (t for layer in self.layers if layer.plastic for t in (layer.W, layer.b) if t is not None)
-        return sum(t.numel() for t in tensors) // members
+        return sum(getattr(layer, k).numel() for layer in self.layers for k in layer.learned(("W", "b"))) // members
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def initialize(self, seed: int | Sequence[int]) -> None:
+    def initialize(self, seed: Seeds) -> None:
         """Draws weights and biases (Table 1: uniform in ± 1/√fan-in) and fixed feedback weights.
 
         seed: one per ensemble member, in the order of the flattened ensemble axes; a single one s means
-        s, s + 1, … Member i is then exactly the network that its seed gives alone.
+        s, s + 1, … Member i is then exactly the network that its seed gives alone. Raises ValueError for another number
+        of seeds, and for seeds that are no whole numbers.
         """
         members = math.prod(self.ensemble)
-        seeds = list(seed) if isinstance(seed, Sequence) else [int(seed) + i for i in range(members)]
+        given = np.asarray(seed.tolist() if isinstance(seed, Tensor) else seed, dtype=object)
+        try:
+            seeds = [operator.index(s) for s in given.flat]
+        except TypeError:
+            raise ValueError(f"seeds must be whole numbers, got {seed}") from None
+        if given.ndim == 0:
+            seeds = [seeds[0] + i for i in range(members)]
         if len(seeds) != members:
             raise ValueError(f"{len(seeds)} seeds for an ensemble of {members}: give one per member")
         for name, fields in (("weights", ("W", "b")), ("feedback", ("B",))):
@@ -247,7 +266,13 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load_theta(self, theta: Thetas) -> None:
-        """Copies parameters into the modules."""
+        """Copies parameters into the modules. Raises ValueError, before it copies any, for other shapes."""
+        if len(theta) != len(self.layers):
+            raise ValueError(f"parameters of {len(theta)} layers do not fit a network of {len(self.layers)}")
+        for i, (own, new) in enumerate(zip(self.theta(), theta, strict=True)):
+            here, there = ([None if t is None else tuple(t.shape) for t in p[:-1]] for p in (own, new))
+            if here != there:  # but for B: a feedback pathway keeps its own
+                raise ValueError(f"parameters (W, b, tau_m, tau_r) of shapes {there} do not fit layers.{i} with {here}")
         for own, new in zip(self.theta(), theta, strict=True):
             for p, q in zip(own, new, strict=True):
                 if p is not None and q is not None and p is not q:
@@ -258,7 +283,7 @@ class Network(nn.Module):
         for own, grad in zip(self.theta(), grads, strict=True):
             for p, g in zip(own, grad, strict=True):
                 if p is not None and g is not None:
-                    p.grad = g
+                    p.grad = g.to(p)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

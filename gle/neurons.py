@@ -20,6 +20,9 @@ class Activation(NamedTuple):
     phi: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]  # φ′ as a function of r = φ(u)
 
+    def __reduce__(self):
+        return activation, (self.name,)  # pickled by name, which any function may stand behind
+
 
 ACTIVATIONS = {
     a.name: a

@@ -6,6 +6,7 @@ may differ between ensemble members. A new optimiser is one class and one line i
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,12 @@ from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas, ch
 from gle.operators import euler_fraction, low_pass, rate_of_change
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What learning is reckoned in: float32, or float64 for parameters in float64. In half precision Adam's ε is zero
+    and its count of steps ends early, and means move by less than they can resolve."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class Trace(NamedTuple):
@@ -34,7 +41,7 @@ def gradients(
     batch: int,
     traces: Sequence[Trace] | None = None,
 ) -> Thetas:
-    """∂E/∂θ of every plastic layer, averaged over the batch (Eqs. 21–24); None for what is not in `learn`.
+    """∂E/∂θ of every layer, averaged over the batch (Eqs. 21–24); None for what is frozen or not in `learn`.
 
     Rows of `local` beyond the batch are further steps, over which gradients are summed. traces: what W and b see in
     place of e and r, where their synapses filter.
@@ -50,18 +57,17 @@ def layer_gradients(
     layer: Layer, p: Theta, local: Local, learn: Sequence[str], batch: int, trace: Trace | None = None
 ) -> Theta:
     """The same of one layer; with or without an axis of depth."""
-    if not layer.plastic:
+    kinds = layer.learned(learn)
+    if not kinds:
         return Theta()
     e, pre = (local.e, local.pre) if trace is None else (trace.e, trace.pre)
     W, b = layer.synapse.gradient(e, pre)
     tau_m = tau_r = None
-    if "tau_m" in learn or "tau_r" in learn:
+    if "tau_m" in kinds or "tau_r" in kinds:
         u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
-        tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in learn else None  # Eq. 23
-        tau_r = -(local.e_inst * u_dot).sum(-2) / batch if "tau_r" in learn else None  # Eq. 24
-    return Theta(
-        W / batch if "W" in learn else None, b / batch if "b" in learn and layer.b is not None else None, tau_m, tau_r
-    )
+        tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in kinds else None  # Eq. 23
+        tau_r = -(local.e_inst * u_dot).sum(-2) / batch if "tau_r" in kinds else None  # Eq. 24
+    return Theta(W / batch if "W" in kinds else None, b / batch if "b" in kinds else None, tau_m, tau_r)
 
 
 class Optimizer(Protocol):
@@ -98,9 +104,11 @@ class Adam:
     slots = 2
 
     def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
-        if not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"betas must lie in [0, 1), got {betas}")
-        if not weight_decay >= 0:
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")
+        if not 0 <= eps < math.inf:
+            raise ValueError(f"eps must be ≥ 0, got {eps}")
+        if not 0 <= weight_decay < math.inf:
             raise ValueError(f"weight_decay must be ≥ 0, got {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
@@ -121,7 +129,8 @@ OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
 
 class TorchOptimizer:
     """Hands the gradients to any optimiser of torch.optim, which holds the learning rates (those of `Plasticity` are
-    not used) and changes the module's parameters in place. Eager only."""
+    not used) and changes the module's parameters in place. Eager only. Its memory has the parameters' dtype, which in
+    half precision makes an Adam of it that fails."""
 
     slots = 0
 
@@ -132,14 +141,43 @@ class TorchOptimizer:
         """Raises ValueError unless the optimiser holds every parameter that is to learn."""
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         for i, layer in enumerate(net.layers):
-            for kind in learn if layer.plastic else ():
-                if (p := getattr(layer, kind)) is not None and id(p) not in held:
+            for kind in layer.learned(learn):
+                if id(getattr(layer, kind)) not in held:
                     raise ValueError(f"the optimiser does not hold {kind} of layers.{i}: give it network.parameters()")
 
+    def held(self, net: Network) -> list[list[str]]:
+        """The names of the parameters in each of the optimiser's groups; of those beside the network, their shapes."""
+        names = {id(p): name for name, p in net.named_parameters()}
+        return [[names.get(id(p), str(list(p.shape))) for p in g["params"]] for g in self.optimizer.param_groups]
+
+    def load_state_dict(self, saved: dict) -> None:
+        """The optimiser's own. Raises ValueError where it does not fit; the optimiser is then as it was."""
+        own = self.optimizer.state_dict()
+        try:
+            groups = list(zip(own["param_groups"], saved["param_groups"], strict=True))
+            if not all(
+                a["params"] == b["params"] and (a.keys() <= b.keys() or b.keys() <= a.keys()) for a, b in groups
+            ):
+                raise ValueError("its groups have other parameters or other options")
+            before = copy.deepcopy(own)
+            try:
+                self.optimizer.load_state_dict(copy.deepcopy(saved))  # which would share its tensors
+            except Exception:
+                self.optimizer.load_state_dict(before)
+                raise
+        except Exception as error:
+            raise ValueError(f"the saved optimizer is none of this simulation's {self.kind}: {error}") from error
+
+    @property
+    def kind(self) -> str:
+        return f"torch.optim.{type(self.optimizer).__name__}"
+
     def apply(self, net: Network, grads: Thetas) -> Thetas:
-        self.optimizer.zero_grad(set_to_none=True)  # what does not learn here must not move
-        net.assign_grads(grads)
-        self.optimizer.step()
+        # its memory must be of use outside a caller's inference mode, too
+        with torch.inference_mode(net.layers[0].W.is_inference()):
+            self.optimizer.zero_grad(set_to_none=True)  # what does not learn here must not move
+            net.assign_grads(grads)
+            self.optimizer.step()
         return net.theta()
 
 
@@ -172,6 +210,9 @@ class Plasticity:
     and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to rest where it does
     without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together on the way there.
 
+    Optimisers, traces and means are reckoned in float32 where the layers are in half precision. The parameters stay in
+    it: what an update adds below their resolution is lost.
+
     Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds, negative time constants, and for
     `centred` where W and b do not both learn, decay, or are moved by torch.optim.
     """
@@ -180,7 +221,7 @@ class Plasticity:
         self,
         optimizer: Optimizer | TorchOptimizer | str = "adam",
         lr: LearningRate | Mapping[str, LearningRate] = 1e-3,
-        learn: Sequence[str] = ("W", "b"),
+        learn: str | Sequence[str] = ("W", "b"),
         every: int = 1,
         tau_bounds: tuple[float | None, float] = (None, math.inf),
         traces: Sequence[tuple[float, float]] | tuple[float, float] | None = None,
@@ -188,9 +229,10 @@ class Plasticity:
     ):
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+        learn = (learn,) if isinstance(learn, str) else tuple(dict.fromkeys(learn))
         unknown = [k for k in learn if k not in LEARNABLE]
         if unknown or not learn:
-            raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {tuple(learn)}")
+            raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {learn}")
         if not isinstance(every, int) or every < 0:
             raise ValueError(f"every must be 0 (off) or a number of steps, got {every}")
         if isinstance(lr, Mapping) and (missing := [k for k in learn if k not in lr]):
@@ -202,12 +244,12 @@ class Plasticity:
             OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer
         )
         self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
-        self.learn, self.every, self.tau_bounds = tuple(learn), every, tau_bounds
+        self.learn, self.every, self.tau_bounds = learn, every, tau_bounds
         self.traces = None if traces is None else torch.as_tensor(traces, dtype=torch.float64)
         if self.traces is not None and (self.traces.ndim not in (1, 2) or self.traces.shape[-1] != 2):
             raise ValueError(f"traces must be a pair (tau_e, tau_pre) or one pair per layer, got {traces}")
-        if self.traces is not None and not bool((self.traces >= 0).all()):
-            raise ValueError(f"time constants of traces must be ≥ 0, got {traces}")
+        if self.traces is not None and not bool(((self.traces >= 0) & self.traces.isfinite()).all()):
+            raise ValueError(f"time constants of traces must be ≥ 0 and finite, got {traces}")
         if centred is not None and not 0 < centred < math.inf:
             raise ValueError(f"centred must be a positive time constant, or None for no centring; got {centred}")
         if centred is not None and (not {"W", "b"} <= set(learn) or isinstance(optimizer, TorchOptimizer)):
@@ -224,7 +266,7 @@ class Plasticity:
                 raise ValueError(f"tau_bounds {self.tau_bounds} reach below dt = {dt:g}, which no integrator resolves")
             for layer in net.layers:
                 tau = getattr(layer, kind)
-                if layer.plastic and bool(((tau < (lower or dt)) | (tau > upper)).any()):
+                if layer.learned((kind,)) and bool(((tau < (lower or dt)) | (tau > upper)).any()):
                     raise ValueError(f"{kind} starts outside tau_bounds {self.tau_bounds}: widen them or change {kind}")
         if self.centred is not None:
             if self.centred < dt * (1 - 1e-6):
@@ -232,6 +274,8 @@ class Plasticity:
             for i, layer in enumerate(net.layers):
                 if layer.plastic and layer.b is None:
                     raise ValueError(f"centred needs biases, layers.{i} has none: give it bias=True")
+                if layer.learned(("W", "b")) == ("W",):
+                    raise ValueError(f"centred needs biases that learn, b of layers.{i} is frozen: freeze its W, too")
         if isinstance(self.optimizer, TorchOptimizer):
             self.optimizer.check(net, self.learn)
         if self.traces is not None:
@@ -240,6 +284,19 @@ class Plasticity:
             between = self.traces[(self.traces > 0) & (self.traces < dt * (1 - 1e-6))]
             if len(between):
                 raise ValueError(f"traces holds {between[0]:g}, below dt = {dt:g}: use 0 for no filter, or at least dt")
+
+    def description(self, net: Network) -> dict[str, Any]:
+        """What a saved `Learning` depends on: it fits no simulation in which any of this differs."""
+        own = self.optimizer
+        described = {
+            "optimizer": own.kind if isinstance(own, TorchOptimizer) else type(own).__name__,
+            "slots": own.slots,
+            "learned": [sorted(layer.learned(self.learn)) for layer in net.layers],
+            "updates": "rarer than steps" if self.every > 1 else "at every step",
+            "traces": self.traces is not None,
+            "centred": self.centred is not None,
+        }
+        return {**described, "held": own.held(net)} if isinstance(own, TorchOptimizer) else described
 
     @property
     def filters(self) -> bool:
@@ -250,10 +307,10 @@ class Plasticity:
         """The memory of a fresh start."""
         theta = net.theta()
         zeros = self._zeros(net, theta)
-        means = (l.W.new_zeros(l.depth, *l.ensemble, 1, l.n_in) if l.plastic else None for l in net.layers)
+        means = (self._empty(l, 1, l.n_in) if l.plastic else None for l in net.layers)
         return Learning(
             self.rates(net, self.lr),
-            torch.zeros((), dtype=net.dtype, device=net.device),
+            torch.zeros((), dtype=wide(net.dtype), device=net.device),
             tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
             zeros if self.every > 1 else (),
             means=() if self.centred is None else tuple(means),
@@ -264,11 +321,15 @@ class Plasticity:
         if self.traces is None:
             return learning
 
-        def empty(layer: Layer, n: int) -> Tensor:
-            return layer.W.new_zeros(layer.depth, *layer.ensemble, batch, n)
-
-        traces = (Trace(empty(l, l.n_out), empty(l, l.n_in)) if l.plastic else Trace() for l in net.layers)
+        traces = (
+            Trace(self._empty(l, batch, l.n_out), self._empty(l, batch, l.n_in)) if l.plastic else Trace()
+            for l in net.layers
+        )
         return changed(learning, traces=tuple(traces))
+
+    @staticmethod
+    def _empty(layer: Layer, *rows: int) -> Tensor:
+        return layer.W.new_zeros(layer.depth, *layer.ensemble, *rows, dtype=wide(layer.W.dtype))
 
     def trace(self, net: Network, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
         """One step of the synaptic filters and of the running means."""
@@ -280,14 +341,14 @@ class Plasticity:
                 if old.e is None:
                     traces.append(old)
                     continue
-                a_e, a_pre = a.to(l.e).T.reshape(2, -1, *(1,) * (l.e.ndim - 1)).unbind()
-                traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))
+                a_e, a_pre = a.to(old.e).T.reshape(2, -1, *(1,) * (l.e.ndim - 1)).unbind()
+                traces.append(Trace(low_pass(old.e, l.e.to(old.e), a_e), low_pass(old.pre, l.pre.to(old.e), a_pre)))
             learning = changed(learning, traces=tuple(traces))
         if self.centred is not None:
-            a = euler_fraction(dt, torch.as_tensor(self.centred, dtype=net.dtype, device=net.device))
+            a = euler_fraction(dt, torch.as_tensor(self.centred, dtype=wide(net.dtype), device=net.device))
             seen: Sequence[Trace | Local] = learning.traces or local
             means = (
-                None if m is None else low_pass(m, s.pre.mean(-2, keepdim=True), a)
+                None if m is None else low_pass(m, s.pre.mean(-2, keepdim=True).to(m), a)
                 for m, s in zip(learning.means, seen, strict=True)
             )
             learning = changed(learning, means=tuple(means))
@@ -295,11 +356,18 @@ class Plasticity:
 
     def seen(self, learning: Learning, local: Sequence[Local]) -> Sequence[Trace] | None:
         """What W and b learn from in place of e and r; None where these are it."""
-        if self.centred is None:
-            return learning.traces or None
+        if not self.filters:
+            return None
         signals: Sequence[Trace | Local] = learning.traces or local
-        pairs = zip(signals, learning.means, strict=True)
-        return [Trace() if mean is None else Trace(s.e, s.pre - mean) for s, mean in pairs]
+        means = learning.means or (None,) * len(local)
+        seen = []
+        for s, mean, l in zip(signals, means, local, strict=True):
+            if s.e is None:
+                seen.append(Trace())
+                continue
+            pre = s.pre if mean is None else s.pre - mean
+            seen.append(Trace(s.e.to(l.e), pre.to(l.pre)))
+        return seen
 
     def rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
         """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""
@@ -310,25 +378,19 @@ class Plasticity:
             raise ValueError(f"lr names unknown parameters {', '.join(unknown)}; there are {', '.join(LEARNABLE)}")
         rates = {}
         for kind in self.learn:
-            rate = torch.as_tensor(given[kind], dtype=net.dtype, device=net.device)
+            rate = torch.as_tensor(given[kind], dtype=wide(net.dtype), device=net.device)
             if rate.shape not in ((), net.ensemble):
                 raise ValueError(
                     f"lr of {kind} has shape {tuple(rate.shape)}; give a number or one per member {net.ensemble}"
                 )
-            if not bool((rate >= 0).all()):
-                raise ValueError(f"lr of {kind} must be ≥ 0, got {rate.tolist()}")
+            if not bool(((rate >= 0) & rate.isfinite()).all()):
+                raise ValueError(f"lr of {kind} must be ≥ 0 and finite, got {rate.tolist()}")
             rates[kind] = rate.expand(net.ensemble).clone()
         return rates
 
     def _zeros(self, net: Network, theta: Thetas) -> Thetas:
         return tuple(
-            Theta(
-                **{
-                    k: torch.zeros_like(t.detach())
-                    for k, t in p._asdict().items()
-                    if layer.plastic and k in self.learn and t is not None
-                }
-            )
+            Theta(**{k: torch.zeros_like(getattr(p, k), dtype=wide(net.dtype)) for k in layer.learned(self.learn)})
             for layer, p in zip(net.layers, theta, strict=True)
         )
 
@@ -345,12 +407,13 @@ class Plasticity:
     ) -> tuple[Thetas, Learning]:
         """One update (Eq. 5)."""
         if isinstance(self.optimizer, TorchOptimizer):
-            new = self.optimizer.apply(net, grads)
+            moved = self.optimizer.apply(net, grads)
             with torch.no_grad():
-                for p in new:
+                for p, g in zip(moved, grads, strict=True):
                     for k in TIME_CONSTANTS:
-                        getattr(p, k).copy_(self._bounded(k, getattr(p, k), dt))
-            return new, learning
+                        if getattr(g, k) is not None:
+                            getattr(p, k).copy_(self._bounded(k, getattr(p, k), dt))
+            return moved, learning
         step = learning.step + 1
         thetas: list[Theta] = []
         slots: list[list[Theta]] = [[] for _ in range(self.optimizer.slots)]
@@ -363,13 +426,13 @@ class Plasticity:
                     continue
                 lr = learning.lr[kind][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]
                 old = tuple(getattr(s[i], kind) for s in learning.slots)
-                value, memory = self.optimizer.update(value, grad, old, lr, step)
-                new_p[kind] = self._bounded(kind, value, dt)
+                new, memory = self.optimizer.update(value.to(step), grad.to(step), old, lr, step)
+                new_p[kind] = self._bounded(kind, new.to(value), dt)
                 for kept, m in zip(new_slots, memory, strict=True):
                     kept[kind] = m
             if self.centred is not None and learning.means[i] is not None:
-                added = net.layers[i].synapse.current(new_p["W"] - p.W, None, learning.means[i])
-                new_p["b"] = new_p["b"] - added.squeeze(-2)  # W moved, the mean current did not
+                added = net.layers[i].synapse.current((new_p["W"] - p.W).to(step), None, learning.means[i])
+                new_p["b"] = new_p["b"] - added.squeeze(-2).to(p.b)  # W moved, the mean current did not
             thetas.append(Theta(**new_p))
             for slot, memories in zip(slots, new_slots, strict=True):
                 slot.append(Theta(**memories))

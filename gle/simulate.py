@@ -28,8 +28,9 @@ from gle.integrators import integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
 from gle.sweep import STEPS, can_sweep, forward, restack, state_after, sweep
 
-Signal = Tensor | Callable[[float], Tensor]
-Stream = Iterable[Tensor | tuple[Tensor, Tensor | None]]
+Values = Tensor | np.ndarray | float | Sequence  # of one step, [*ensemble, batch, features], or of one of its nodes
+Signal = Tensor | np.ndarray | Callable[[float], Values]
+Stream = Iterable[Values | tuple[Values, Values | None]]
 
 CHECK_EVERY = 1000  # steps between looks for NaN in the dynamics, besides one at the end of a run
 PREDICT_ROWS = 1 << 12  # steps · batch of one product in `predict`: as large as keeps its results in the cache
@@ -43,6 +44,23 @@ class Carry(NamedTuple):
     learning: pl.Learning | None
 
 
+class Taken(NamedTuple):
+    """What a simulation took from its network when it was made, and would go on with if the network changed."""
+
+    dtype: torch.dtype
+    device: torch.device
+    learned: list[tuple[str, ...]]  # by layer
+    parameters: list[tuple[Tensor, int]]  # themselves, and which version of their values
+
+
+def _taken(net: Network, plasticity: pl.Plasticity | None) -> Taken:
+    kinds = () if plasticity is None else plasticity.learn
+    own = [t for p in net.theta() for t in p if t is not None]
+    versions = [-1 if t.is_inference() else t._version for t in own]  # PyTorch counts none in inference mode
+    learned = [layer.learned(kinds) for layer in net.layers]
+    return Taken(net.dtype, net.device, learned, list(zip(own, versions, strict=True)))
+
+
 class Record:
     """What to keep of a run: names of LayerState fields ("u", "v", "r", "e", "sent"), of parameters ("W", "b",
     "tau_m", "tau_r") or "loss" (the cost of the output, per sample), of which layers ℓ (0: the first hidden one;
@@ -54,18 +72,23 @@ class Record:
 
     FIELDS = (*LayerState._fields, *pl.LEARNABLE, "loss")
 
-    def __init__(self, *what: str, layers: Sequence[int] | None = None, every: int = 1):
+    def __init__(self, *what: str, layers: int | Sequence[int] | None = None, every: int = 1):
         unknown = [w for w in what if w not in self.FIELDS]
         if unknown or not what:
             raise ValueError(f"a Record takes some of {', '.join(self.FIELDS)}; got {what}")
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
-        self.what, self.layers, self.every = what, layers, every
+        if not isinstance(every, (int, np.integer)) or every < 1:
+            raise ValueError(f"every must be a number of steps, at least 1, got {every}")
+        self.what, self.layers, self.every = what, (layers,) if isinstance(layers, int) else layers, every
         self.steps: list[int] = []
         self._kept: dict[tuple[str, int | None], list[Tensor]] = {}
 
-    def check(self, net: Network) -> None:
-        """Raises ValueError for layers that the network does not have."""
+    def check(self, net: Network, step: int) -> None:
+        """Raises ValueError for layers that the network does not have, and where later steps than `step` were recorded:
+        of another run."""
+        if self.steps and self.steps[-1] > step:
+            raise ValueError(
+                f"this Record holds step {self.steps[-1]} of another run, this one is at {step}: make another"
+            )
         for l in self.layers or ():
             if not -net.depth <= l < net.depth:
                 raise ValueError(f"there is no layer {l} to record: the network has {net.depth}")
@@ -108,6 +131,10 @@ class Simulation:
     plasticity: None freezes the network. compile: build the step with torch.compile (falls back to eager, with one
     warning, where there is no compiler). block: steps per compiled call.
 
+    The simulation learns in copies of the network's parameters, which `write_back` copies into the network; where a
+    `TorchOptimizer` learns, in the parameters themselves. A network that is moved, frozen or changed in between is
+    refused at the next run: see `check` and `take_parameters`.
+
     Raises ValueError for unknown names, dt ≤ 0, time constants below dt (no integrator resolves those), and a
     plasticity that cannot be compiled with compile=True.
     """
@@ -127,8 +154,8 @@ class Simulation:
     ):
         if not (dt > 0 and math.isfinite(dt)):
             raise ValueError(f"dt must be a positive number, got {dt}")
-        if block < 1:
-            raise ValueError(f"block must be at least 1 step, got {block}")
+        if not isinstance(block, (int, np.integer)) or block < 1:
+            raise ValueError(f"block must be a number of steps, at least 1, got {block}")
         beta, gamma = _per_member("beta", beta, network), _per_member("gamma", gamma, network)
         self.network = network
         self.integrator = integrator_called(integrator) if isinstance(integrator, str) else integrator
@@ -146,14 +173,21 @@ class Simulation:
         if self._shared and compile:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
         self._advance = compiled(self.advance, network.device) if compile else self.advance
-        theta = network.theta() if self._shared else _copy(network.theta())
-        self.carry = Carry(theta, (), self.plasticity.init(network) if self.plasticity else None)
+        self.carry = Carry(self._parameters(), (), self.plasticity.init(network) if self.plasticity else None)
+        self._taken = _taken(network, self.plasticity)
+
+    def __setstate__(self, state: dict) -> None:
+        """A copy, whose tensors are new and of the first version."""
+        self.__dict__.update(state)
+        self._taken = _taken(self.network, self.plasticity)
 
     # -- state and rates -------------------------------------------------------------------------------------------
 
     def reset(self, batch: int | None = None) -> None:
         """Puts neurons and synaptic traces to rest; without a batch size, the next run decides it. Parameters, mean
         rates, gradients that wait for their update, and the time that functions of time see go on."""
+        if batch is not None and (not isinstance(batch, (int, np.integer)) or batch < 1):
+            raise ValueError(f"batch must be a number of samples, at least 1, got {batch}")
         self.carry = self._at_rest(batch or 0)
 
     def _at_rest(self, batch: int) -> Carry:
@@ -176,28 +210,95 @@ class Simulation:
     def write_back(self) -> Network:
         """Copies the learned parameters into the network's modules, and returns it."""
         self.network.load_theta(self.carry.theta)
+        self._agree()
         return self.network
 
+    def take_parameters(self) -> None:
+        """Goes on with the parameters that the network's modules have now, e.g. after `network.load_state_dict`; what
+        the simulation had learned since the last `write_back` is lost. State, and an optimiser's memory, go on.
+
+        Raises ValueError for time constants below dt or out of their bounds, for parameters that the torch.optim
+        optimiser does not hold, and for a network that was moved, frozen or freed (see `check`).
+        """
+        self.check(own=False)
+        check_time_constants(self.network, self.dynamics.dt)
+        if self.plasticity is not None:
+            self.plasticity.check(self.network, self.dynamics.dt)
+        self.carry = self.carry._replace(theta=self._parameters())
+        self._agree()
+
+    def _agree(self) -> None:
+        """From now on the network's parameters are known as they are."""
+        self._taken = self._taken._replace(parameters=_taken(self.network, self.plasticity).parameters)
+
+    def _parameters(self) -> Thetas:
+        return self.network.theta() if self._shared else _copy(self.network.theta())
+
+    def check(self, learns: bool = True, own: bool = True) -> None:
+        """Raises ValueError where the network is no longer the one that this simulation was made for: moved to another
+        dtype or device; frozen or freed, where it `learns`; its parameters changed, where it goes on with its `own`."""
+        then, now = self._taken, _taken(self.network, self.plasticity)
+        if now[:2] != then[:2]:
+            raise ValueError(
+                f"the network is now {now.dtype} on {now.device}, this simulation was made when it was {then.dtype} on "
+                f"{then.device}: make the Simulation after moving the network"
+            )
+        for i, (a, b) in enumerate(zip(then.learned, now.learned, strict=True)):
+            if learns and a != b:
+                raise ValueError(
+                    f"{', '.join(b) or 'nothing'} of layers.{i} learns now, {', '.join(a) or 'nothing'} did when this "
+                    "simulation was made: freeze and free parameters before, or make the Simulation anew"
+                )
+        same = all(
+            p is q and (self._shared is not None or v == w)
+            for (p, v), (q, w) in zip(then.parameters, now.parameters, strict=True)
+        )
+        if own and not same:
+            raise ValueError(
+                "the network's parameters were changed, this simulation has copies of the former ones: "
+                "take_parameters() takes the new ones, write_back() puts its own in their place"
+            )
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
     def state_dict(self) -> dict:
-        """Everything that a continuation needs, as plain nested dicts of tensors (for
+        """Everything that a continuation needs, as plain nested dicts of tensors, numbers and names (for
         torch.load(weights_only=True)); a snapshot, which later learning leaves alone."""
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
-        if self._shared is None:
-            return {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
-        carry = _to_dict(self.carry._replace(theta=_copy(self.carry.theta)))
-        optimizer = copy.deepcopy(self._shared.optimizer.state_dict())
-        return {"step": self.step, "batch": batch, "carry": carry, "optimizer": optimizer}
+        saved = {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
+        if self.plasticity is not None:
+            saved["plasticity"] = self.plasticity.description(self.network)
+        if self._shared is not None:
+            saved["optimizer"] = copy.deepcopy(self._shared.optimizer.state_dict())
+        return saved
 
     def load_state_dict(self, saved: dict) -> None:
-        """Continues from `state_dict`. Raises ValueError where it belongs to another network or plasticity."""
-        if missing := [k for k in ("step", "batch", "carry") if k not in saved]:
+        """Continues from `state_dict`. Raises ValueError where it belongs to another network or plasticity, or has time
+        constants below dt, and for a network that was moved (see `check`); the simulation is then as it was."""
+        self.check(own=self._shared is not None)  # else its own are the ones that are loaded
+        if missing := [k for k in ("step", "batch", "carry") if not isinstance(saved, dict) or k not in saved]:
             raise ValueError(f"this is no saved simulation: it has no {', '.join(missing)}")
+        if not all(isinstance(saved[k], int) and saved[k] >= 0 for k in ("step", "batch")):
+            raise ValueError(f"step and batch of a saved simulation must count, got {saved['step']}, {saved['batch']}")
+        parts = saved["carry"] if isinstance(saved["carry"], dict) else {}
+        _from_dict(self.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
+        own = {} if self.plasticity is None else self.plasticity.description(self.network)
+        there = saved.get("plasticity", {})  # older states have none
+        for k, was in there.items() if isinstance(there, dict) else [("description", there)]:
+            if was != own.get(k):
+                raise ValueError(f"the state was saved by a plasticity with {k} = {was}, this one has {own.get(k)}")
+        if ("optimizer" in saved) != (self._shared is not None):
+            which = ("one of gle.plasticity", "one of torch.optim")
+            was, here = which["optimizer" in saved], which[self._shared is not None]
+            raise ValueError(f"the state was saved with another optimizer, {was}; this simulation has {here}")
         carry = _from_dict(self._at_rest(saved["batch"]), saved["carry"], "carry")
+        check_time_constants(self.network, self.dynamics.dt, carry.theta)
         if self._shared is not None:
-            self._shared.optimizer.load_state_dict(saved["optimizer"])
+            self._shared.load_state_dict(saved["optimizer"])
             self.network.load_theta(carry.theta)
             carry = carry._replace(theta=self.network.theta())
         self.carry, self.step = carry, saved["step"]
+        self._agree()
 
     # -- pure: the same function eager and compiled -----------------------------------------------------------------
 
@@ -260,8 +361,8 @@ class Simulation:
         returning [batch, features], evaluated at the nodes (then `steps` is needed); or, for inputs, an iterable that
         yields one step at a time, x or (x, target). steps: stop after so many.
 
-        Raises ValueError for wrong shapes or inputs that are not finite, and FloatingPointError, naming the layer,
-        when the dynamics diverge.
+        Raises ValueError for wrong shapes, inputs that are not finite, an iterable that yields nothing, and a network
+        that changed (see `check`); FloatingPointError, naming the layer, when the dynamics diverge.
         """
         for _ in self.stream(inputs, targets, steps=steps, record=record):
             pass
@@ -276,8 +377,9 @@ class Simulation:
         record: Record | None = None,
     ) -> Iterator[Carry]:
         """The same as a generator, for streams that never end: yields the carry after each block of steps."""
+        self.check()
         if record is not None:
-            record.check(self.network)
+            record.check(self.network, self.step)
         for xs, ts in self._blocks(inputs, targets, steps, record):
             self._check(xs, ts)
             if record is not None and "loss" in record.what and ts is None:
@@ -327,6 +429,8 @@ class Simulation:
 
     def _blocks(self, inputs, targets, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
+        if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 0):
+            raise ValueError(f"steps must be a whole number, at least 0, got {steps}")
         nodes = self.integrator.nodes
         dt = self.dynamics.dt
         if isinstance(inputs, (Tensor, np.ndarray)):
@@ -348,8 +452,8 @@ class Simulation:
             def sampled() -> Iterator[tuple[Tensor, Tensor | None]]:
                 for t in range(self.step, self.step + steps):
                     at = [(t + c) * dt for c in nodes]
-                    target = None if targets is None else torch.stack([targets(a) for a in at])
-                    yield torch.stack([inputs(a) for a in at]), target
+                    target = None if targets is None else torch.stack([_tensor(targets(a)) for a in at])
+                    yield torch.stack([_tensor(inputs(a)) for a in at]), target
 
             source = sampled()
         else:
@@ -359,7 +463,7 @@ class Simulation:
             def pulled() -> Iterator[tuple[Tensor, Tensor | None]]:
                 for item in inputs:
                     x, target = item if isinstance(item, (tuple, list)) else (item, None)
-                    x, target = torch.as_tensor(x), None if target is None else torch.as_tensor(target)
+                    x, target = _tensor(x), None if target is None else _tensor(target)
                     held = None if target is None else target.expand(len(nodes), *target.shape)
                     yield x.expand(len(nodes), *x.shape), held
 
@@ -398,6 +502,8 @@ class Simulation:
                 if item is None:
                     break
                 items.append(item)
+            if not items and not taken:
+                raise ValueError("the stream gives no step: it is empty, or an iterator that was used up before")
             if not items:
                 return
             # a stream that ends inside a block, or a teacher that comes or goes: step by step
@@ -446,7 +552,7 @@ class Simulation:
     @torch.no_grad()
     def predict(
         self,
-        inputs: Tensor,
+        inputs: Tensor | np.ndarray,
         *,
         theta: Thetas | None = None,
         state: State | None = None,
@@ -456,9 +562,15 @@ class Simulation:
         inputs: [T, batch, features] or with ensemble axes. theta: other parameters than the current ones. state:
         where to start (default: at rest); errors are taken as zero. The simulation itself is left as it is.
         """
+        self.check(learns=False, own=theta is None)
         theta = self.carry.theta if theta is None else theta
-        xs = self._placed(inputs, "inputs")
+        xs = self._placed(torch.as_tensor(inputs), "inputs")
         state = self.network.initial_state(xs.shape[-2]) if state is None else state
+        for name, given in (("theta", theta[0].W), ("state", state[0].u)):
+            if (given.dtype, given.device) != (xs.dtype, xs.device):
+                raise ValueError(
+                    f"{name} is {given.dtype} on {given.device}, the network {xs.dtype} on {xs.device}: convert it"
+                )
         if state[0].u.shape[-2] != xs.shape[-2]:
             raise ValueError(f"inputs have a batch of {xs.shape[-2]}, the state one of {state[0].u.shape[-2]}")
         still = self.network.initial_state(xs.shape[-2])
@@ -481,6 +593,12 @@ class Simulation:
         return torch.cat(outputs) if outputs else nothing, state
 
 
+def _tensor(value: Values) -> Tensor:
+    """What a user's function gives; a plain number is a batch of one with one feature."""
+    x = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))  # which keeps a float's digits
+    return x if x.ndim else x.reshape(1, 1)
+
+
 def _held(x: Tensor, nodes: int) -> Tensor:
     """[T, …] → [T, nodes, …]: the same value at every node of the step."""
     return x.unsqueeze(1).expand(x.shape[0], nodes, *x.shape[1:])
@@ -501,6 +619,8 @@ def _copy(theta: Thetas) -> Thetas:
 
 
 def _to_dict(item):
+    if isinstance(item, Tensor):
+        return item.detach().clone()
     if isinstance(item, tuple):
         keys = getattr(item, "_fields", map(str, range(len(item))))
         return {k: _to_dict(v) for k, v in zip(keys, item, strict=True)}
@@ -522,6 +642,10 @@ def _from_dict(template, saved, name: str):
         if template is not saved:
             raise ValueError(f"{name} is missing on one side: saved by another network or plasticity?")
         return None
+    if not isinstance(saved, Tensor):
+        raise ValueError(f"{name} of the saved state is no tensor: {type(saved).__name__}")
+    if torch.promote_types(saved.dtype, template.dtype) != template.dtype:
+        raise ValueError(f"{name} was saved as {saved.dtype}, which this simulation's {template.dtype} cannot hold")
     if saved.shape != template.shape:
         raise ValueError(
             f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}"
@@ -529,13 +653,14 @@ def _from_dict(template, saved, name: str):
     return saved.to(template).clone()
 
 
-def check_time_constants(net: Network, dt: float) -> None:
-    """Raises ValueError for a τ below dt, naming layer and value."""
+def check_time_constants(net: Network, dt: float, theta: Thetas | None = None) -> None:
+    """Raises ValueError for a τ below dt, of the network or of `theta`, naming layer and value."""
+    theta = net.theta() if theta is None else theta
     for l, (i, d) in enumerate(net.places()):
         for name in TIME_CONSTANTS:
-            tau = getattr(net.layers[i], name)[d]
+            tau = getattr(theta[i], name)[d]
             least = float(tau.min())
-            if least < dt * (1 - 1e-6):
+            if least < dt * (1 - max(1e-6, torch.finfo(tau.dtype).eps)):
                 raise ValueError(
                     f"{name} = {least:g} in layer {l} is below dt = {dt:g}, which no integrator resolves: "
                     f"raise it to at least dt (a neuron with tau_r = dt is a plain leaky integrator), or lower dt"

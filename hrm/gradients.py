@@ -106,14 +106,16 @@ class FixedPoint:
 
 
 def step_products(model: HRM, carry: Carry, x: Tensor) -> Products:
-    """v ↦ Jᵀ v of the step map at a carry, over the leaves of the carry."""
-    leaves, spec = tree_flatten(detach(carry))
-    with torch.enable_grad():
+    """v ↦ Jᵀ v of the step map at a carry, over the leaves of the carry; whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad():  # in inference mode autograd follows nothing
+        given, spec = tree_flatten(detach(carry))
+        *leaves, x = (t.clone() if t.is_inference() else t for t in (*given, x))
         leaves = [leaf.requires_grad_() for leaf in leaves]
         out, _ = tree_flatten(model.step(tree_unflatten(leaves, spec), x, True))
 
     def products(v: list[Tensor]) -> list[Tensor]:
-        back = torch.autograd.grad(out, leaves, v, retain_graph=True, allow_unused=True)
+        with torch.inference_mode(False):
+            back = torch.autograd.grad(out, leaves, v, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(t) if b is None else b for t, b in zip(leaves, back, strict=True)]
 
     return products

@@ -151,8 +151,7 @@ class HRM(nn.Module):
         self.config = c
         if c.puzzles:  # the puzzle's own position stands in front
             c = Config(**{**vars(c), "length": c.length + 1})
-            self.puzzle_embedding = nn.Embedding(c.puzzles, c.d)
-            nn.init.zeros_(self.puzzle_embedding.weight)
+            self.puzzle_embedding = nn.Embedding.from_pretrained(torch.zeros(c.puzzles, c.d), freeze=False)
         self.embedding = nn.Embedding(c.vocabulary, c.d)
         if c.positions != "rope":
             self.position_embedding = nn.Embedding(c.length, c.d)
@@ -180,11 +179,13 @@ class HRM(nn.Module):
         return Carry(self.L.initial(batch), self.H.initial(batch))
 
     def embed(self, x: Tensor, puzzle: Tensor | None = None) -> Tensor:
-        """x̃: symbols [batch, length] (and puzzle identities [batch]) → [batch, length, d], of variance one."""
+        """x̃: symbols [batch, length] (and puzzle identities [batch], or their embeddings [batch, d]) → [batch, length,
+        d], of variance one."""
         embedded = self.embedding(x) * math.sqrt(self.config.d)
         if self.config.puzzles:
             assert puzzle is not None
-            embedded = torch.cat([self.puzzle_embedding(puzzle).unsqueeze(1) * math.sqrt(self.config.d), embedded], 1)
+            own = puzzle if puzzle.is_floating_point() else self.puzzle_embedding(puzzle)
+            embedded = torch.cat([own.unsqueeze(1) * math.sqrt(self.config.d), embedded], 1)
         if self.config.positions != "rope":
             embedded = (embedded + self.position_embedding.weight * math.sqrt(self.config.d)) * math.sqrt(0.5)
         return embedded

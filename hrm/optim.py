@@ -1,10 +1,11 @@
-"""Optimisers and schedules as the HRM was trained with: AdamATan2 with decoupled decay, warm-up, averaged weights."""
+"""Optimisers and schedules as the HRM was trained with: AdamATan2 with decoupled decay, sign-SGD for the embeddings of
+the puzzles at hand, warm-up, averaged weights."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,18 @@ class AdamATan2(torch.optim.Optimizer):
         return loss
 
 
+@torch.no_grad()
+def sign_sgd(table: Tensor, rows: Tensor, grads: Tensor, lr: float, weight_decay: float) -> None:
+    """Sign-SGD with decoupled decay on those rows of a table [n, d] that are used, the others left alone:
+    w ← w (1 − lr · weight_decay) − lr · sign(Σ g). rows [k]: which; grads [k, d]: what arrived at each, summed where a
+    row is used more than once. It remembers nothing: a puzzle that comes by once in thousands of steps has no moments
+    worth keeping, and its size of gradient means little."""
+    used, place = rows.unique(return_inverse=True)
+    uses = (place == torch.arange(len(used), device=place.device)[:, None]).to(grads)
+    total = uses @ grads  # unlike adding at an index, in the same order on each device and each time
+    table[used] = table[used] * (1 - lr * weight_decay) - lr * total.sign()
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam_atan2": AdamATan2,
     "adamw": lambda params, lr, betas, weight_decay: torch.optim.AdamW(
@@ -78,15 +91,23 @@ def rate(step: int, *, lr: float, warmup: int, steps: int, final: float) -> floa
 
 
 class Average:
-    """Weights averaged along the way: w̄ ← decay · w̄ + (1 − decay) · w after each update."""
+    """Weights averaged along the way: w̄ ← decay · w̄ + (1 − decay) · w after each update.
 
-    def __init__(self, model: nn.Module, decay: float):
+    shared: parameters that are not averaged, of which there is no copy: `model` has them, too.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, shared: Collection[Tensor] = ()):
         if not 0 < decay < 1:
             raise ValueError(f"the decay of averaged weights must lie in (0, 1), got {decay:g}")
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = copy.deepcopy(model, {id(p): p for p in shared})
+        self.shared = {id(p) for p in shared}
+        for p in self._averaged(self.model):
+            p.requires_grad_(False)
+
+    def _averaged(self, model: nn.Module) -> list[Tensor]:
+        return [p for p in model.parameters() if id(p) not in self.shared]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        own: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(own, list(model.parameters()), 1 - self.decay)
+        torch._foreach_lerp_(self._averaged(self.model), self._averaged(model), 1 - self.decay)

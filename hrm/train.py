@@ -30,7 +30,7 @@ from hrm.gradients import strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES, losses
 from hrm.model import HRM, Carry, detach
-from hrm.optim import OPTIMIZERS, Average, rate
+from hrm.optim import OPTIMIZERS, Average, rate, sign_sgd
 from hrm.tasks.task import Grids, Task
 
 
@@ -51,8 +51,11 @@ class Training:
         beta1: of the optimiser.
         beta2: of the optimiser.
         weight_decay: decoupled.
-        average: decay of averaged weights, with which the model is evaluated; 0 for none.
-        clip: largest norm of the gradient; 0 for none.
+        puzzle_lr: of the puzzles' embeddings, after warm-up; those of the puzzles at hand learn by sign-SGD.
+        puzzle_weight_decay: of those, decoupled.
+        average: decay of averaged weights, with which the model is evaluated; 0 for none. Puzzles' embeddings are not
+            averaged.
+        clip: largest norm of the gradient, without that of the puzzles' embeddings; 0 for none.
         refill: "keep" each row for the next slot that is free, or as published "drop" the row of each slot that is not.
         bf16: compute in bfloat16; weights stay in float32.
     """
@@ -69,6 +72,8 @@ class Training:
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
+    puzzle_lr: float = 1e-2
+    puzzle_weight_decay: float = 0.1
     average: float = 0.0
     clip: float = 0.0
     refill: str = "keep"
@@ -85,7 +90,8 @@ class Training:
         for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS), ("refill", ("keep", "drop"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}")
-        for name in ("lr", "warmup", "q_weight", "weight_decay", "clip", "final"):
+        positive = ("lr", "warmup", "q_weight", "weight_decay", "puzzle_lr", "puzzle_weight_decay", "clip", "final")
+        for name in positive:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name):g}")
         for name in ("beta1", "beta2"):
@@ -129,9 +135,13 @@ class Trainer:
         self.model, self.task, self.o, self.seed, self.steps = model, task, o, seed, 0
         self.device = model.output_head.weight.device
         self.strategy = strategy(o.gradient)
-        groups = list(model.parameters())
-        self.optimizer = OPTIMIZERS[o.optimizer](groups, lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay)
-        self.average = Average(model, o.average) if o.average else None
+        # A step moves the embeddings of the puzzles in its batch; to move those of all would take longer than the rest.
+        self.table = model.puzzle_embedding.weight if model.config.puzzles else None
+        self.weights = [p for p in model.parameters() if p is not self.table]
+        self.optimizer = OPTIMIZERS[o.optimizer](
+            self.weights, lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
+        )
+        self.average = Average(model, o.average, () if self.table is None else [self.table]) if o.average else None
         own = o.batch // world()
         self.own = range(rank() * own, (rank() + 1) * own)  # slots of this process
         self.slots = self._waiting(own)
@@ -160,8 +170,7 @@ class Trainer:
                 epoch, place = divmod(draw, len(train))
                 row = self._order(self.own[i], epoch)[place]
                 rng = act.stream(self.seed, self.own[i], draw)
-                x[i], y[i] = self.task.augment(train.x[row], train.y[row], rng)
-                puzzle[i] = train.puzzle[row]
+                x[i], y[i], puzzle[i] = self.task.draw(row, rng)
                 least[i] = act.minimum(o.halting, rng)
             drawn[i] += 1
         where = slots.done
@@ -193,13 +202,15 @@ class Trainer:
         """
         o = self.o
         slots = self.refill(self.slots)
+        # the embeddings of the puzzles at hand are leaves of their own, whose gradient is as small as they are
+        puzzle = slots.puzzle if self.table is None else self.table.detach()[slots.puzzle].requires_grad_()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
-            carry, out, _ = self._segment(slots.carry, slots.x, slots.puzzle)
+            carry, out, _ = self._segment(slots.carry, slots.x, puzzle)
             carry = detach(carry)
             following = None
             if o.halting.learned and o.halting.q_continue:
                 with torch.no_grad():
-                    _, ahead, _ = self._forward(carry, slots.x, slots.puzzle)
+                    _, ahead, _ = self._forward(carry, slots.x, puzzle)
                 last = slots.segments + 1 >= o.halting.halt_max_steps
                 following = act.continue_value(last, ahead)
         q_weight = o.q_weight if o.halting.learned else 0.0
@@ -208,11 +219,16 @@ class Trainer:
         l.total.backward()
         self._share_gradients()
         if o.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
-        now = rate(self.steps, lr=o.lr, warmup=o.warmup, steps=o.steps, final=o.final)
+            torch.nn.utils.clip_grad_norm_(self.weights, o.clip)
+        now, puzzle_lr = (
+            rate(self.steps, lr=lr, warmup=o.warmup, steps=o.steps, final=o.final) for lr in (o.lr, o.puzzle_lr)
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = now
         self.optimizer.step()
+        if self.table is not None and puzzle.grad is not None:
+            # of all processes; signs are those of the sum as of the mean
+            sign_sgd(self.table, _gathered(slots.puzzle), _gathered(puzzle.grad), puzzle_lr, o.puzzle_weight_decay)
         if self.average:
             self.average.update(self.model)
         self.slots = act.advance(slots, carry, type(out)(*(t.detach() for t in out)), o.halting)
@@ -236,7 +252,7 @@ class Trainer:
 
     def _share_gradients(self) -> None:
         if dist.is_initialized():
-            for p in self.model.parameters():
+            for p in self.weights:
                 if p.grad is not None:
                     dist.all_reduce(p.grad)
                     p.grad /= world()
@@ -344,32 +360,41 @@ def _gathered(t: Tensor) -> Tensor:
 class Answers(NamedTuple):
     """What a model answered after each segment."""
 
-    symbols: np.ndarray  # [segments, n, cells]
+    symbols: np.ndarray  # [segments, n, cells], of the smallest integers that hold the vocabulary
     q_halt: np.ndarray  # [segments, n], logits: how sure it is
     used: np.ndarray  # [n], segments
 
 
 @torch.no_grad()
-def answer(
+def answers(
     model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False
-) -> Answers:
-    """All rows of grids; with `halting`, a row that has halted keeps its answer. Raises ValueError for grids of other
-    sizes than the model's."""
+) -> Iterator[tuple[Grids, Answers]]:
+    """All rows of grids, a batch at a time; with `halting`, a row that has halted keeps its answer. Raises ValueError
+    for grids of other sizes than the model's."""
     fits(model, grids=grids)
     device = model.output_head.weight.device
-    parts: list[Answers] = []
-    for x, puzzle in _batches(grids, batch):
+    vocabulary = model.config.vocabulary
+    small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
+    for i in range(0, len(grids), batch):
+        part = grids[i : i + batch]
+        x, puzzle = (torch.from_numpy(a.astype(np.int64)).to(device) for a in (part.x, part.puzzle))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             chosen, sure, used = zip(  # of each segment; its logits are not held
                 *(
-                    (out.logits.argmax(-1).to(torch.int16), out.q_halt.float(), used)
-                    for out, used in act.solve(model, x.to(device), puzzle.to(device), segments, halting)
+                    (out.logits.argmax(-1).to(small), out.q_halt.float(), used)
+                    for out, used in act.solve(model, x, puzzle, segments, halting)
                 ),
                 strict=True,
             )
-        parts.append(
-            Answers(torch.stack(chosen).cpu().numpy(), torch.stack(sure).cpu().numpy(), used[-1].cpu().numpy())
-        )
+        found = (torch.stack(chosen), torch.stack(sure), used[-1])
+        yield part, Answers(*(t.cpu().numpy() for t in found))
+
+
+def answer(
+    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False
+) -> Answers:
+    """The same, of all rows in one."""
+    parts = [found for _, found in answers(model, grids, segments, halting, batch, bf16)]
     symbols, q_halt = (np.concatenate([p[i] for p in parts], 1) for i in range(2))
     return Answers(symbols, q_halt, np.concatenate([p.used for p in parts]))
 
@@ -386,13 +411,12 @@ def evaluate(
     """
     fits(model, task, grids)
     how = halting if halting.at_evaluation else None
-    found = answer(model, grids, segments or halting.halt_max_steps, how, batch, bf16)
-    scores = [task.scores(grids, a) for a in found.symbols]
-    rows = {k: np.stack([s[k] for s in scores]) for k in scores[0]}
-    return {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": float(found.used.mean())}
-
-
-def _batches(grids: Grids, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for i in range(0, len(grids), batch):
-        part = grids[slice(i, i + batch)]
-        yield torch.from_numpy(part.x.astype(np.int64)), torch.from_numpy(part.puzzle.astype(np.int64))
+    scores: dict[str, list[np.ndarray]] = {}
+    used = 0
+    for part, found in answers(model, grids, segments or halting.halt_max_steps, how, batch, bf16):
+        of_segments = [task.scores(part, a) for a in found.symbols]  # all answers at once may not fit the memory
+        for k in of_segments[0]:
+            scores.setdefault(k, []).append(np.stack([s[k] for s in of_segments]))
+        used += int(found.used.sum())
+    rows = {k: np.concatenate(parts, 1) for k, parts in scores.items()}
+    return {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}

@@ -9,11 +9,13 @@ returns gradients of that cost, or its approximation to them, in the sign and sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from gle.integrators import Dynamics, Integrator, nudge, per_member
 from gle.network import Local, Network, State, Theta, Thetas
@@ -106,15 +108,10 @@ def nudges(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
 
 def learned(problem: Problem) -> list[tuple[int, str]]:
     """(index of the `Layer`, kind) of every tensor that learns. Raises ValueError where there is none."""
-    found = [
-        (i, kind)
-        for i, layer in enumerate(problem.net.layers)
-        for kind in problem.learn
-        if layer.plastic and getattr(layer, kind) is not None
-    ]
+    found = [(i, kind) for i, layer in enumerate(problem.net.layers) for kind in layer.learned(problem.learn)]
     if not found:
         kinds = ", ".join(problem.learn) or "anything in `learn`"
-        raise ValueError(f"nothing learns: no plastic layer has {kinds}; name other kinds, or make a layer plastic")
+        raise ValueError(f"nothing learns: no plastic layer has {kinds} unfrozen; name other kinds, or free a layer")
     return found
 
 
@@ -151,6 +148,26 @@ def handed_on(memory: Any, kind: type, batch: int, where: list[tuple[int, str]])
     if memory.where != where:
         raise ValueError(f"memory is of the parameters {memory.where}, {where} learn now: start with None")
     return memory
+
+
+# -- derivatives by autograd -------------------------------------------------------------------------------------------
+
+
+def derives(call: Callable[..., Credit]) -> Callable[..., Credit]:
+    """For the call of a rule that has autograd derive: outside its caller's inference mode, where autograd follows
+    nothing, and with ordinary tensors in place of those that were made in one. Within, it is off until the rule says.
+    """
+
+    @functools.wraps(call)
+    def outside(self, problem, theta, state, xs, targets, memory=None):
+        with torch.inference_mode(False), torch.no_grad():
+            return call(self, *tree_map(_ordinary, (problem, theta, state, xs, targets, memory)))
+
+    return outside
+
+
+def _ordinary(item):
+    return item.clone() if isinstance(item, Tensor) and item.is_inference() else item
 
 
 # -- handing a simulation to a rule ------------------------------------------------------------------------------------
@@ -249,6 +266,7 @@ def _posed(
     learn = (learn,) if isinstance(learn, str) else tuple(learn)
     if unknown := [k for k in learn if k not in LEARNABLE]:
         raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {', '.join(map(str, unknown))}")
+    sim.check()
     xs, ts = sim.sampled(inputs, targets, steps)
     if ts is None:
         raise ValueError("credit needs targets")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gle.integrators import _is_zero
 from gle.network import LayerState, State, Thetas
-from gle.rules.base import Credit, Problem, cost_of, grads_like, learned, replaced, steps
+from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, learned, replaced, steps
 
 
 class BPTT:
@@ -36,7 +36,7 @@ class BPTT:
             raise ValueError(f"stride = {stride} is longer than window = {window}: some costs would be left out")
         self.window, self.stride = window, stride
 
-    @torch.no_grad()
+    @derives
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:

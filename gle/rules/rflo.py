@@ -80,20 +80,19 @@ class RFLO:
 
             new = []
             for n, (i, d) in enumerate(places):
-                if not net.layers[i].plastic:
+                kinds = net.layers[i].learned(learn)
+                if not kinds:
                     new.append(traces[n])
                     continue
                 p, local = select(theta[i], d), select(step.local[i], d)
                 u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
                 driven = {"W": local.pre.unsqueeze(-2), "b": torch.ones_like(u_dot), "tau_m": -u_dot}
                 membrane, output = {}, {}
-                for kind in learn:
+                for kind in kinds:
                     if kind == "tau_r":
                         output[kind] = u_dot  # acts on the output at once
                         continue
                     old = getattr(traces[n].membrane, kind)
-                    if old is None:  # the layer has no biases
-                        continue
                     axis = (..., None, slice(None), None) if kind == "W" else (..., None, slice(None))
                     tau_m, tau_r = p.tau_m[axis], p.tau_r[axis]
                     x = driven[kind].expand_as(old)
@@ -125,13 +124,10 @@ class RFLO:
 
     @staticmethod
     def _rest(layer, batch: int, learn: tuple[str, ...]) -> Eligibility:
-        if not layer.plastic:
-            return Eligibility(Theta(), Theta())
         shape = (*layer.ensemble, batch, layer.n_out)
         zeros = {
             kind: layer.W.new_zeros(*shape, layer.n_in) if kind == "W" else layer.W.new_zeros(shape)
-            for kind in learn
-            if getattr(layer, kind) is not None
+            for kind in layer.learned(learn)
         }
         membrane = {k: z for k, z in zeros.items() if k != "tau_r"}
         return Eligibility(Theta(**membrane), Theta(**zeros))

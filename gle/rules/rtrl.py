@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from gle.network import State, Thetas
-from gle.rules.base import Credit, Problem, cost_of, grads_like, handed_on, learned, nudges, steps
+from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, handed_on, learned, nudges, steps
 from gle.rules.influence import Forward, Pieces
 
 CHUNK = 128  # parameters whose influence advances at once
@@ -34,7 +34,7 @@ class RTRL:
     exact_for = "everything"
     online = True
 
-    @torch.no_grad()
+    @derives
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:

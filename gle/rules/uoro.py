@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from gle.network import State, Thetas
-from gle.rules.base import Credit, Problem, cost_of, grads_like, handed_on, learned, nudges, steps
+from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, handed_on, learned, nudges, steps
 from gle.rules.influence import Forward, Pieces
 from gle.seeding import generator
 
@@ -35,7 +35,7 @@ class UORO:
     def __init__(self, seed: int = 0):
         self.seed = seed
 
-    @torch.no_grad()
+    @derives
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:

@@ -1,16 +1,19 @@
 """Mazes: a start S, a goal G, and a shortest path between them to be marked.
 
 Two generators: *open* mazes, in which each cell is a wall with some probability, so that there may be many shortest
-paths, and *carved* ones, trees of corridors with one path. Difficulty is the number of moves on a shortest path.
+paths, and *carved* ones, trees of corridors with one path; and a reader of folders of stored mazes, which checks them.
+Difficulty is the number of moves on a shortest path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hrm.tasks.task import Grids, Task, turned
+from hrm.tasks.task import Grids, Task, drawn_rows, turned, without_overlap
 
 # symbols, as published; 0 is left free
 WALL, FREE, START, GOAL, PATH = 1, 2, 3, 4, 5
@@ -20,20 +23,23 @@ FAR = -1  # distance of a cell that cannot be reached
 
 def distances(maze: np.ndarray, to: tuple[int, int]) -> np.ndarray:
     """Number of moves from each cell [height, width] to one of them, breadth first; FAR for walls and beyond."""
-    out = np.full(maze.shape, FAR)
-    out[to] = 0
-    front = [to]
+    width = maze.shape[1] + 2  # within a border of walls no cell has to ask where the maze ends
+    free = (np.pad(maze, 1, constant_values=WALL) != WALL).ravel().tolist()
+    steps = [dr * width + dc for dr, dc in MOVES]
+    front = [(to[0] + 1) * width + to[1] + 1]
+    out = [FAR] * len(free)
+    out[front[0]] = moves = 0
     while front:
+        moves += 1
         following = []
-        for r, c in front:
-            for dr, dc in MOVES:
-                at = r + dr, c + dc
-                inside = 0 <= at[0] < maze.shape[0] and 0 <= at[1] < maze.shape[1]
-                if inside and maze[at] != WALL and out[at] == FAR:
-                    out[at] = out[r, c] + 1
+        for cell in front:
+            for step in steps:
+                at = cell + step
+                if free[at] and out[at] == FAR:
+                    out[at] = moves
                     following.append(at)
         front = following
-    return out
+    return np.array(out).reshape(-1, width)[1:-1, 1:-1]
 
 
 def ends(maze: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -128,9 +134,14 @@ def reversed_ends(maze: np.ndarray) -> np.ndarray:
     return np.where(maze == START, GOAL, np.where(maze == GOAL, START, maze))
 
 
+def symmetries(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of `turned` that keep the shape (height, width): all eight of a square, four of another rectangle."""
+    return tuple(k for k in range(8) if turned(np.empty(shape), k).shape == shape)
+
+
 def canonical(maze: np.ndarray) -> bytes:
     """The same for all mazes that the augmentation maps on each other."""
-    images = [turned(m, k) for m in (maze, reversed_ends(maze)) for k in range(8)]
+    images = [turned(m, k) for m in (maze, reversed_ends(maze)) for k in symmetries(maze.shape)]
     return min(image.astype(np.int8).tobytes() for image in images)
 
 
@@ -170,27 +181,117 @@ def generate(
     return [grids[:first], grids[first:second], grids[second:]]
 
 
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+FILES = ("all__inputs.npy", "all__labels.npy")
+
+
+def load_array(path: Path, symbols: tuple[int, ...]) -> np.ndarray:
+    """Grids of a .npy file, [n, cells] of a square or [n, height, width] → [n, height, width], int8.
+
+    Raises ValueError, naming the file, for what is no such array, and the row (from 0) of a symbol that is none of
+    those given.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {path}: a folder of mazes holds train and test, each with {' and '.join(FILES)}")
+    try:
+        grids = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise ValueError(f"{path} is no readable .npy file: {' '.join(str(error).split())}") from None
+    if not isinstance(grids, np.ndarray) or grids.dtype.kind not in "iu":
+        raise ValueError(f"{path} must hold integers, got {getattr(grids, 'dtype', 'an archive of several arrays')}")
+    if grids.ndim == 2 and (edge := round(grids.shape[1] ** 0.5)) ** 2 == grids.shape[1]:
+        grids = grids.reshape(-1, edge, edge)
+    if grids.ndim != 3 or not grids.size:
+        raise ValueError(
+            f"{path} must be [mazes, cells] of square mazes or [mazes, height, width], got {list(grids.shape)}"
+        )
+    if len(wrong := np.argwhere(~np.isin(grids, symbols))):  # before int8 could make a symbol of any number
+        row, *cell = wrong[0].tolist()
+        raise ValueError(
+            f"{path}, row {row}: symbol {grids[row][tuple(cell)]} in cell {cell}, must be one of {symbols}"
+        )
+    return grids.astype(np.int8)
+
+
+def load_split(
+    folder: Path, progress: Callable[[np.ndarray], Iterable[Any]] = iter
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mazes and answers [n, height, width] and moves [n] of a folder with all__inputs.npy and all__labels.npy.
+    progress: wraps the mazes, to show how far the check is.
+
+    Raises ValueError, naming file and row (from 0), unless each maze has one start and one goal, and its answer is the
+    maze with a shortest path between them marked.
+    """
+    inputs, labels = (folder / name for name in FILES)
+    x = load_array(inputs, (WALL, FREE, START, GOAL))
+    y = load_array(labels, (WALL, FREE, START, GOAL, PATH))
+    if x.shape != y.shape:
+        raise ValueError(f"{labels} has the shape {list(y.shape)}, but {inputs} {list(x.shape)}")
+    wrong = []
+    for row, (maze, answer) in enumerate(zip(progress(x), y, strict=True)):
+        try:
+            ends(maze)
+        except ValueError as error:
+            raise ValueError(f"{inputs}, row {row}: {error}") from None
+        if not is_shortest(maze, answer):
+            wrong.append(row)
+    if wrong:
+        rows = ", ".join(map(str, wrong[:10])) + (", …" if len(wrong) > 10 else "")
+        raise ValueError(
+            f"{labels}, row {rows}: no shortest path from the start to the goal of the maze in {inputs.name} "
+            f"({len(wrong)} of {len(x)} rows)"
+        )
+    return x, y, (y == PATH).sum((1, 2)) + 1.0
+
+
+def load_folder(
+    folder: Path, sizes: tuple[int, int, int], seed: int, progress: Callable[[np.ndarray], Iterable[Any]] = iter
+) -> tuple[tuple[int, int], tuple[Grids, Grids, Grids]]:
+    """(height, width), and training, validation and test mazes of the given numbers from the folders train and test,
+    drawn at random; those for validation are of train. A training maze that is a test maze turned, reflected or
+    reversed is left out, and so is a validation maze that is either.
+
+    Raises ValueError for what `load_split` refuses, for fewer mazes than asked for and for two shapes.
+    """
+    stored = [load_split(folder / name, progress) for name in ("train", "test")]
+    shape, tested = (x.shape[1:] for x, *_ in stored)
+    if shape != tested:
+        raise ValueError(f"{folder} has mazes of {shape} for training, but of {tested} for the test")
+    drawn = []
+    for (name, asked), (x, y, moves) in zip((("train", sizes[:2]), ("test", sizes[2:])), stored, strict=True):
+        parts = drawn_rows(len(x), asked, seed, str(folder / name))
+        drawn += [Grids(x[r].reshape(len(r), -1), y[r].reshape(len(r), -1), moves[r]) for r in parts]
+    return shape, without_overlap(drawn, lambda x: [canonical(maze.reshape(shape)) for maze in x])
+
+
 # -- the task ----------------------------------------------------------------------------------------------------------
 
 
 class Maze(Task):
-    """Square mazes. augment: turned, reflected, start and goal exchanged, anew for each training maze; the path is then
-    the first in the order of `MOVES` again."""
+    """Mazes of one size: that of an edge, or (height, width). augment: turned, reflected, start and goal exchanged,
+    anew for each training maze; the path is then the first in the order of `MOVES` again."""
 
     symbols = "?# SGo"
     kind = "maze"
     measure = "optimal"
     blank = FREE
 
-    def __init__(self, size: int, kind: str, train: Grids, validation: Grids, test: Grids, augmentation: bool = True):
-        super().__init__(f"{kind} maze {size}x{size}", size, size, len(self.symbols))
-        self.augmentation = augmentation
+    def __init__(
+        self, size: int | tuple[int, int], kind: str, train: Grids, validation: Grids, test: Grids,
+        augmentation: bool = True,
+    ):  # fmt: skip
+        height, width = (size, size) if isinstance(size, int) else size
+        super().__init__(f"{kind} maze {height}x{width}", height, width, len(self.symbols))
+        self.augmentation, self.symmetries = augmentation, symmetries((height, width))
         self.train, self.validation, self.test = train, validation, test
 
     def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if not self.augmentation:
             return x, y
-        maze = turned(x.reshape(self.height, self.width), int(rng.integers(8)))
+        change = self.symmetries[rng.integers(len(self.symmetries))]
+        maze = turned(x.reshape(self.height, self.width), change)
         if rng.random() < 0.5:
             maze = reversed_ends(maze)
         return maze.reshape(-1), solve(maze)[0].reshape(-1)

@@ -6,16 +6,20 @@ Grids are arrays [cells] of digits, 0 for a blank. A board of n × n has boxes o
 
 from __future__ import annotations
 
+import codecs
 import csv
 import functools
-from collections.abc import Iterator
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import permutations, product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hrm.tasks.task import Grids, Task
+from hrm.tasks.task import Grids, Task, drawn_rows
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 
@@ -94,9 +98,9 @@ def _propagate(candidates: list[int], n: int) -> None:
             hidden = once & ~twice
             for cell in unit:
                 bit = candidates[cell] & hidden
+                if bit & (bit - 1):
+                    raise Contradiction
                 if bit and candidates[cell] != bit:
-                    if bit & (bit - 1):
-                        raise Contradiction
                     _assign(candidates, cell, bit, n)
                     changed = True
                     break
@@ -363,6 +367,19 @@ class Sudoku(Task):
         change = symmetry(self.n, rng, self.augmentation == "digits")
         return to_symbols(change(x - BLANK)), to_symbols(change(y - BLANK))
 
+    def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
+        """exact: the stored answer; valid: any that keeps the clues and obeys the rules."""
+        return {**super().scores(grids, answers), "valid": is_solution(grids.x - BLANK, answers - BLANK)}
+
+
+def is_solution(grids: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Whether answers [m, cells] keep the clues of the grids, and have each digit once in each row, column and box:
+    bool [m]."""
+    n = round(grids.shape[1] ** 0.5)
+    clues_kept = ((grids == 0) | (grids == answers)).all(1)
+    in_units = np.sort(answers[:, np.array(units(n))], axis=-1)  # [m, units, n]
+    return clues_kept & (in_units == np.arange(1, n + 1)).all((1, 2))
+
 
 def classes(solved: np.ndarray, augmentation: str) -> np.ndarray:
     """A number for each solved grid [n, cells], the same for all that the augmentation maps on each other. Of 9 × 9
@@ -449,50 +466,177 @@ def split_of_puzzle(mark: np.uint64, sizes: tuple[int, int, int], seed: int) -> 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def check_puzzles(x: np.ndarray, y: np.ndarray, source: str = "puzzles") -> None:
-    """Raises ValueError, naming the row (counted from 1), for a puzzle without solution, with several, or with another
-    than its answer."""
-    for row, (grid, answer) in enumerate(zip(x, y, strict=True), start=1):
-        try:
-            found = solve(grid).grid
-        except ValueError as error:
-            raise ValueError(f"{source}, row {row}: {error}") from None
-        if not np.array_equal(found, answer):
-            raise ValueError(f"{source}, row {row}: the answer is not the puzzle's solution")
+class Row(NamedTuple):
+    """A puzzle of a file: the line it is in, the grids as 81 digits or dots, and a rating of its difficulty."""
+
+    line: int
+    question: str
+    answer: str | None
+    rating: float | None
 
 
-def load_csv(path: Path, rows: int | None = None, verify: bool = False) -> Grids:
-    """The public sudoku-extreme CSV: columns source, question, answer, rating; '.' or 0 for a blank. verify: solve
-    every puzzle, to see that it has one solution and the answer is it.
+GRID = re.compile(r"[0-9.]{81}(?![0-9A-Za-z.])")
 
-    Raises ValueError, naming file and line, for missing columns, wrong sizes and other characters.
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The puzzles of a file, either a CSV with the columns question, answer and perhaps rating, as sudoku-extreme has
+    them; or a list without answers, one puzzle a line, in which what follows the puzzle and lines with # are comments.
+    A dot or 0 is a blank. Text in UTF-8, UTF-16 with its byte order mark, or latin-1.
+
+    Raises ValueError, naming file and line, for anything else.
     """
-    questions: list[np.ndarray] = []
-    answers: list[np.ndarray] = []
-    ratings: list[float] = []
     if not path.is_file():
         raise ValueError(f"{path} is no file")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := {"question", "answer"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
-        for record in reader:
-            if rows is not None and len(questions) == rows:
+    try:
+        with path.open("rb") as raw:
+            encoding = "utf-16" if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        # puzzles are ASCII: bytes of another encoding, in columns beside them or comments, do not matter
+        with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
+            said = ((i, line) for i, line in enumerate(file, start=1) if line.strip() and not line.startswith("#"))
+            number, first = next(said, (0, ""))
+            if not first:
+                raise ValueError(f"{path} holds no puzzles")
+            if "\0" in first:
+                raise ValueError(f"{path} is no text in UTF-8, latin-1, or UTF-16 with its byte order mark")
+            read = _listed if GRID.match(first.strip()) else _tabulated
+            yield from read(path, number, itertools.chain([first], file))
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def _listed(path: Path, number: int, lines: Iterable[str]) -> Iterator[Row]:
+    """Of a list, whose first line has the number given."""
+    for line, text in enumerate(lines, start=number):
+        text = text.strip()
+        if not text or text.startswith("#"):
+            continue
+        if not (puzzle := GRID.match(text)):
+            raise ValueError(f"{path}, line {line}: a puzzle must be 81 digits or dots, got {_short(text)}")
+        if GRID.search(text, puzzle.end()):
+            raise ValueError(f"{path}, line {line}: two grids in a line need a header, question,answer")
+        yield Row(line, puzzle[0], None, None)
+
+
+def _tabulated(path: Path, number: int, lines: Iterable[str]) -> Iterator[Row]:
+    """Of a CSV, whose header is in the line of the number given."""
+    reader = csv.reader(lines, strict=True)
+    line = number
+    rated: bool | None = None
+    try:
+        header = [name.strip().lower() for name in next(reader)]
+        if not {"question", "answer"} & set(header):
+            raise ValueError(
+                f"{path}, line {line}: neither a puzzle of 81 digits or dots nor a header that names the columns "
+                f"question and answer, got {_short(','.join(header))}"
+            )
+        for name in ("question", "answer", "rating"):
+            if (found := header.count(name)) != 1 and (found or name != "rating"):
+                raise ValueError(f"{path} has {'two columns' if found else 'no column'} {name}")
+        while True:
+            line = number + reader.line_num
+            cells = next(reader, None)
+            if cells is None:
                 break
-            for name, into in (("question", questions), ("answer", answers)):
-                text = (record[name] or "").replace(".", "0")
-                if len(text) != 81 or not text.isdecimal() or not text.isascii():
+            row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+            if not any(row.values()):
+                continue
+            for name in ("question", "answer"):
+                if not GRID.fullmatch(row.get(name, "")):
                     raise ValueError(
-                        f"{path}, line {reader.line_num}: {name} must be 81 digits or dots, got {record[name]!r}"
+                        f"{path}, line {line}: {name} must be 81 digits or dots, got {_short(row.get(name, ''))}"
                     )
-                into.append(np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int8) - ord("0"))
+            text = row.get("rating", "")
             try:
-                ratings.append(float(record.get("rating") or 0))
+                rating = float(text) if text else None
             except ValueError:
-                raise ValueError(f"{path}, line {reader.line_num}: rating {record['rating']!r} is no number") from None
-    if not questions:
+                rating = math.nan
+            if rating is not None and not math.isfinite(rating):
+                raise ValueError(f"{path}, line {line}: rating {text!r} is no number")
+            if rated is None:
+                rated = rating is not None
+            if rated != (rating is not None):
+                raise ValueError(
+                    f"{path}, line {line}: some puzzles have a rating and some have none: give all or none"
+                )
+            yield Row(line, row["question"], row["answer"], rating)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: {error} (a quote that is not closed?)") from None
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 100 else f"{len(text)} characters, {text[:90]!r}…"
+
+
+def solve_each(
+    grids: np.ndarray, names: Sequence[str], progress: Callable[[Sequence[str]], Iterable[str]] = iter
+) -> tuple[np.ndarray, np.ndarray]:
+    """The solutions [m, cells] of puzzles [m, cells], and the guesses [m] they took. names: of the puzzles. progress:
+    wraps the names, to show how far this is. Raises ValueError, with the name, for a puzzle with no or several
+    solutions."""
+    found = []
+    for name, grid in zip(progress(names), grids, strict=True):
+        try:
+            found.append(solve(grid))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return np.stack([f.grid for f in found]), np.array([f.guesses for f in found], dtype=float)
+
+
+def check_answers(grids: np.ndarray, answers: np.ndarray, names: Sequence[str]) -> None:
+    """Raises ValueError, with the name, for a puzzle [m, cells] without blanks, and for an answer that is no solution
+    of its puzzle."""
+    wrong = ~is_solution(grids, answers) | (grids > 0).all(1)
+    for row in np.flatnonzero(wrong)[:1]:
+        if (answers[row] == 0).any():
+            what = "the answer has blanks: are question and answer exchanged?"
+        elif (grids[row] > 0).all():
+            what = "the question has no blanks"
+        elif ((grids[row] > 0) & (grids[row] != answers[row])).any():
+            what = "the answer changes a given digit of the question"
+        else:
+            what = "the answer has a digit twice in a row, column or box"
+        raise ValueError(f"{names[row]}: {what}")
+
+
+def load_csv(
+    path: Path,
+    rows: int | None = None,
+    verify: bool = True,
+    seed: int = 0,
+    solver: Callable[[np.ndarray, Sequence[str]], tuple[np.ndarray, np.ndarray]] = solve_each,
+) -> Grids:
+    """Puzzles of a file as `read_rows` takes them, CSV or list: all in their order, or `rows` of them, drawn at random.
+    Difficulty is the file's rating, or else the number of guesses.
+
+    Answers must solve their puzzles. verify: see besides that no puzzle has another solution, which takes the solver
+    some milliseconds each; without, a puzzle with no rating has difficulty 0. A list is always solved. solver: does as
+    `solve_each`.
+
+    Raises ValueError, naming file and line, for all that is not so, and for fewer puzzles than asked for.
+    """
+    if rows is None:
+        taken = list(read_rows(path))
+    else:  # twice through the file, so that its size need not fit into memory
+        (drawn,) = drawn_rows(sum(1 for _ in read_rows(path)), [rows], seed, str(path))
+        wanted = set(drawn.tolist())
+        found = {i: row for i, row in enumerate(read_rows(path)) if i in wanted}
+        taken = [found[i] for i in drawn.tolist()]
+    if not taken:
         raise ValueError(f"{path} holds no puzzles")
-    x, y = np.stack(questions), np.stack(answers)
-    if verify:
-        check_puzzles(x, y, str(path))
-    return Grids(to_symbols(x), to_symbols(y), np.array(ratings))
+    names = [f"{path}, line {row.line}" for row in taken]
+    x = _digits(row.question for row in taken)
+    guesses = np.zeros(len(x))
+    if taken[0].answer is None:
+        y, guesses = solver(x, names)
+        check_answers(x, y, names)
+    else:
+        y = _digits(row.answer or "" for row in taken)
+        check_answers(x, y, names)  # first: it takes no time
+        if verify:
+            _, guesses = solver(x, names)
+    rated = taken[0].rating is not None
+    return Grids(to_symbols(x), to_symbols(y), np.array([row.rating for row in taken]) if rated else guesses)
+
+
+def _digits(texts: Iterable[str]) -> np.ndarray:
+    return np.stack([np.frombuffer(text.replace(".", "0").encode(), dtype=np.int8) - ord("0") for text in texts])

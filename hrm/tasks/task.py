@@ -12,10 +12,14 @@ measures than exactness (`scores`), and how its symbols look (`symbols`).
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 IGNORE = -100  # label of cells that count for nothing
 
@@ -73,6 +77,41 @@ def turned(grid: np.ndarray, which: int) -> np.ndarray:
     return np.rot90(grid.T if which >= 4 else grid, which % 4)
 
 
+def drawn_rows(rows: int, sizes: Sequence[int], seed: int, source: str) -> list[np.ndarray]:
+    """Rows of a file for splits of the given sizes, at random. Raises ValueError, naming the source, for too few."""
+    if rows < sum(sizes):
+        raise ValueError(
+            f"{source} holds {rows} puzzles, fewer than the {' + '.join(map(str, sizes))} asked for: lower puzzles"
+        )
+    order = np.random.default_rng([seed, rows]).permutation(rows)
+    return np.split(order, np.cumsum(sizes))[: len(sizes)]
+
+
+def without_overlap(
+    splits: Sequence[Grids], marks: Callable[[np.ndarray], Sequence[Hashable]]
+) -> tuple[Grids, Grids, Grids]:
+    """Training, validation and test puzzles less the training puzzles that are test puzzles, and the validation puzzles
+    that are either, under the symmetries of which `marks` of puzzles x [n, cells] are the same.
+
+    Raises ValueError where nothing is left.
+    """
+    train, validation, test = splits
+    learned, validated, tested = (list(marks(split.x)) for split in splits)
+    kept_of = []
+    for name, split, own, others in (
+        ("training", train, learned, set(tested)),
+        ("validation", validation, validated, {*learned, *tested}),
+    ):
+        kept = np.array([mark not in others for mark in own], dtype=bool)
+        if not kept.all():
+            where = "the test" if name == "training" else "training or the test"
+            log.info("%d of %d %s puzzles are also in %s, and left out", (~kept).sum(), len(kept), name, where)
+        if not kept.any():
+            raise ValueError(f"each {name} puzzle is, turned or renamed, in another split, too: nothing is left")
+        kept_of.append(split[kept])
+    return kept_of[0], kept_of[1], test
+
+
 class Task:
     """Three splits of grids. Symbols are 0 … vocabulary − 1.
 
@@ -100,6 +139,10 @@ class Task:
         """A training puzzle [cells] and its answer, changed at random in a way that keeps it a puzzle of its kind."""
         return x, y
 
+    def draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+        """A row of the training split as it is learned once: puzzle, answer, and which identity it then has."""
+        return *self.augment(self.train.x[row], self.train.y[row], rng), int(self.train.puzzle[row])
+
     def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
         """Measures of answers [n, cells], each bool [n]; "exact" is always among them."""
         asked = grids.y != IGNORE
@@ -112,17 +155,19 @@ class Task:
 
     def check(self) -> None:
         for split in ("train", "validation", "test"):
-            grids = getattr(self, split)
-            if not len(grids):
-                raise ValueError(f"{self.name}: the {split} split is empty")
-            if grids.x.shape[1] != self.length:
-                raise ValueError(f"{self.name}: {split} has {grids.x.shape[1]} cells a grid, expected {self.length}")
-            for name in ("x", "y"):
-                values = whole(getattr(grids, name), f"{self.name}: {split} {name}")
-                inside = (values >= 0) & (values < self.vocabulary) | (values == IGNORE) & (name == "y")
-                if not inside.all():
-                    row, cell = np.argwhere(~inside)[0]
-                    raise ValueError(
-                        f"{self.name}: {split} row {row} has {name} = {values[row, cell]} in cell {cell}, "
-                        f"symbols are 0 … {self.vocabulary - 1}"
-                    )
+            self.check_grids(split, getattr(self, split))
+
+    def check_grids(self, split: str, grids: Grids) -> None:
+        if not len(grids):
+            raise ValueError(f"{self.name}: the {split} split is empty")
+        if grids.x.shape[1] != self.length:
+            raise ValueError(f"{self.name}: {split} has {grids.x.shape[1]} cells a grid, expected {self.length}")
+        for name in ("x", "y"):
+            values = whole(getattr(grids, name), f"{self.name}: {split} {name}")
+            inside = (values >= 0) & (values < self.vocabulary) | (values == IGNORE) & (name == "y")
+            if not inside.all():
+                row, cell = np.argwhere(~inside)[0]
+                raise ValueError(
+                    f"{self.name}: {split} row {row} has {name} = {values[row, cell]} in cell {cell}, "
+                    f"symbols are 0 … {self.vocabulary - 1}"
+                )

@@ -1,10 +1,12 @@
 """Training on grids: buckets, tables, weights on disk; what is measured of a model at work, by hand and by numpy."""
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import yaml
 from studies import finished, launch, run_folder, smoke_flags
 
 import hrm
-from bench import hrm_dynamics, maze, reasoning, sudoku
+from bench import arc, hrm_dynamics, maze, reasoning, sudoku
 from bench.study import plain
 from hrm import act, controls, train
 from hrm.model import Config
@@ -178,31 +180,81 @@ def test_a_run_folder_knows_nothing_of_solving():
     assert not {"solve", "weights", "resume"} & plain(sudoku.Sudoku()).keys()
 
 
-def test_files_of_the_public_format(tmp_path):
-    """Training puzzles that are test puzzles under a symmetry, and validation puzzles that are either, are left out."""
-    rng = np.random.default_rng(0)
-    y = np.stack([sudoku.sudoku.full_grid(9, rng) for _ in range(6)])
-    x = np.stack([sudoku.sudoku.puzzle(solution, 30, rng) for solution in y])
-    change = sudoku.sudoku.symmetry(9, rng)
+def toys(tmp_path):
+    """Folders of four training and four evaluation tasks."""
+    return [arc.toy(tmp_path / name, 4, seed) for seed, name in enumerate(("training", "evaluation"))]
 
-    def csv(name, rows):
-        lines = ["source,question,answer,rating"]
-        lines += [
-            f"s,{''.join(map(str, a))},{''.join(map(str, b))},{i}".replace("0", ".") for i, (a, b) in enumerate(rows, 1)
-        ]
-        (tmp_path / name).write_text("\n".join(lines))
-        return tmp_path / name
 
-    rows = list(zip(x.tolist(), y.tolist()))
-    turned = (change(x[0]).tolist(), change(y[0]).tolist())
-    o = sudoku.Sudoku(
-        size=9, puzzles=(3, 2, 2), train_csv=csv("train.csv", [*rows[:3], rows[3], rows[2]]),
-        test_csv=csv("test.csv", [turned, rows[5]]),
-    )  # fmt: skip
-    task = sudoku.task(o)
-    assert np.array_equal(task.train.x - 1, x[[1, 2]])
-    assert np.array_equal(task.validation.x - 1, x[[3]])
-    assert task.test.difficulty.tolist() == [1, 2]
+def test_a_right_model_solves_arc(tmp_path, monkeypatch):
+    """Prevents: votes, shares or a submission of other rows than those answered; the last batch lost; the answers of
+    all segments held until the vote. What answers here knows the solutions."""
+    o = reasoning.small(arc.Arc(), augmentations=300, held_out=1, canvas=5)
+    made = arc.task(o, *toys(tmp_path))
+
+    def perfect(model, grids, segments, halting=None, batch=512, bf16=False):
+        for i in range(0, len(grids), 7):
+            part = grids[i : i + 7]
+            symbols = np.zeros((50, *part.x.shape), dtype=np.uint8)
+            symbols[-1] = np.maximum(part.y, 0)
+            yield part, train.Answers(symbols, np.zeros(symbols.shape[:2]), np.full(len(part), 50))
+
+    monkeypatch.setattr(arc, "answers", perfect)
+    tracemalloc.start()
+    found = arc.votes(o, made, None, tmp_path / "submissions" / "0-last.json")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.3 * 50 * len(made.asked) * made.length  # bytes: far from all segments
+    assert found == {"votes": {"1 try": 1.0, "2 tries": 1.0}, "inputs": 4}
+    submission = json.loads((tmp_path / "submissions" / "0-last.json").read_text())
+    for name, (answer,) in submission.items():
+        (pair,) = json.loads((tmp_path / "evaluation" / f"{name}.json").read_text())["test"]
+        assert answer == {"attempt_1": pair["output"], "attempt_2": pair["output"]}
+    assert len(submission) == 4
+
+
+def test_arc_without_solutions(tmp_path, capsys):
+    """Prevents: a run that ends in an error, or in shares of nothing, where a competition keeps the solutions."""
+    folders = toys(tmp_path)
+    for file in folders[1].glob("*.json"):
+        content = json.loads(file.read_text())
+        content["test"] = [{"input": pair["input"]} for pair in content["test"]]
+        file.write_text(json.dumps(content))
+    kinds = {"smoke": True, "training_folder": folders[0], "evaluation_folder": folders[1]}
+    result = arc.run(arc.Arc(**kinds, runs=tmp_path / "runs", threads=1))
+    printed = capsys.readouterr().out
+    assert "validation %" in printed
+    assert "test" not in printed.split("results:")[0]
+    assert result["puzzles"]["test"] == 0
+    (folder,) = (tmp_path / "runs" / "arc").iterdir()
+    names = {f"{seed}-{when}.json" for seed in (0, 1) for when in ("best", "last")}
+    assert {f.name for f in (folder / "submissions").iterdir()} == names
+    for name in names:
+        submission = json.loads((folder / "submissions" / name).read_text())
+        assert submission.keys() == {f.stem for f in folders[1].glob("*.json")}
+        assert all(attempt.keys() == {"attempt_1", "attempt_2"} for (attempt,) in submission.values())
+
+
+def test_evaluation_by_batches(model):
+    """Prevents: rows lost, or scored beside the wrong puzzle, where a batch ends."""
+
+    class ByCell(Copy):
+        def scores(self, grids, answers):
+            return super().scores(grids, answers) | {"first": answers[:, 0] == grids.y[:, 0]}
+
+    task = ByCell()
+    with torch.no_grad():
+        model.output_head.weight.normal_()
+    halting = act.Halting(3)
+    whole = train.evaluate(model, task, task.train, halting, 3)
+    parts = train.evaluate(model, task, task.train, halting, 3, batch=4)
+    assert parts["curve"] == whole["curve"]
+    assert np.array_equal(parts["rows"]["first"], whole["rows"]["first"])
+    assert 0 < whole["rows"]["first"].mean() < 1
+    assert parts["used"] == whole["used"] == 3
+    found = train.answer(model, task.train, 3, batch=4)
+    assert found.symbols.shape == (3, 10, 4)
+    assert found.symbols.dtype == np.uint8
+    assert np.array_equal(whole["rows"]["first"], found.symbols[:, :, 0] == task.train.y[:, 0])
 
 
 def test_tensorboard(tmp_path, monkeypatch):

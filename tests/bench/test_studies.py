@@ -55,7 +55,7 @@ BESIDES = {  # what else lies in the run folder
     "mackey_glass": TRAINING,
     "sudoku": {*TRAINING, "weights"},
     "maze": {*TRAINING, "weights"},
-    "arc": {*TRAINING, "weights"},
+    "arc": {*TRAINING, "weights", "submissions"},
     "gradients": {"sudoku"},
     "hrm_dynamics": {"sudoku", "steps.html"},
 }
@@ -324,7 +324,7 @@ BAD = {
     ],
     "arc": [
         ([], "training_folder must be a folder of ARC tasks (*.json), got None"),
-        (["--training_folder", "tests", "--evaluation_folder", "tests"], "tests holds no ARC tasks (*.json)"),
+        (["--training_folder", "hrm", "--evaluation_folder", "hrm"], "hrm holds no ARC tasks (*.json)"),
     ],
     "hrm_dynamics": [
         (["--run", "."], ". is no finished run of bench.sudoku or bench.maze"),

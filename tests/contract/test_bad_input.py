@@ -11,6 +11,8 @@ from nets import DT, mixed_network, signals
 import gle
 from gle.compiling import CUDA_OPTIONS, compiled
 
+HALF = mixed_network(dtype=torch.float16)
+
 
 def simulation(**kw):
     return gle.Simulation(mixed_network(), **{"dt": DT, "cost": "cross_entropy", "plasticity": gle.Plasticity(), **kw})
@@ -164,6 +166,24 @@ def test_divergence_names_the_layer():
         (lambda: gle.SGD(-1.0), "momentum"),
         (lambda: gle.Record("colour"), "a Record takes"),
         (lambda: gle.Record("u", every=0), "at least 1"),
+        (lambda: gle.Record("u", every=1.5), "a number of steps, at least 1, got 1.5"),
+        (lambda: simulation(block=2.5), "block must be a number of steps"),
+        (lambda: simulation().reset(-1), "batch must be a number of samples, at least 1, got -1"),
+        (lambda: simulation().run(*signals(4), steps=-1), "steps must be a whole number, at least 0, got -1"),
+        (lambda: simulation().run(lambda t: t, steps=2.5), "steps must be a whole number"),
+        (lambda: simulation().run(iter([])), "the stream gives no step"),
+        (lambda: simulation().run((x for x in ()), steps=3), "an iterator that was used up"),
+        (lambda: simulation().predict(signals(4)[0], state=HALF.initial_state(5)), r"state is torch\.float16 on cpu"),
+        (lambda: simulation().predict(signals(4)[0], theta=HALF.theta()), "theta is .*, the network"),
+        (lambda: mixed_network().load_theta(mixed_network((1,)).theta()), r"do not fit layers\.0 with"),
+        (lambda: mixed_network((2,)).load_theta(mixed_network((1,)).theta()), r"do not fit layers\.0 with"),
+        (lambda: mixed_network().load_theta(mixed_network(bias=False).theta()), r"None, .* layers\.0 with"),
+        (lambda: mixed_network().load_theta(mixed_network().theta()[:2]), "of 2 layers do not fit a network of 3"),
+        (lambda: gle.Layer(1, 1, tau_m=float("inf"), tau_r=1.0), "tau_m must be finite, got inf"),
+        (lambda: gle.Plasticity(traces=(0.0, float("inf"))), "≥ 0 and finite"),
+        (lambda: simulation(plasticity=gle.Plasticity(lr=float("inf"))), "lr of W must be ≥ 0 and finite"),
+        (lambda: gle.Adam(betas=(0.9,)), "two numbers"),
+        (lambda: gle.Adam(eps=-1.0), "eps must be"),
         (lambda: simulation(integrator="heun"), "unknown integrator 'heun'"),
         (lambda: gle.Simulation(mixed_network(), dt=0.0), "dt must be"),
         (lambda: gle.Simulation(mixed_network(), dt=DT, cost="hinge"), "unknown cost"),

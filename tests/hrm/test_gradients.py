@@ -184,6 +184,38 @@ def test_spectral_radius():
     assert 0.1 < exact < 1
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("everything", [False, True], ids=["at the call", "at the data, too"])
+def test_spectral_radius_in_its_caller_s_mode(mode, everything):
+    """Prevents: an error about flags of tensors, or a radius of zero, where autograd follows nothing."""
+    model = contraction(H_cycles=4, L_cycles=1)
+    x = symbols(model, 1)
+    carry = settled(model, x)
+    expected = gradients.spectral_radius(model, carry, model.embed(x))
+    with mode():
+        if everything:
+            carry = settled(model, x)
+        assert gradients.spectral_radius(model, carry, model.embed(x)) == pytest.approx(expected, rel=1e-6)
+    assert gradients.spectral_radius(model, carry, model.embed(x)) == pytest.approx(expected, rel=1e-6)
+    assert expected > 0.1
+
+
+@pytest.mark.parametrize("name", gradients.STRATEGIES)
+def test_strategies_after_inference_mode(name):
+    """Prevents: gradients of zero from a carry or a call in inference mode: they are right, or refused in one line."""
+    model = contraction(H_cycles=2, L_cycles=2)
+    x = symbols(model)
+    with torch.inference_mode():
+        carry, _ = strategy(name)(model, model.initial(3), model.embed(x))
+        with pytest.raises(RuntimeError, match="does not require grad"):
+            loss_of(model, carry).backward()
+    ordinary = type(carry)(*(t.clone() for t in carry))
+    expected, _ = found_by(strategy(name), model, x, ordinary)
+    here, _ = found_by(strategy(name), model, x, carry)
+    assert off(here, expected) < 1e-12
+    assert max(g.abs().max() for g in expected) > 1e-6
+
+
 def test_report_tells_when_the_solver_gave_up():
     model = contraction(H_cycles=2, L_cycles=2)
     _, report = found_by(Implicit(1e-12, products=2), model, symbols(model))

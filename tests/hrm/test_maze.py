@@ -156,6 +156,169 @@ def test_augmentation_and_scores():
     assert Maze(6, "open", *splits, augmentation=False).augment(x, y, rng)[0] is x
 
 
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def write(folder, x, y, name="train", kind="<i8"):
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    np.save(folder / name / "all__inputs.npy", np.asarray(x).astype(kind))
+    np.save(folder / name / "all__labels.npy", np.asarray(y).astype(kind))
+
+
+def mazes(number, shape=(5, 5), seed=0):
+    """Different under all symmetries, with any one of the shortest paths, [number, height, width]."""
+    rng, x, y, seen = np.random.default_rng(seed), [], [], set()
+    while len(x) < number:
+        size = max(shape)
+        cells = maze.open_walls(size, rng, 0.25)[: shape[0], : shape[1]]
+        cells = maze.with_ends(cells, 3, rng)
+        if cells is not None and maze.canonical(cells) not in seen:
+            seen.add(maze.canonical(cells))
+            x.append(cells)
+            y.append(maze.solve(cells[::-1, ::-1])[0][::-1, ::-1])
+    return np.stack(x), np.stack(y)
+
+
+@pytest.mark.parametrize("kind", ["u1", "<i8", ">i2"])
+@pytest.mark.parametrize(("shape", "flat"), [((5, 5), True), ((5, 5), False), ((4, 6), False)])
+def test_folder(tmp_path, shape, flat, kind):
+    """What is stored is what is learned, validation rows drawn from the training rows; also where mazes are not
+    square."""
+    x, y = mazes(30, shape)
+    flattened = (x.reshape(30, -1), y.reshape(30, -1)) if flat else (x, y)
+    write(tmp_path, *(a[:20] for a in flattened), kind=kind)
+    write(tmp_path, *(a[20:] for a in flattened), "test", kind)
+    found, splits = maze.load_folder(tmp_path, (12, 6, 8), 0)
+    assert found == shape
+    assert [len(s) for s in splits] == [12, 6, 8]
+    row = {a.tobytes(): i for i, a in enumerate(x.astype(np.int8))}
+    rows = [[row[a.tobytes()] for a in split.x] for split in splits]
+    assert len({*rows[0], *rows[1]}) == 18
+    assert max(*rows[0], *rows[1]) < 20 <= min(rows[2])
+    assert rows[0] != sorted(rows[0])
+    for split, drawn in zip(splits, rows):
+        assert np.array_equal(split.y.reshape(-1, *shape), y[drawn])
+        assert split.difficulty.tolist() == [maze.solve(m)[1] for m in x[drawn]]
+    again, other = (maze.load_folder(tmp_path, (12, 6, 8), seed)[1] for seed in (0, 1))
+    assert np.array_equal(again[1].x, splits[1].x)
+    assert not np.array_equal(other[1].x, splits[1].x)
+    task = Maze(found, "stored", *splits)
+    task.check()
+    assert task.scores(task.test, task.test.y)["optimal"].all()
+    rng = np.random.default_rng(0)
+    images = set()
+    for _ in range(100):
+        a, b = task.augment(splits[0].x[0], splits[0].y[0], rng)
+        images.add(a.tobytes())
+        assert maze.canonical(a.reshape(shape)) == maze.canonical(splits[0].x[0].reshape(shape))
+        assert maze.is_shortest(a.reshape(shape), b.reshape(shape))
+    assert len(images) == (16 if shape == (5, 5) else 8)
+
+
+def test_folder_splits_do_not_overlap(tmp_path, caplog):
+    """Prevents: a test maze that is learned turned round, a validation maze that is a training maze."""
+    x, y = mazes(8)
+    swapped = maze.reversed_ends(np.rot90(x[0].T))
+    learned = np.stack([swapped, *x[1:7], x[3][::-1]])
+    write(tmp_path, learned, np.stack([maze.solve(m)[0] for m in learned]))
+    write(tmp_path, x[[0, 7]], y[[0, 7]], "test")
+    for seed in range(20):
+        with caplog.at_level("INFO"):
+            _, (train, validation, test) = maze.load_folder(tmp_path, (5, 3, 2), seed)
+        marks = [{maze.canonical(m.reshape(5, 5)) for m in split.x} for split in (train, validation, test)]
+        assert not marks[0] & marks[1]
+        assert not (marks[0] | marks[1]) & marks[2]
+        assert len(test) == 2
+    assert "1 of 5 training puzzles are also in the test, and left out" in caplog.text
+    assert "1 of 3 validation puzzles are also in training or the test, and left out" in caplog.text
+    write(tmp_path, x[[0, 7]], y[[0, 7]])
+    with pytest.raises(ValueError, match="each training puzzle is, turned or renamed, in another split"):
+        maze.load_folder(tmp_path, (1, 1, 2), 0)
+
+
+def spoiled(change):
+    x, y = mazes(8)
+    x, y = x.astype(np.int64), y.astype(np.int64)
+    x, y = change(x, y) or (x, y)
+    return x, y
+
+
+def put(which, row, symbol, value):
+    """Writes a value where a maze or answer has a symbol."""
+
+    def change(*arrays):
+        array = arrays[which][row]
+        array[tuple(np.argwhere(array == symbol)[0])] = value
+
+    return change
+
+
+def detour(x, y):
+    """A path of the right ends, but longer than need be."""
+    x[2], y[2] = 2, 2
+    x[2, 0, 0] = y[2, 0, 0] = START
+    x[2, 0, 2] = y[2, 0, 2] = GOAL
+    y[2, 1, :3] = PATH
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put(0, 3, WALL, 257), r"inputs.npy, row 3: symbol 257 in cell \[\d, \d\], must be one of \(1, 2, 3, 4\)"),
+        (put(0, 3, WALL, 0), "inputs.npy, row 3: symbol 0 in cell"),
+        (put(0, 3, FREE, 5), "inputs.npy, row 3: symbol 5 in cell"),
+        (put(1, 7, FREE, 6), "labels.npy, row 7: symbol 6 in cell"),
+        (put(0, 1, FREE, START), "inputs.npy, row 1: a maze has one start and one goal, this one 2 and 1"),
+        (put(0, 1, GOAL, FREE), "inputs.npy, row 1: a maze has one start and one goal, this one 1 and 0"),
+        (
+            put(1, 4, PATH, FREE),
+            "labels.npy, row 4: no shortest path from the start .* in all__inputs.npy .1 of 8 rows",
+        ),
+        (put(1, 4, FREE, PATH), "labels.npy, row 4: no shortest path"),
+        (put(1, 4, WALL, FREE), "labels.npy, row 4: no shortest path"),
+        (put(0, 4, WALL, FREE), "labels.npy, row 4: no shortest path"),
+        (detour, "labels.npy, row 2: no shortest path"),
+        (lambda x, y: (x, y[::-1]), r"labels.npy, row 0, 1, 2, 3, 4, 5, 6, 7: no shortest path .* \(8 of 8 rows\)"),
+        (lambda x, y: (x, y[:-1]), r"labels.npy has the shape \[7, 5, 5\], but .*inputs.npy \[8, 5, 5\]"),
+        (lambda x, y: (x.reshape(-1, 10), y), r"inputs.npy must be \[mazes, cells\] of square mazes .* got \[20, 10\]"),
+        (lambda x, y: (x[:0], y[:0]), r"inputs.npy must be .* got \[0, 5, 5\]"),
+    ],
+)
+def test_spoiled_folders(tmp_path, change, message):
+    """Prevents: mazes that are learned from wrong answers, or symbols that wrap round to right ones."""
+    x, y = spoiled(change)
+    write(tmp_path, x, y)
+    write(tmp_path, *mazes(3, seed=1), "test")
+    with pytest.raises(ValueError, match=message) as error:
+        maze.load_folder(tmp_path, (2, 1, 2), 0)
+    assert str(tmp_path / "train") in str(error.value)
+
+
+def test_folders_of_another_layout(tmp_path):
+    write(tmp_path, *mazes(5))
+    with pytest.raises(ValueError, match=r"there is no .*all__inputs.npy: a folder of mazes holds train and test"):
+        maze.load_folder(tmp_path, (2, 1, 2), 0)
+    write(tmp_path, *mazes(3, seed=1), "test")
+    with pytest.raises(ValueError, match=r"train holds 5 puzzles, fewer than the 3 \+ 3 asked for"):
+        maze.load_folder(tmp_path, (3, 3, 2), 0)
+    with pytest.raises(ValueError, match="test holds 3 puzzles, fewer than the 4 asked for"):
+        maze.load_folder(tmp_path, (3, 2, 4), 0)
+    write(tmp_path, *mazes(3, (5, 6), seed=1), "test")
+    with pytest.raises(ValueError, match=r"mazes of \(5, 5\) for training, but of \(5, 6\) for the test"):
+        maze.load_folder(tmp_path, (3, 1, 2), 0)
+    for array, message in (
+        (np.ones((2, 9)), "must hold integers, got float64"),
+        (np.array([{}]), "is no readable .npy file: Object arrays cannot be loaded"),
+    ):
+        np.save(tmp_path / "train" / "all__inputs.npy", array)
+        with pytest.raises(ValueError, match=message):
+            maze.load_folder(tmp_path, (3, 1, 2), 0)
+    path = tmp_path / "train" / "all__inputs.npy"
+    path.write_bytes(b"\x93NUMPY nothing more")
+    with pytest.raises(ValueError, match=r"is no readable \.npy file"):
+        maze.load_folder(tmp_path, (3, 1, 2), 0)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="unknown kind of maze 'round'; choose one of open, carved"):
         maze.generate(6, "round", (1, 1, 1), 0)

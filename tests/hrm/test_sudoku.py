@@ -1,12 +1,13 @@
 """Sudoku: solver, generators, symmetries, splits that cannot leak, and the public file format."""
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 
 from hrm.tasks import sudoku
 from hrm.tasks.sudoku import BLANK, Sudoku
+from hrm.tasks.task import Grids
 
 # Wikipedia's example, and its solution
 EXAMPLE = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
@@ -53,6 +54,63 @@ def test_guesses_are_counted_by_hand():
     one_missing = grid("1234341221434320"[:16])
     one_missing[0] = 0
     assert next(sudoku.solutions(one_missing)).guesses == 0
+
+
+class Slow:
+    """The stated solver again, from its statement: sets, one single after the other."""
+
+    def __init__(self, puzzle):
+        self.n = round(len(puzzle) ** 0.5)
+        self.units = [set(u) for u in sudoku.units(self.n)]
+        self.guesses = 0
+        everything = set(range(1, self.n + 1))
+        cells = [{d} if d else set(everything) for d in puzzle.tolist()]
+        self.solutions = [(found, guesses) for found, guesses in self.search(cells)]
+
+    def singles(self, cells):
+        """Until nothing changes; False for a contradiction."""
+        while True:
+            before = [set(c) for c in cells]
+            for i, c in enumerate(cells):
+                if len(c) == 1:
+                    for unit in self.units:
+                        if i in unit:
+                            for j in unit - {i}:
+                                cells[j] -= c
+            for unit, d in product(self.units, range(1, self.n + 1)):
+                places = [i for i in unit if d in cells[i]]
+                if not places:
+                    return False
+                if len(places) == 1:
+                    cells[places[0]] &= {d}
+            if not all(cells):
+                return False
+            if cells == before:
+                return True
+
+    def search(self, cells):
+        if not self.singles(cells):
+            return
+        if all(len(c) == 1 for c in cells):
+            yield [min(c) for c in cells], self.guesses
+            return
+        _, cell = min((len(c), i) for i, c in enumerate(cells) if len(c) > 1)
+        for digit in sorted(cells[cell]):
+            self.guesses += 1
+            tried = [set(c) for c in cells]
+            tried[cell] = {digit}
+            yield from self.search(tried)
+
+
+# two hidden singles that are all of a cell's candidates turn up on the way
+CROWDED = ".................1..2..3........4.5..1...5.3..67.........27...6.8..1...74........".replace(".", "0")
+
+
+@pytest.mark.parametrize("text", [EXAMPLE, HARD, CROWDED])
+def test_guesses_are_those_of_the_statement(text):
+    """Prevents: a difficulty that is not what the stated solver counts."""
+    found = [(s.grid.tolist(), s.guesses) for s in sudoku.solutions(grid(text))]
+    assert found == Slow(grid(text)).solutions
 
 
 @pytest.mark.parametrize(
@@ -177,7 +235,7 @@ def test_splits_share_nothing(n, blanks, augmentation):
         x, y = task.augment(task.train.x[row], task.train.y[row], rng)
         assert int(sudoku.classes((y - 1)[None], augmentation)[0]) in solved[0] or n == 9
         assert int(sudoku.fingerprints((x - 1)[None])[0]) in marks[0]
-        sudoku.check_puzzles((x - 1)[None], (y - 1)[None])
+        assert sudoku.solve(x - 1).grid.tolist() == (y - 1).tolist()
 
 
 def test_same_seed_same_puzzles():
@@ -216,29 +274,189 @@ def test_csv(tmp_path):
     path = tmp_path / "test.csv"
     dotted = EXAMPLE.replace("0", ".")
     path.write_text(f"source,question,answer,rating\nw,{dotted},{ANSWER},0\nw,{EXAMPLE},{ANSWER},7\n")
-    grids = sudoku.load_csv(path, verify=True)
+    grids = sudoku.load_csv(path)
     assert grids.difficulty.tolist() == [0, 7]
     assert (grids.x[0] - 1).tolist() == (grids.x[1] - 1).tolist() == grid(EXAMPLE).tolist()
     assert (grids.y[0] - 1).tolist() == grid(ANSWER).tolist()
     assert len(sudoku.load_csv(path, rows=1)) == 1
 
 
+SEVERAL = (
+    EXAMPLE[:70].replace("5", "0").replace("8", "0").replace("3", "0") + EXAMPLE[70:]
+)  # answered by ANSWER, and more
+TWICE = ANSWER[:7] + "11" + ANSWER[9:]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("question\n1\n", "has no column answer"),
+        ("answer,question,answer\n", "has two columns answer"),
         ("question,answer\n", "holds no puzzles"),
+        ("", "holds no puzzles"),
+        ("# nothing\n\n", "holds no puzzles"),
         (f"question,answer\n{EXAMPLE},{ANSWER}\n{EXAMPLE[:-1]},{ANSWER}\n", "line 3: question must be 81 digits"),
         (f"question,answer\n{EXAMPLE},{ANSWER[:-1]}x\n", "line 2: answer must be 81 digits"),
+        (f"question,answer\n{EXAMPLE}\n", "line 2: answer must be 81 digits or dots, got ''"),
         (f"question,answer,rating\n{EXAMPLE},{ANSWER},much\n", "line 2: rating 'much' is no number"),
-        (f"question,answer\n{'0' * 81},{ANSWER}\n", "row 1: the puzzle has several solutions"),
-        (f"question,answer\n55{EXAMPLE[2:]},{ANSWER}\n", "row 1: the puzzle has no solution"),
-        (f"question,answer\n{EXAMPLE},{ANSWER[::-1]}\n", "row 1: the answer is not the puzzle's solution"),
+        (f"question,answer,rating\n{EXAMPLE},{ANSWER},1\n\n{EXAMPLE},{ANSWER},NaN\n", "line 4: rating 'NaN' is no num"),
+        (f"question,answer,rating\n{EXAMPLE},{ANSWER},inf\n", "line 2: rating 'inf' is no number"),
+        (f"question,answer,rating\n{EXAMPLE},{ANSWER},1\n{EXAMPLE},{ANSWER},\n", "line 3: some puzzles have a rating"),
+        (f"question,answer\n{SEVERAL},{ANSWER}\n", "line 2: the puzzle has several solutions"),
+        (
+            f"question,answer\n{EXAMPLE},{ANSWER}\n{EXAMPLE},{ANSWER[::-1]}\n",
+            "line 3: the answer changes a given digit",
+        ),
+        (f"question,answer\n{EXAMPLE},{TWICE}\n", "line 2: the answer has a digit twice in a row"),
+        (f"question,answer\n{EXAMPLE},{ANSWER[:2]}.{ANSWER[3:]}\n", "line 2: the answer has blanks"),
+        (f"question,answer\n{EXAMPLE},{ANSWER[:2]}0{ANSWER[3:]}\n", "line 2: the answer has blanks"),
+        (f"question,answer\n{ANSWER},{EXAMPLE}\n", "line 2: the answer has blanks: are question and answer exchanged"),
+        (f"question,answer\n{ANSWER},{ANSWER}\n", "line 2: the question has no blanks"),
+        (f"w,{EXAMPLE},{ANSWER},0\n", "line 1: neither a puzzle of 81 digits or dots nor a header"),
+        (f"{EXAMPLE},{ANSWER}\n", "line 1: two grids in a line need a header"),
+        (
+            f'question,answer\n{EXAMPLE},{ANSWER}\n{EXAMPLE},"{ANSWER}\n{EXAMPLE},{ANSWER}\n',
+            "line 3: .*a quote that is",
+        ),
+        (
+            f'question,answer\n"{EXAMPLE},{ANSWER}\n' + f"{EXAMPLE},{ANSWER}\n" * 900,
+            "line 2: .*a quote that is not closed",
+        ),
+        (f"question,answer\n{'1' * 5000},{ANSWER}\n", "line 2: question must be .* got 5000 characters, '1"),
+        (f"{EXAMPLE}\n{EXAMPLE[:-1]}\n", "line 2: a puzzle must be 81 digits or dots"),
+        (f"{EXAMPLE}\n{EXAMPLE}3\n", "line 2: a puzzle must be 81 digits or dots"),
+        (f"{EXAMPLE}\n{EXAMPLE}x\n", "line 2: a puzzle must be 81 digits or dots"),
+        (f"# a list\n{EXAMPLE}\n\n{SEVERAL}\n", "line 4: the puzzle has several solutions"),
+        (f"{EXAMPLE}\n55{EXAMPLE[2:]}\n", "line 2: the puzzle has no solution"),
+        (f"{EXAMPLE}\n{ANSWER}\n", "line 2: the question has no blanks"),
     ],
 )
-def test_broken_csv(tmp_path, text, message):
+def test_broken_files(tmp_path, text, message):
+    """Prevents: puzzles without one solution, wrong answers, half a file, difficulties of NaN that train unseen."""
     path = tmp_path / "broken.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        sudoku.load_csv(path, verify=True)
+        sudoku.load_csv(path)
     assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_without_verification(tmp_path):
+    """Several solutions pass where one knows it, wrong answers never do; and without the solver nothing is rated."""
+    path = tmp_path / "several.csv"
+    path.write_text(f"question,answer\n{SEVERAL},{ANSWER}\n")
+    grids = sudoku.load_csv(path, verify=False)
+    assert (grids.x[0] - 1).tolist() == grid(SEVERAL).tolist()
+    assert grids.difficulty.tolist() == [0]
+    path.write_text(f"question,answer\n{EXAMPLE},{ANSWER[::-1]}\n")
+    with pytest.raises(ValueError, match="line 2: the answer changes"):
+        sudoku.load_csv(path, verify=False)
+
+
+ONE_CSV = f"source,question,answer,rating\nune énigme,{EXAMPLE},{ANSWER},3\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ONE_CSV.encode(),
+        ONE_CSV.encode("utf-8-sig"),
+        ONE_CSV.encode("latin-1"),
+        ONE_CSV.encode("utf-16"),
+        b"\xfe\xff" + ONE_CSV.encode("utf-16-be"),
+        ONE_CSV.replace("\n", "\r\n").encode(),
+        ONE_CSV.replace("\n", "\r").encode(),
+        ONE_CSV.replace("\n", "\n\n , ,\n").encode("utf-8-sig"),
+        f'# one\n Rating ,"Question",more,ANSWER\n3, {EXAMPLE} ,"a, ""b"",\nc",{ANSWER},and,more'.encode(),
+    ],
+)  # fmt: skip
+def test_encodings_and_lines(tmp_path, content):
+    """Prevents: a file from another system that is refused, or read with its first column under another name."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    grids = sudoku.load_csv(path)
+    assert (grids.x - 1).tolist() == [grid(EXAMPLE).tolist()]
+    assert (grids.y - 1).tolist() == [grid(ANSWER).tolist()]
+    assert grids.difficulty.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ONE_CSV.encode("utf-16-le"), "is no text in UTF-8, latin-1, or UTF-16 with its byte order mark"),
+        (ONE_CSV.encode("utf-16")[:-1], "cannot be read"),
+        (bytes(range(256)) * 3, "is no text|neither a puzzle"),
+    ],
+)
+def test_no_text(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        sudoku.load_csv(path)
+    assert str(path) in str(error.value)
+    with pytest.raises(ValueError, match="is no file"):
+        sudoku.load_csv(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_list(tmp_path, end):
+    """Answers and difficulty are the solver's, whatever stands beside the puzzles."""
+    path = tmp_path / "hard"
+    dotted = EXAMPLE.replace("0", ".")
+    lines = [
+        "# hard ones",
+        "#",
+        "",
+        f"{HARD} # Inkala, 11.9",
+        f" {dotted}",
+        f"{dotted}\tED=1.2/1.2/1.2",
+        f"{EXAMPLE},5",
+        "",
+    ]
+    path.write_bytes(end.join(lines).encode("latin-1"))
+    grids = sudoku.load_csv(path)
+    assert (grids.x - 1).tolist() == [grid(HARD).tolist(), *[grid(EXAMPLE).tolist()] * 3]
+    assert (grids.y - 1)[1:].tolist() == [grid(ANSWER).tolist()] * 3
+    assert is_solved(grids.y[0] - 1)
+    assert grids.difficulty.tolist() == [sudoku.solve(grid(HARD)).guesses, 0, 0, 0]
+
+
+def test_rows_are_drawn(tmp_path):
+    """Prevents: a file sorted by difficulty of which only the easy beginning is learned."""
+    path = tmp_path / "sorted.csv"
+    change = [sudoku.symmetry(9, np.random.default_rng(i)) for i in range(200)]
+    pairs = [["".join(map(str, c(grid(text)))) for text in (EXAMPLE, ANSWER)] for c in change]
+    path.write_text("\n".join(["question,answer,rating", *(f"{q},{a},{i}" for i, (q, a) in enumerate(pairs))]))
+    a, b, c = (sudoku.load_csv(path, 100, verify=False, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(a.x, b.x)
+    assert not np.array_equal(a.difficulty, c.difficulty)
+    for part in (a[:50], a[50:], c):
+        assert 70 < part.difficulty.mean() < 130  # ± 4 standard errors of the smallest part are ± 33 about 99.5
+        assert len(set(part.difficulty)) == len(part)
+    for grids in (a, c):  # puzzle, answer and rating are still of the same row
+        assert all("".join(map(str, x - 1)) == pairs[int(i)][0] for x, i in zip(grids.x, grids.difficulty))
+        assert all("".join(map(str, y - 1)) == pairs[int(i)][1] for y, i in zip(grids.y, grids.difficulty))
+    with pytest.raises(ValueError, match=r"sorted.csv holds 200 puzzles, fewer than the 201 asked for"):
+        sudoku.load_csv(path, 201, verify=False)
+
+
+def test_valid_answers():
+    """A puzzle with several solutions: valid is what keeps the clues and obeys the rules, exact the stored one."""
+    puzzle = grid("1234341200000000")
+    found = [s.grid for s in sudoku.solutions(puzzle)]
+    stored = found[0]
+    filled = np.stack([stored] * 4**6)
+    filled[:, 8:14] = list(product(range(1, 5), repeat=6))
+    answers = np.concatenate([found, filled])
+    changed = grid("2134342112434312")  # solved, but not this puzzle
+    assert is_solved(changed)
+    answers = np.concatenate([answers, [changed, np.full(16, -1), np.full(16, 0)]])
+    n = len(answers)
+    rows = Grids(np.stack([puzzle + 1] * n), np.stack([stored + 1] * n))
+    scores = Sudoku(4, rows, rows, rows).scores(rows, answers + 1)
+    assert scores["exact"].tolist() == [np.array_equal(a, stored) for a in answers]
+    solves = [is_solved(a) and np.array_equal(a[puzzle > 0], puzzle[puzzle > 0]) for a in answers]
+    assert scores["valid"].tolist() == solves
+    assert scores["valid"].sum() > scores["exact"].sum() > 1
+    assert scores["valid"][: len(found)].all()
+    assert not (scores["exact"] & ~scores["valid"]).any()
