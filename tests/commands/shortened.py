@@ -15,26 +15,22 @@ class Run(NamedTuple):
 
 # What a flag of `counts` may be called: numbers of things, and their sizes; nothing that takes another path
 COUNTS = {
-    "augmentations", "baselines", "batch", "block", "climbs", "costs", "cycles", "d", "depth", "depths",
-    "dts", "duration", "during", "ensembles", "epochs", "evaluate", "features", "free", "gammas", "H_layers",
-    "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger", "layers", "learned", "lengths",
-    "most", "multiple", "networks", "omega", "omega_tau", "points", "population", "probes", "products",
-    "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps",
-    "shapes", "sizes", "steps", "stretch", "stretches", "threads", "trained", "turns", "warm_up", "watched", "width",
-    "window",
+    "augmentations", "baselines", "batch", "block", "canvas", "climbs", "costs", "cycles", "d", "depth",
+    "depths", "dts", "duration", "during", "ensembles", "epochs", "evaluate", "features", "free", "gammas",
+    "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger",
+    "layers", "learned", "lengths", "most", "multiple", "networks", "omega", "omega_tau", "points",
+    "population", "probes", "products", "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling",
+    "seeds", "segments", "shape_steps", "shapes", "sizes", "steps", "stretch", "stretches", "threads",
+    "trained", "turns", "warm_up", "watched", "width", "window",
 }  # fmt: skip
 
 ROW = "--samples 130 --training.epochs 1"  # one batch of 100
 STAGES = f"{ROW} --consolidation.epochs 1"
-PUZZLES = "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --puzzles [16,8,8]"
-NINE = (
-    "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 4 --puzzles [4,2,2] --model.d 32 --model.heads 2 "
-    "--model.H_layers 1 --model.L_layers 1 --model.multiple 32"
-)
-TASKS = (
-    "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 8 --augmentations 2 --held_out 1 --model.d 32 "
-    "--model.multiple 32"
-)
+STEPS = "--seeds 1 --training.steps 2 --evaluate 1 --training.halting.halt_max_steps 2"
+PUZZLES = f"{STEPS} --training.batch 8 --puzzles [16,8,8]"
+LITTLE = "--training.batch 4 --model.d 32 --model.heads 2 --model.H_layers 1 --model.L_layers 1 --model.multiple 32"
+NINE = f"{STEPS} {LITTLE} --puzzles [4,2,2]"
+TASKS = f"{STEPS} {LITTLE} --canvas 8 --augmentations 2 --held_out 1"
 SERIES = "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.5 --stretches 3"
 SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
 LOOKED_AT = (
@@ -56,6 +52,12 @@ ANNEALED = "python -m bench.teacher_student chain --noise 0.1 --beta2 0.99 --hal
 INSTANT = "python -m bench.teacher_student small --propagation instant"
 HELP, SMOKE = f"{SUDOKU} --help", "python -m bench.receptive_fields --smoke true"
 RESUMED = f"{SUDOKU} --resume <folder>"
+CSV = f"{SUDOKU} --size 9 --train_csv train.csv --test_csv test.csv --puzzles [1000,500,1000]"
+UNVERIFIED = f"{CSV} --verify false"
+FILES = (("train.csv", "{puzzles}"), ("test.csv", "{other puzzles}"))
+OWN_MAZES = "python -m bench.maze --folder mazes --puzzles [900,100,1000]"
+AS_STORED = f"{OWN_MAZES} --augmentation false"
+COMPETITION = f"{ARC} --training_folder … --evaluation_folder …/arc-agi_test_challenges.json"
 LONGER = f"{SUDOKU} --solve <puzzle> --weights <file> --segments 16"
 SOLVED = (("<puzzle>", "'1... ..2. .3.. ...4'"), ("<file>", "{a run of Sudoku}/weights/0-last.pt"))
 
@@ -86,10 +88,7 @@ RUNS = {
     f"{MNIST1D} --config configs/mnist1d/<row>.yaml --seeds <n>": Run(ROW, (("<row>", "mlp"), ("<n>", "2"))),
     f"{MNIST1D} --resume runs/mnist1d/<folder>": Run(fill=(("runs/mnist1d/<folder>", "{a run of MNIST-1D}"),)),
     **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW) for name in ("mlp", "tcn", "gru", "lagnet")},
-    **{
-        f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW, slow=True)
-        for name in ("gle_42k", "gle_15k_annealed")
-    },
+    **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW, slow=True) for name in ("gle_42k",)},
     **{
         f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(STAGES, slow=True)
         for name in ("gle_15k_tuned", "gle_42k_tuned")
@@ -111,10 +110,14 @@ RUNS = {
     SUDOKU: Run(PUZZLES),
     SIX: Run(PUZZLES),
     f"{SUDOKU} --config configs/sudoku/9x9_paper.yaml": Run(f"{NINE} --climbs 1"),
-    f"{SUDOKU} --train_csv train.csv --test_csv test.csv --config …": Run(
-        NINE,
-        (("train.csv", "{puzzles}"), ("test.csv", "{other puzzles}"), ("…", "configs/sudoku/9x9_paper.yaml")),
+    CSV: Run(NINE, FILES),
+    f"{CSV} --augmentation all": Run(NINE, FILES),
+    UNVERIFIED: Run(NINE, FILES),
+    f"{SUDOKU} --size 9 --train_csv hard.txt --test_csv hard.txt --puzzles [400,50,50] --augmentation all": Run(
+        NINE, (("hard.txt", "{a list}"), ("hard.txt", "{a list}"))
     ),
+    OWN_MAZES: Run(PUZZLES, (("mazes", "{mazes}"),)),
+    AS_STORED: Run(PUZZLES, (("mazes", "{mazes}"),)),
     f'{SUDOKU} --solve "1... ..2. .3.. ...4" --weights runs/sudoku/<folder>/weights/0-best.pt': Run(
         fill=(("runs/sudoku/<folder>", "{a run of Sudoku}"),)
     ),
@@ -133,6 +136,10 @@ RUNS = {
     "python -m bench.maze --kind carved": Run(PUZZLES),
     f"{ARC} --training_folder … --evaluation_folder …": Run(TASKS, ELLIPSES),
     f"{ARC} --training_folder ARC-AGI/data/training --evaluation_folder ARC-AGI/data/evaluation": Run(TASKS, FOLDERS),
+    f"{ARC} --training_folder ARC-AGI/data/training --evaluation_folder ARC-AGI/data/evaluation --device cuda": Run(
+        TASKS, (*FOLDERS, ("--device cuda", "--device cpu"))
+    ),
+    COMPETITION: Run(TASKS, (("…", "{training tasks}"), ("…/arc-agi_test_challenges.json", "{a competition}"))),
     f"{ARC} --config configs/arc/laptop.yaml --training_folder …": Run(
         TASKS, (("…", "{training tasks} --evaluation_folder {evaluation tasks}"),)
     ),
@@ -166,4 +173,8 @@ SWITCHES = {
     "--help": HELP,
     "--resume <folder>": RESUMED,
     "--segments": LONGER,
+    "--verify false": UNVERIFIED,
+    "--puzzles": OWN_MAZES,
+    "--augmentation false": AS_STORED,
+    "--evaluation_folder …/arc-agi_test_challenges.json": COMPETITION,
 }

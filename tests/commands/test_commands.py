@@ -23,6 +23,7 @@ from studies import launch
 
 from bench import arc
 from hrm.tasks import sudoku
+from hrm.tasks.maze import generate as generate_mazes
 
 
 class Ended(NamedTuple):
@@ -121,6 +122,37 @@ def results(commands: Commands) -> Path:
     )
 
 
+def a_list(commands: Commands) -> Path:
+    """One puzzle a line, without answers."""
+    made = sudoku.generate(9, 30, (10, 1, 1), 2, "none")[0]
+    file = commands.folder / "list.txt"
+    lines = ("".join(str(int(s) - sudoku.BLANK) for s in x) for x in made.x)
+    file.write_text("# made\n" + "\n".join(lines) + "\n")
+    return file
+
+
+def mazes(commands: Commands) -> Path:
+    """In the layout of the published data sets."""
+    folder = commands.folder / "mazes of one's own"
+    made = generate_mazes(6, "open", (24, 1, 8), 0, 3, 0.3)
+    for split, grids in (("train", made[0]), ("test", made[2])):
+        (folder / split).mkdir(parents=True)
+        np.save(folder / split / "all__inputs.npy", grids.x)
+        np.save(folder / split / "all__labels.npy", grids.y)
+    return folder
+
+
+def competition(commands: Commands) -> Path:
+    """Tasks in one file, without the answers that are asked for."""
+    tasks = {file.stem: json.loads(file.read_text()) for file in arc.toy(commands.folder / "toys", 3, 2).iterdir()}
+    for task in tasks.values():
+        for pair in task["test"]:
+            del pair["output"]
+    file = commands.folder / "arc-agi_test_challenges.json"
+    file.write_text(json.dumps(tasks))
+    return file
+
+
 def maze(commands: Commands) -> Path:
     file = commands.folder / "maze.txt"
     file.write_text("\n".join(["S" + 9 * ".", *["." * 5 + "#" * 3 + "..", 10 * "."] * 4, 9 * "." + "G"]) + "\n")
@@ -145,6 +177,9 @@ MAKERS = {
     "other puzzles": lambda c: puzzles(c, "test.csv", 1),
     "a copy of the results": results,
     "a maze": maze,
+    "a list": a_list,
+    "mazes": mazes,
+    "a competition": competition,
     "a series": series,
 }
 
@@ -230,7 +265,7 @@ def test_runs(command, commands):
         return
     if "--solve" in command:
         assert "after 16 segments" in ended.printed or "--segments" not in command
-        assert "valid: " in ended.printed
+        assert "after 1 segment:" in ended.printed
         return
     if command.startswith("python -m bench.report"):
         assert (ended.folder / "learning_curves.png").stat().st_size > 5000
