@@ -281,7 +281,17 @@ class Trainer:
             "average": self.average.model.state_dict() if self.average else None,
             "slots": [_gathered(t) for t in leaves],  # in a list: torch.load(weights_only=True) takes no NamedTuple
         }
-        return tree_map(lambda t: t.detach().to("cpu", copy=True) if isinstance(t, Tensor) else t, state)
+        copies: dict[tuple[int, torch.Size], Tensor] = {}  # what is shared, as puzzles' embeddings are, is copied once
+
+        def copied(t: Any) -> Any:
+            if not isinstance(t, Tensor):
+                return t
+            where = t.data_ptr(), t.shape
+            if where not in copies:
+                copies[where] = t.detach().to("cpu", copy=True)
+            return copies[where]
+
+        return tree_map(copied, state)
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Goes on from there, with any number of processes, under this trainer's own options: rates, decay and clipping
