@@ -57,7 +57,7 @@ class ErrorTiming(DeviceOptions):
     """
 
     seeds: int = 3
-    epochs: list[int] = field(default_factory=lambda: [1, 5, 15])
+    epochs: list[int] = field(default_factory=lambda: [0, 1, 5])
     trained: int = 0
     most: int = 150
     samples: int = 5000
