@@ -57,3 +57,14 @@ def run_folder(runs: Path) -> Path:
 def heed_interrupts() -> None:
     """For a child process: a suite that runs in the background of a shell would hand on that Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def numbers(item):
+    """All numbers in nested dicts and lists."""
+    if isinstance(item, dict):
+        item = list(item.values())
+    if isinstance(item, list):
+        for value in item:
+            yield from numbers(value)
+    elif isinstance(item, (int, float)):
+        yield item

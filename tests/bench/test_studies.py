@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import finished, heed_interrupts, launch, run_folder, smoke_flags
+from studies import finished, heed_interrupts, launch, numbers, run_folder, smoke_flags
 
 from bench import figures, teacher_student
 from bench.study import Study
@@ -64,17 +64,6 @@ studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ()
 
 
 # -- smoke runs --------------------------------------------------------------------------------------------------------
-
-
-def numbers(item):
-    """All numbers in nested dicts and lists."""
-    if isinstance(item, dict):
-        item = list(item.values())
-    if isinstance(item, list):
-        for value in item:
-            yield from numbers(value)
-    elif isinstance(item, (int, float)):
-        yield item
 
 
 @studies

@@ -19,7 +19,7 @@ import pytest
 import torch
 from documents import CONFIGS, ROOT, documented, figures
 from shortened import COUNTS, RUNS, SWITCHES, Run
-from studies import launch
+from studies import launch, numbers
 
 from bench import arc
 from hrm.tasks import sudoku
@@ -241,16 +241,6 @@ def test_figures_name_the_command_that_made_them(document, figure, named):
 
 
 # -- running them ------------------------------------------------------------------------------------------------------
-
-
-def numbers(item):
-    if isinstance(item, dict):
-        item = list(item.values())
-    if isinstance(item, list):
-        for value in item:
-            yield from numbers(value)
-    elif isinstance(item, (int, float)):
-        yield item
 
 
 @pytest.mark.parametrize("command", [pytest.param(c, marks=[pytest.mark.slow] * r.slow) for c, r in RUNS.items()])
