@@ -96,11 +96,12 @@ def pushes(o: ErrorTiming) -> list[dict[str, Any]]:
     config = config_of(o, o.seeds)
     data = data_set(round(mnist1d.DURATION / config.dt), o.samples)
     trainer = mnist1d.OnlineTrainer(config)
-    rows = []
-    for epoch in range(o.epochs[-1] + 1):
-        if epoch in o.epochs:
-            rows.append({"epoch": epoch, **compared(trainer, data.train)})
-        trainer.epoch(data.train, lambda _: [config.training.lr] * o.seeds)
+    rows, done = [], 0
+    for epoch in o.epochs:
+        while done < epoch:
+            trainer.epoch(data.train, lambda _: [config.training.lr] * o.seeds)
+            done += 1
+        rows.append({"epoch": epoch, **compared(trainer, data.train)})
     return rows
 
 
@@ -108,7 +109,8 @@ def pushes(o: ErrorTiming) -> list[dict[str, Any]]:
 def compared(trainer: mnist1d.OnlineTrainer, split: Split) -> dict[str, list[list[float]]]:
     """One batch of series: the network learns from it as ever; beside it run errors that come down late, through the
     same weights. Of each hidden layer [layers, seeds]: extra: size of ΔWᵀ e beside that of Wᵀ e, which the layer above
-    sends; along: cosine of ΔWᵀ e with the rates r; cosine and ratio: of the layer's late errors with the sent ones."""
+    sends; along: cosine of ΔWᵀ e with the rates r; cosine: of the layer's late errors with the sent ones; gradient: of
+    the gradients of W that either add up to over the whole series."""
     sim, late_scheme = trainer.simulation, Late()
     net, dynamics = sim.network, sim.dynamics
     index = torch.stack([torch.arange(trainer.config.training.batch)] * trainer.config.seeds)
@@ -117,17 +119,20 @@ def compared(trainer: mnist1d.OnlineTrainer, split: Split) -> dict[str, list[lis
         sim.reset(x.shape[-2])
     late = sim.carry.state
     places = list(net.places())
-    sums: dict[str, list[Tensor]] = {}
+    sums: dict[tuple[str, int], Tensor] = {}
 
     def add(name: str, layer: int, value: Tensor) -> None:
-        totals = sums.setdefault(name, [torch.zeros(trainer.config.seeds, device=net.device) for _ in places[1:]])
-        totals[layer] += value
+        sums[name, layer] = sums.get((name, layer), 0.0) + value
+
+    def total(name: str) -> list[Tensor]:
+        return [sums[name, l] for l in range(len(places) - 1)]
 
     for t in range(len(x)):
         theta, before, _ = sim.carry
         late, _ = late_scheme.step(net, theta, late, (x[t],), (y[t],), dynamics)
         sim.run(x[t : t + 1], y[t : t + 1])
         theta, after, _ = sim.carry
+        pre = net.presynaptic(x[t], [s.r for s in before])
         through_new = [net.sent(i, p, s.e) for i, (p, s) in enumerate(zip(theta, after, strict=True))]
         for l, ((i, d), (j, c)) in enumerate(pairwise(places)):
             sent, r = after[j].sent[c], before[i].r[d]
@@ -139,12 +144,18 @@ def compared(trainer: mnist1d.OnlineTrainer, split: Split) -> dict[str, list[lis
             add("e²", l, e.square().sum((-2, -1)))
             add("late²", l, e_late.square().sum((-2, -1)))
             add("both", l, (e * e_late).sum((-2, -1)))
-    s = {name: torch.stack(layers) for name, layers in sums.items()}
+            add("grad", l, e.mT @ pre[i][d])
+            add("late grad", l, e_late.mT @ pre[i][d])
+    size, push = total("sent²"), total("extra²")
+    e2, late2, both = total("e²"), total("late²"), total("both")
+    summed = [
+        cosine_similarity(g.flatten(1), h.flatten(1)) for g, h in zip(total("grad"), total("late grad"), strict=True)
+    ]
     return {
-        "extra": (s["extra²"] / s["sent²"]).sqrt().tolist(),
-        "along": s["along"].tolist(),
-        "cosine": (s["both"] / (s["e²"] * s["late²"]).sqrt()).tolist(),
-        "ratio": (s["late²"] / s["e²"]).sqrt().tolist(),
+        "extra": [(a / b).sqrt().tolist() for a, b in zip(push, size, strict=True)],
+        "along": [a.tolist() for a in total("along")],
+        "cosine": [(c / (a * b).sqrt()).tolist() for a, b, c in zip(e2, late2, both, strict=True)],
+        "gradient": [g.tolist() for g in summed],
     }
 
 
@@ -172,11 +183,11 @@ def learned(o: ErrorTiming, reading: str) -> dict[str, Any]:
 
 def push_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
-        ("after epoch", "layer", "‖ΔWᵀe‖ / ‖Wᵀe‖", "cos(ΔWᵀe, r)", "cos(late, sent e)", "‖late‖ / ‖sent e‖")
+        ("after epoch", "layer", "‖ΔWᵀe‖ / ‖Wᵀe‖", "cos(ΔWᵀe, r)", "cos(late, sent e)", "cos(late, sent ΣΔW)")
     ]
     for row in result["pushes"]:
         for l in range(len(row["extra"])):
-            cells = (mean_std(row[name][l], 3) for name in ("extra", "along", "cosine", "ratio"))
+            cells = (mean_std(row[name][l], 3) for name in ("extra", "along", "cosine", "gradient"))
             rows.append((str(row["epoch"]), str(l + 1), *cells))
     return rows
 
@@ -201,12 +212,12 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, shown, figsize=(4 * shown, 3.2), layout="constrained")
     for i, row in enumerate(result["pushes"]):
         layers = range(1, len(row["extra"]) + 1)
-        for axis, name in zip(axes, ("extra", "cosine"), strict=False):
+        for axis, name in zip(axes, ("extra", "gradient"), strict=False):
             values = torch.tensor(row[name])
             axis.plot(layers, values.mean(1), f"C{i}.-", label=f"after epoch {row['epoch']}")
             axis.fill_between(layers, values.amin(1), values.amax(1), color=f"C{i}", alpha=0.2, linewidth=0)
     axes[0].set(xlabel="hidden layer that receives", ylabel="‖ΔWᵀe‖ / ‖Wᵀe‖", yscale="log")
-    axes[1].set(xlabel="hidden layer", ylabel="cosine of late and sent errors", ylim=(-0.2, 1.05))
+    axes[1].set(xlabel="hidden layer", ylabel="cosine of late and sent gradients", ylim=(-0.2, 1.05))
     axes[0].legend(fontsize=7)
     if result["trained"]:
         for i, reading in enumerate(READINGS):
