@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import credit, gradients, hrm_dynamics, mackey_glass, mnist1d, reasoning, teacher_student
+from bench import credit, error_timing, gradients, hrm_dynamics, mackey_glass, mnist1d, reasoning, teacher_student
 from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-ANALYSES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm"))
+ANALYSES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm", "mnist1d"))
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
 
@@ -51,6 +51,7 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "phases": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[1]),
     "phases instant": ("teacher_student/small_instant", lambda r: teacher_student.small_tables(r)[1]),
     "training": ("credit/result", credit.training_table),
+    "error timing": ("error_timing/result", error_timing.push_table),
     "mackey_glass": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[0]),
     "mackey_glass rk4": ("mackey_glass/rk4", lambda r: mackey_glass.tables(r)[0]),
     "scaling": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[1]),
