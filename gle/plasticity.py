@@ -105,7 +105,7 @@ class Adam:
 
     def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
         if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")
+            raise ValueError(f"betas must lie in [0, 1), two of them, got {betas}")
         if not 0 <= eps < math.inf:
             raise ValueError(f"eps must be ≥ 0, got {eps}")
         if not 0 <= weight_decay < math.inf:

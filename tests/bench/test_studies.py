@@ -225,7 +225,8 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
     whole = smoke(study)
     names = [p.stem for p in sorted((whole.folder / "parts").iterdir(), key=lambda p: p.stat().st_mtime_ns)]
     folder = shutil.copytree(whole.folder, tmp_path / "run", ignore=shutil.ignore_patterns("*.png", "result.json"))
-    for name in (names[0], names[-1]):
+    missing = list(dict.fromkeys((names[0], names[-1])))
+    for name in missing:
         (folder / "parts" / f"{name}.json").unlink()
     part, computed, save = Study.part, [], figures.save
 
@@ -244,7 +245,7 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Study, "part", counted)
     again = finished(tmp_path, launch(study, "--resume", str(folder)))
-    assert computed == [names[0], names[-1]]
+    assert computed == missing
     assert comparable(again.result) == comparable(whole.result)
     assert {p.name for p in folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
 
