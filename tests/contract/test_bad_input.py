@@ -182,7 +182,7 @@ def test_divergence_names_the_layer():
         (lambda: gle.Layer(1, 1, tau_m=float("inf"), tau_r=1.0), "tau_m must be finite, got inf"),
         (lambda: gle.Plasticity(traces=(0.0, float("inf"))), "≥ 0 and finite"),
         (lambda: simulation(plasticity=gle.Plasticity(lr=float("inf"))), "lr of W must be ≥ 0 and finite"),
-        (lambda: gle.Adam(betas=(0.9,)), "two numbers"),
+        (lambda: gle.Adam(betas=(0.9,)), "two of them"),
         (lambda: gle.Adam(eps=-1.0), "eps must be"),
         (lambda: simulation(integrator="heun"), "unknown integrator 'heun'"),
         (lambda: gle.Simulation(mixed_network(), dt=0.0), "dt must be"),

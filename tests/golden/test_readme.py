@@ -12,7 +12,9 @@ from bench.tables import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-ANALYSES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm", "mnist1d"))
+ANALYSES = "\n".join(
+    (ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm", "mnist1d")
+)
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
 
