@@ -168,6 +168,7 @@ def test_a_run_with_other_weights(sudoku_weights, tmp_path):
     saved = torch.load(files / "0-half.pt", weights_only=True)
     torch.save({**saved, "task": "sudoku 4x4"}, files / "0-half.pt")
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(plain(sudoku.Sudoku())))
+    (tmp_path / "run" / "env.json").write_text(json.dumps({"options": plain(sudoku.Sudoku())}))
     (tmp_path / "run" / "result.json").write_text('{"name": "sudoku"}')
     for study in ("gradients", "hrm_dynamics"):
         with pytest.raises(SystemExit, match=r"0-half.pt holds no weights of this version: task: a str, not a dict"):
