@@ -168,8 +168,9 @@ def start(tmp_path, *arguments, epochs=6):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gle_15k_tuned", "tcn"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(  # kills of online training: tests/test_kills.py
+    ("name", "how"), [("gle_15k_tuned", signal.SIGINT), ("tcn", signal.SIGKILL)]
+)
 def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
     """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the place in the
     streams, the schedule, the stage or a row.

@@ -256,8 +256,6 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
     [
         ("gradient_map", "parts/*.json", signal.SIGINT),
         ("gradient_map", "parts/*.json", signal.SIGKILL),
-        ("mackey_glass", "checkpoint.pt", signal.SIGKILL),
-        ("sudoku", "checkpoint.pt", signal.SIGKILL),
     ],
 )
 def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
