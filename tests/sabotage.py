@@ -247,8 +247,8 @@ SABOTAGES = [
     Sabotage(
         "a kept state follows training",
         "hrm/train.py",
-        't.detach().to("cpu", copy=True) if',
-        "t.detach() if",
+        't.detach().to("cpu", copy=True)',
+        "t.detach()",
         f"{HRM}/test_train.py::test_kept_state_is_a_snapshot",
     ),
     Sabotage(
@@ -534,8 +534,8 @@ SABOTAGES = [
     Sabotage(
         "sign of Δτm flipped",
         "gle/plasticity.py",
-        'tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in learn else None  # Eq. 23',
-        'tau_m = -(local.e * u_dot).sum(-2) / batch if "tau_m" in learn else None  # Eq. 23',
+        'tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in kinds else None  # Eq. 23',
+        'tau_m = -(local.e * u_dot).sum(-2) / batch if "tau_m" in kinds else None  # Eq. 23',
         f"{LOCAL}::test_gradients_of_the_energy",
     ),
     Sabotage(
@@ -555,8 +555,8 @@ SABOTAGES = [
     Sabotage(
         "gradients summed, not averaged, over the batch",
         "gle/plasticity.py",
-        'W / batch if "W" in learn else None,',
-        'W if "W" in learn else None,',
+        'W / batch if "W" in kinds else None,',
+        'W if "W" in kinds else None,',
         f"{SCHEME}::test_euler_equals_transcription",
     ),
     Sabotage(
@@ -632,15 +632,15 @@ SABOTAGES = [
     Sabotage(
         "synaptic filters exchanged",
         "gle/plasticity.py",
-        "traces.append(Trace(low_pass(old.e, l.e, a_e), low_pass(old.pre, l.pre, a_pre)))",
-        "traces.append(Trace(low_pass(old.e, l.e, a_pre), low_pass(old.pre, l.pre, a_e)))",
+        "traces.append(Trace(low_pass(old.e, l.e.to(old.e), a_e), low_pass(old.pre, l.pre.to(old.e), a_pre)))",
+        "traces.append(Trace(low_pass(old.e, l.e.to(old.e), a_pre), low_pass(old.pre, l.pre.to(old.e), a_e)))",
         f"{LOCAL}::test_synaptic_filters",
     ),
     Sabotage(
         "weights learn from rates, not from their deviations",
         "gle/plasticity.py",
-        "Trace(s.e, s.pre - mean)",
-        "Trace(s.e, s.pre)",
+        "pre = s.pre if mean is None else s.pre - mean",
+        "pre = s.pre",
         f"{LOCAL}::test_centred_plasticity",
     ),
     Sabotage(
