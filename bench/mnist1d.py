@@ -577,7 +577,7 @@ def train(config: Config, run: Run, data: Mnist1d, saved: dict[str, Any] | None 
             if n == last and schedule.finished:
                 log.info("%s: all rates are below %g after %d epochs", config.name, schedule.training.stop_rate, epoch)
                 break
-            if epoch - began == stages[n].training.epochs:
+            if epoch - began >= stages[n].training.epochs:
                 if n == last:
                     break
                 n, began = n + 1, epoch
