@@ -669,7 +669,7 @@ SABOTAGES = [
         "bench/mnist1d.py",
         'place = {"epoch": epoch, "stage": n, "began": began}',
         'place = {"epoch": epoch, "stage": 0, "began": 0}',
-        "tests/bench/test_mnist1d.py::test_interrupted_in_either_stage",
+        "tests/bench/test_mnist1d.py::test_interrupted_in_either_stage[3]",
     ),
     Sabotage(
         "one learning rate for the whole ensemble",
