@@ -270,7 +270,7 @@ def test_runs(command, commands):
         return
     assert len(list(ended.folder.rglob("*.png"))) >= 1
     assert "results: " in ended.printed or "Learning curves: " in ended.printed
-    if "--smoke" not in command and ("config" in command or "sudoku" in command):
+    if "--smoke" not in command and ("--config" in command or "bench.sudoku" in command):
         options = json.loads((ended.run / "env.json").read_text())["options"]
         assert options["compile"] is True
 
