@@ -19,10 +19,14 @@ from bench.files import SaveError
 
 
 class Parser(ArgumentParser):
-    """Without abbreviations; flags win over --config wherever they stand; files are read as UTF-8."""
+    """Without abbreviations; flags win over --config wherever they stand; files are read as UTF-8; a mistyped flag is
+    told in two lines, not below all those that there are."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def print_usage(self, file: Any = None) -> None:
+        """Nothing: an error says how to get --help."""
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
         return super().parse_args(config_first(sys.argv[1:] if args is None else args), *rest, **kwargs)

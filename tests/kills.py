@@ -25,15 +25,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from studies import SMALL_TUNED
+
 ROOT = Path(__file__).parents[1]
 COMPILERS = ("none", "eager", "inductor")
 COMMANDS = {  # small, with everything that a checkpoint must hold: stages, schedules, averages, several seeds
     "mnist1d": (
         f"--config {ROOT}/configs/mnist1d/gle_15k_tuned.yaml --samples 30 --training.batch 10 --consolidation.batch 10 "
         "--training.epochs 2 --consolidation.epochs 2 --consolidation.schedule plateau --consolidation.patience 0 "
-        "--dt 0.8 --model.populations [[4,0.8,0.8],[4,1.6,0.8]] --model.hidden_layers 2 "
-        "--training.traces [[0.8,1.6],[0.8,0.8],[0,0]] --consolidation.traces [[0,1.6],[0,0.8],[0,0]] "
-        "--seeds 2 --threads 1"
+        f"{' '.join(SMALL_TUNED)} --seeds 2 --threads 1"
     ),
     "mackey_glass": (
         "--networks 2 --epochs 4 --evaluate 1 --early 2 --learned 0.75 --free 0.2 --stretches 3 --baselines [linear] "

@@ -43,6 +43,16 @@ def edited(folder, **changes):
     return folder
 
 
+@pytest.mark.parametrize("command", ["mnist1d", "sudoku", "teacher_student chain"])
+def test_a_mistyped_flag(command, capsys):
+    """Prevents: the error standing below all flags that there are."""
+    with pytest.raises(SystemExit):
+        launch(command, "--treshold", "3")
+    tip, error = capsys.readouterr().err.splitlines()
+    assert tip.endswith(f"{command.split()[-1]} --help")
+    assert "--treshold" in error
+
+
 # -- streams -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from studies import heed_interrupts
+from studies import SMALL, SMALL_TUNED, heed_interrupts
 
 from bench import baselines, datasets, files, mnist1d
 from bench.datasets import Split
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mnist1d").glob("*.yaml"))
+ONLINE, TUNED = (ROOT / "configs" / "mnist1d" / f"{name}.yaml" for name in ("gle_15k", "gle_15k_tuned"))
 PARAMETERS = {"gle_15k": 14956, "gle_42k": 42040, "mlp": 47210, "tcn": 11960, "gru": 8974, "lagnet": 4930}
 
 
@@ -31,10 +32,16 @@ def own_cache(tmp_path_factory, monkeypatch):
     return folder / "gle-toolkit"
 
 
-def run(config, tmp_path, *flags):
+def run(name, tmp_path, *flags):
     """The smoke run of a configuration, in this process."""
+    path = ROOT / "configs" / "mnist1d" / f"{name}.yaml"
     changes = ["--smoke", "true", "--runs", str(tmp_path), *flags]
-    return mnist1d.run_one(mnist1d.parse(["--config", str(config), *changes]))
+    return mnist1d.run_one(mnist1d.parse(["--config", str(path), *changes]))
+
+
+def run_small(name, tmp_path, *flags):
+    """The same of a GLE network, with few neurons."""
+    return run(name, tmp_path, *(SMALL_TUNED if "tuned" in name else SMALL), *flags)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -51,7 +58,8 @@ def test_every_configuration_builds_its_model(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_smoke(path, tmp_path):
-    folder, result = run(path, tmp_path, "--seeds", "2")
+    go = run_small if path.stem.startswith("gle") else run
+    folder, result = go(path.stem, tmp_path, "--seeds", "2")
     assert {p.name for p in folder.iterdir()} >= {
         "config.yaml", "env.json", "metrics.jsonl", "checkpoint.pt", "result.json", "learning_curve.png"
     }  # fmt: skip
@@ -75,22 +83,20 @@ def learned(folder):
 
 
 def test_flags_change_the_run(tmp_path):
-    path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
-    plain = learned(run(path, tmp_path)[0])
+    plain = learned(run_small("gle_15k", tmp_path)[0])
     for flag in ("--integrator=exponential", "--integrator=rk4", "--dtype=float64", "--training.every=6"):
-        changed = learned(run(path, tmp_path, flag)[0])
+        changed = learned(run_small("gle_15k", tmp_path, flag)[0])
         assert not torch.equal(plain.double(), changed.double()), flag
 
 
 def test_consolidation_goes_on_where_training_ended(tmp_path):
     """Its first rows are the run without it; weights, streams and order of samples go on; errors, synapses, propagation
     and rate are its own. Prevents: a second stage that starts from scratch or repeats the first."""
-    path = ROOT / "configs" / "mnist1d" / "gle_15k_tuned.yaml"
-    whole, _ = run(path, tmp_path)
-    first, _ = run(path, tmp_path, "--consolidation=null")
+    whole, _ = run_small("gle_15k_tuned", tmp_path)
+    first, _ = run_small("gle_15k_tuned", tmp_path, "--consolidation=null")
     assert curves(whole)[:2] == curves(first)
-    config = mnist1d.shortened(mnist1d.parse(["--config", str(path)]))
-    data = datasets.mnist1d(360, config.samples)
+    config = mnist1d.shortened(mnist1d.parse(["--config", str(TUNED), *SMALL_TUNED]))
+    data = datasets.mnist1d(90, config.samples)
     before = mnist1d.build_trainer(config.stages[0])
     before.epoch(data.train, lambda part: [1e-3])
     after = mnist1d.OnlineTrainer(config.stages[1], before)
@@ -113,8 +119,7 @@ def test_plateau_ends_no_stage_but_the_last(tmp_path, monkeypatch):
     """Prevents: seeds that go on to consolidation at different epochs, in one process or in several."""
     finished = property(lambda schedule: schedule.training.schedule == "plateau")
     monkeypatch.setattr(mnist1d.Schedule, "finished", finished)
-    path = ROOT / "configs" / "mnist1d" / "gle_15k_tuned.yaml"
-    folder, _ = run(path, tmp_path, "--training.schedule=plateau")
+    folder, _ = run_small("gle_15k_tuned", tmp_path, "--training.schedule=plateau")
     assert [row[0] for row in curves(folder)] == [1, 2, 3, 4]
 
 
@@ -123,8 +128,7 @@ def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
     """Interrupted within training, at its end, or within consolidation: resumed, the run is the uninterrupted one.
 
     Prevents: a resumed run that takes up the wrong stage, or begins it again."""
-    path = ROOT / "configs" / "mnist1d" / "gle_15k_tuned.yaml"
-    whole, _ = run(path, tmp_path / "whole")
+    whole, _ = run_small("gle_15k_tuned", tmp_path / "whole")
     save = files.Run.checkpoint
 
     def interrupted(self, state):
@@ -135,7 +139,7 @@ def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files.Run, "checkpoint", interrupted)
         with pytest.raises(SystemExit):
-            run(path, tmp_path / "stopped")
+            run_small("gle_15k_tuned", tmp_path / "stopped")
     (folder,) = (p.parent for p in (tmp_path / "stopped").rglob("config.yaml"))
     mnist1d.main(["--resume", str(folder)])
     assert curves(folder) == curves(whole)
@@ -143,9 +147,8 @@ def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
 
 
 def test_seeds_of_an_ensemble_are_the_single_runs(tmp_path):
-    path = ROOT / "configs" / "mnist1d" / "gle_15k.yaml"
-    folder, _ = run(path, tmp_path, "--seeds=2", "--dtype=float64")
-    alone, _ = run(path, tmp_path, "--seed_list=[34]", "--dtype=float64")
+    folder, _ = run_small("gle_15k", tmp_path, "--seeds=2", "--dtype=float64")
+    alone, _ = run_small("gle_15k", tmp_path, "--seed_list=[34]", "--dtype=float64")
     both, one = learned(folder), learned(alone)
     torch.testing.assert_close(both[:, 1], one[:, 0], atol=1e-9, rtol=0)
 
@@ -155,47 +158,38 @@ def curves(folder):
     return [(r["epoch"], r["accuracy"], r["loss"]) for r in rows]
 
 
-def start(tmp_path, *arguments, epochs=6):
+def start(tmp_path, *arguments):
     command = [sys.executable, "-m", "bench.mnist1d", *arguments]
     if not any(a.startswith("--resume") for a in arguments):
         command += [
             "--runs", str(tmp_path), "--compile", "false", "--samples", "60", "--training.batch", "10",
-            "--training.epochs", str(epochs), "--threads", "1",
+            "--training.epochs", "100", "--threads", "1",
         ]  # fmt: skip
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(  # kills of online training: tests/test_kills.py
-    ("name", "how"), [("gle_15k_tuned", signal.SIGINT), ("tcn", signal.SIGKILL)]
-)
-def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
-    """Prevents: a resume that loses the optimiser, the state of the neurons, the order of the data, the place in the
-    streams, the schedule, the stage or a row.
+@pytest.mark.slow  # kills of online training: tests/test_kills.py
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    """Prevents: a resume that loses the optimiser, the order of the data, the schedule or a row.
 
-    Resumed twice: after the kill, and once more from the finished run.
+    Resumed twice: after the interruption, and once more from the finished run.
     """
-    path = str(ROOT / "configs" / "mnist1d" / f"{name}.yaml")
+    path = str(ROOT / "configs" / "mnist1d" / "tcn.yaml")
     config = ["--config", path, "--training.schedule", "plateau", "--training.patience", "0"]
-    epochs = 400
-    if name == "gle_15k_tuned":  # killed about where consolidation begins
-        config += ["--consolidation.epochs", "3", "--consolidation.batch", "10"]
-        epochs = 2
-    whole = start(tmp_path / "whole", *config, epochs=epochs)
-    killed = start(tmp_path / "killed", *config, epochs=epochs)
+    whole = start(tmp_path / "whole", *config)
+    killed = start(tmp_path / "killed", *config)
     deadline = time.time() + 120
     rows = 0
     while time.time() < deadline and killed.poll() is None and rows < 2:
         found = list((tmp_path / "killed").rglob("metrics.jsonl"))
         rows = len(found[0].read_text().splitlines()) if found else 0
         time.sleep(0.05)
-    killed.send_signal(how)
+    killed.send_signal(signal.SIGINT)
     _, err = killed.communicate(timeout=60)
     assert killed.returncode != 0, "it ended before it could be killed"
-    if how == signal.SIGINT:
-        assert "--resume" in err
+    assert "--resume" in err
     assert whole.wait(timeout=180) == 0
     (reference,) = (p.parent for p in (tmp_path / "whole").rglob("config.yaml"))
     (folder,) = (p.parent for p in (tmp_path / "killed").rglob("config.yaml"))
@@ -217,7 +211,7 @@ def test_killed_and_resumed_equals_uninterrupted(name, how, tmp_path):
 def test_workers_are_one_ensemble(tmp_path):
     """Seeds divided among processes give the accuracies of the ensemble, in the order of the seeds; a divided run that
     has lost its result goes on from its workers. Prevents: shares that are joined in another order."""
-    flags = ["--config", str(ROOT / "configs" / "mnist1d" / "gle_15k.yaml"), "--smoke", "true", "--compile", "false"]
+    flags = ["--config", str(ONLINE), *SMALL, "--smoke", "true", "--compile", "false"]
     results = []
     for workers in ("1", "2"):
         mnist1d.main([*flags, "--seeds", "2", "--workers", workers, "--runs", str(tmp_path / workers)])
@@ -419,7 +413,7 @@ def test_damaged_checkpoint(tmp_path):
 def test_report(tmp_path, capsys):
     from bench import report
 
-    _, result = run(ROOT / "configs/mnist1d/mlp.yaml", tmp_path / "runs")
+    _, result = run("mlp", tmp_path / "runs")
     (tmp_path / "mlp.json").write_text(json.dumps(result))
     report.main([str(tmp_path)])
     assert "| mlp | 47210 | no |" in capsys.readouterr().out

@@ -16,7 +16,7 @@ class Run(NamedTuple):
 # What a flag of `counts` may be called: numbers of things, and their sizes; nothing that takes another path
 COUNTS = {
     "augmentations", "baselines", "batch", "block", "canvas", "climbs", "costs", "cycles", "d", "depth",
-    "depths", "dts", "duration", "during", "ensembles", "epochs", "evaluate", "features", "free", "gammas",
+    "depths", "dt", "dts", "duration", "during", "ensembles", "epochs", "evaluate", "features", "free", "gammas",
     "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger",
     "layers", "learned", "lengths", "most", "multiple", "networks", "omega", "omega_tau", "points",
     "population", "probes", "products", "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling",
@@ -27,7 +27,7 @@ COUNTS = {
 ROW = "--samples 130 --training.epochs 1"  # one batch of 100
 STAGES = f"{ROW} --consolidation.epochs 1"
 STEPS = "--seeds 1 --training.steps 2 --evaluate 1 --training.halting.halt_max_steps 2"
-PUZZLES = f"{STEPS} --training.batch 8 --puzzles [16,8,8]"
+PUZZLES = f"{STEPS} --training.batch 8 --puzzles [16,8,8] --model.H_layers 1 --model.L_layers 1"
 LITTLE = "--training.batch 4 --model.d 32 --model.heads 2 --model.H_layers 1 --model.L_layers 1 --model.multiple 32"
 NINE = f"{STEPS} {LITTLE} --puzzles [4,2,2]"
 TASKS = f"{STEPS} {LITTLE} --canvas 8 --augmentations 2 --held_out 1"
@@ -37,8 +37,8 @@ LOOKED_AT = (
     "--steps 2 --puzzles 4 --segments 2 --most 4 --larger 2 --depth 2 --shapes [[1,16]] --shape_steps 2 --watched 1"
 )
 COMPARED = "--steps 2 --puzzles 2 --cycles [[1,1],[1,2]] --costs [[1,1],[1,2]] --products 20 --batch 4"
-CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2"
-SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10"
+CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.02"
+SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10 --dt 0.05"
 
 MNIST1D, SUDOKU, MACKEY = "python -m bench.mnist1d", "python -m bench.sudoku", "python -m bench.mackey_glass"
 ARC, DYNAMICS = "python -m bench.arc", "python -m bench.hrm_dynamics"
@@ -101,12 +101,12 @@ RUNS = {
         f"{SPEED} --sizes [15k]", slow=True
     ),
     MACKEY: Run(SERIES, slow=True),
-    PAPER: Run(f"{SERIES} --scaling [1,2]", slow=True),
-    RK4: Run(f"{SERIES} --hidden_layers 1", slow=True),
+    PAPER: Run(f"{SERIES} --hidden_layers 1 --scaling [1,2]", slow=True),
+    RK4: Run(f"{SERIES} --hidden_layers 1 --baselines [linear]", slow=True),
     WORDS: Run(
         "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.1 --hidden_layers 1 --baselines []", slow=True
     ),
-    FILE: Run(f"{SERIES} --baselines [linear]", (("mg_17.npy", "{a series}"),), slow=True),
+    FILE: Run(f"{SERIES} --hidden_layers 1 --baselines [linear]", (("mg_17.npy", "{a series}"),), slow=True),
     SUDOKU: Run(PUZZLES),
     SIX: Run(PUZZLES),
     f"{SUDOKU} --config configs/sudoku/9x9_paper.yaml": Run(f"{NINE} --climbs 1"),
