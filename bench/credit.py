@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -133,7 +132,7 @@ def train(row: str, o: Credit) -> dict[str, Any]:
             if name == "gle" and stretch == 1:
                 sim.run(x, y)
             else:
-                for given in rules.learn(rule, sim, x, y, stretch=stretch, memory=memory):
+                for given in rules.learning(rule, sim, x, y, stretch=stretch, memory=memory):
                     memory = given.memory
         seconds += time.perf_counter() - began
         accuracy.append(trainer.evaluate(data.validation)["accuracy"])
@@ -198,7 +197,7 @@ def cost(name: str, n: int, length: int, o: Credit) -> dict[str, float]:
     sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity("sgd", lr=1e-6))
 
     def run(x: Tensor, y: Tensor) -> rules.Credit:
-        return deque(rules.learn(make(), sim, x, y, stretch=1 if online else len(x)), maxlen=1)[0]
+        return rules.learn(make(), sim, x, y, stretch=1 if online else len(x))
 
     run(x, y)
     times = []

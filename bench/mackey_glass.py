@@ -425,7 +425,7 @@ def drawn(x: Tensor, thin: int) -> list[list[float]]:
 
 def in_harness(f: Forecaster) -> dict[str, dict[str, float]]:
     """What NeuroBench says of the first network, and what we count."""
-    net, x = f.sim.write_back(), f.x[-round(LYAPUNOV_TIME / f.o.dt) :, 0, 0].transpose(0, 1)  # of each stretch
+    net, x = f.sim.network, f.x[-round(LYAPUNOV_TIME / f.o.dt) :, 0, 0].transpose(0, 1)  # of each stretch
     return {"harness": harness.measured(net, f.o.dt, x, (0,)), "own": harness.counted(net, f.o.dt, x, (0,))}
 
 

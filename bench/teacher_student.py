@@ -175,8 +175,7 @@ def chain_row(row: str, o: Chain) -> dict[str, Any]:
         if own:
             sim.run(x, y)
         else:
-            for _ in rules.learn(rule, sim, x, y, stretch=stretch):
-                pass
+            rules.learn(rule, sim, x, y, stretch=stretch)
         if n in shown:
             times.append(n * PERIOD)
             curve.append(snapshot(sim, x, y))
@@ -408,7 +407,7 @@ def small_row(rule: rules.Rule, o: Small) -> dict[str, Any]:
         if own:
             sim.run(x[here], y[here])
         else:
-            next(rules.learn(rule, sim, x[here], y[here], stretch=stretch))
+            rules.learn(rule, sim, x[here], y[here], stretch=stretch)
         n += stretch
     return {"time": time, "weights": weights, "loss": loss, "spectra": spectra}
 

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gle.neurons import activation
+from gle.neurons import Activation, activation
 from gle.seeding import generator
-from gle.synapses import Linear, Synapse
+from gle.synapses import Synapse
+from gle.synapses import synapse as synapse_called
 
 
 class Theta(NamedTuple):
@@ -91,12 +92,13 @@ def _positive(name: str, tau: Tensor) -> None:
 class Layer(nn.Module):
     """`depth` equal layers of `n_out` neurons in series, each with its afferent synapses.
 
-    tau_m, tau_r: a number, or one value per neuron (anything that broadcasts to [depth, *ensemble, n_out]), in the
-    time unit of dt. phi: a name from `neurons.ACTIVATIONS`. plastic: False freezes the layer; `requires_grad_(False)`
-    freezes W and b, both or the one that it is called on (see `learned`). ensemble: the ensemble axes in front. errors:
-    "prospective" error neurons undo the filter of their representation neuron (Eq. 7); "instantaneous" ones leave time
-    alone, e = e_inst, as backprop at every instant does (§2.5), and what they leave out can be left to the synapses
-    (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see `Network.initialize`).
+    tau_m, tau_r: a number, or one value per neuron (anything that broadcasts to [depth, *ensemble, n_out]), in the time
+    unit of dt. phi: a name from `neurons.ACTIVATIONS`, or an `Activation`. plastic: False freezes the layer;
+    `requires_grad_(False)` freezes W and b, both or the one that it is called on (see `learned`). ensemble: the
+    ensemble axes in front. errors: "prospective" error neurons undo the filter of their representation neuron (Eq. 7);
+    "instantaneous" ones leave time alone, e = e_inst, as backprop at every instant does (§2.5), and what they leave out
+    can be left to the synapses (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see
+    `Network.initialize`).
 
     Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are not
     positive or have the wrong shape.
@@ -113,12 +115,12 @@ class Layer(nn.Module):
         *,
         tau_m: float | Sequence[float] | Tensor,
         tau_r: float | Sequence[float] | Tensor,
-        phi: str = "tanh",
+        phi: str | Activation = "tanh",
         depth: int = 1,
         bias: bool = True,
         plastic: bool = True,
         errors: str = "prospective",
-        synapse: Synapse | None = None,
+        synapse: str | Synapse = "linear",
         ensemble: int | tuple[int, ...] = (),
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
@@ -134,7 +136,7 @@ class Layer(nn.Module):
         self.errors = errors
         self.n_in, self.n_out, self.depth, self.ensemble, self.plastic = n_in, n_out, depth, ensemble, plastic
         self.phi = activation(phi)
-        self.synapse: Synapse = synapse or Linear()
+        self.synapse = synapse_called(synapse)
 
         axes = (depth, *self.ensemble)
         shape_W, shape_b = self.synapse.shapes(n_in, n_out)
@@ -276,7 +278,8 @@ class Network(nn.Module):
         for own, new in zip(self.theta(), theta, strict=True):
             for p, q in zip(own, new, strict=True):
                 if p is not None and q is not None and p is not q:
-                    p.copy_(q)
+                    with torch.inference_mode(p.is_inference()), torch.no_grad():  # those change in no other mode
+                        p.copy_(q)
 
     def assign_grads(self, grads: Thetas) -> None:
         """Puts gradients into `.grad`, for any optimiser of torch.optim."""

@@ -181,6 +181,22 @@ class TorchOptimizer:
         return net.theta()
 
 
+def _optimizer(given: Any) -> Optimizer | TorchOptimizer:
+    """Raises ValueError for what is none."""
+    if isinstance(given, str):
+        if given not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {given!r}; choose one of {', '.join(OPTIMIZERS)}")
+        return OPTIMIZERS[given]()
+    if isinstance(given, torch.optim.Optimizer):
+        return TorchOptimizer(given)
+    if isinstance(given, TorchOptimizer) or (hasattr(given, "update") and not isinstance(given, type)):
+        return given
+    raise ValueError(
+        f"optimizer must be one of {', '.join(OPTIMIZERS)}, an object like gle.Adam(…), or one of torch.optim like "
+        f"torch.optim.Adam(network.parameters(), lr=…); got {given!r}"
+    )
+
+
 class Learning(NamedTuple):
     """What plasticity carries from step to step; learning rates included, so that changing one recompiles nothing."""
 
@@ -198,17 +214,18 @@ LearningRate = float | Sequence[float] | Tensor
 class Plasticity:
     """How parameters follow their gradients.
 
-    optimizer: an `Optimizer`, or a `TorchOptimizer`. lr: one rate, a rate per ensemble member, or a mapping from
-    parameter kinds ("W", "b", "tau_m", "tau_r") to either. learn: the kinds that are plastic. every: an update every k
-    steps applies the gradients summed since the last one; 0 turns plasticity off. tau_bounds: time constants are kept
-    within these; the lower default is dt, the least that the integrators resolve. traces: W and b see error and
-    presynaptic rate through low-pass filters ("synaptic filtering of the plasticity signal", §2.6) with the time
-    constants (τ_e, τ_pre), one pair for each layer ℓ or one for all; 0 filters nothing. Their low-pass takes off the
-    high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep networks, or
-    for the filters that instantaneous error neurons leave out (an eligibility trace). centred: a time constant; W then
-    learns from the deviation of each presynaptic rate from its mean over batch and recent time (the covariance rule),
-    and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to rest where it does
-    without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together on the way there.
+    optimizer: a name, an `Optimizer`, or one of torch.optim (see `TorchOptimizer`). lr: one rate, a rate per ensemble
+    member, or a mapping from parameter kinds ("W", "b", "tau_m", "tau_r") to either. learn: the kinds that are plastic.
+    every: an update every k steps applies the gradients summed since the last one; 0 turns plasticity off. tau_bounds:
+    time constants are kept within these; the lower default is dt, the least that the integrators resolve. traces: W and
+    b see error and presynaptic rate through low-pass filters ("synaptic filtering of the plasticity signal", §2.6) with
+    the time constants (τ_e, τ_pre), one pair for each layer ℓ or one for all; 0 filters nothing. Their low-pass takes
+    off the high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep
+    networks, or for the filters that instantaneous error neurons leave out (an eligibility trace). centred: a time
+    constant; W then learns from the deviation of each presynaptic rate from its mean over batch and recent time (the
+    covariance rule), and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to
+    rest where it does without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together
+    on the way there.
 
     Optimisers, traces and means are reckoned in float32 where the layers are in half precision. The parameters stay in
     it: what an update adds below their resolution is lost.
@@ -219,7 +236,7 @@ class Plasticity:
 
     def __init__(
         self,
-        optimizer: Optimizer | TorchOptimizer | str = "adam",
+        optimizer: Optimizer | TorchOptimizer | torch.optim.Optimizer | str = "adam",
         lr: LearningRate | Mapping[str, LearningRate] = 1e-3,
         learn: str | Sequence[str] = ("W", "b"),
         every: int = 1,
@@ -227,8 +244,7 @@ class Plasticity:
         traces: Sequence[tuple[float, float]] | tuple[float, float] | None = None,
         centred: float | None = None,
     ):
-        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(OPTIMIZERS)}")
+        optimizer = _optimizer(optimizer)
         learn = (learn,) if isinstance(learn, str) else tuple(dict.fromkeys(learn))
         unknown = [k for k in learn if k not in LEARNABLE]
         if unknown or not learn:
@@ -240,9 +256,7 @@ class Plasticity:
         lower, upper = tau_bounds
         if not upper > 0 or (lower is not None and not 0 < lower < upper):
             raise ValueError(f"tau_bounds must be 0 < lower < upper, got {tau_bounds}")
-        self.optimizer: Optimizer | TorchOptimizer = (
-            OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer
-        )
+        self.optimizer = optimizer
         self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
         self.learn, self.every, self.tau_bounds = learn, every, tau_bounds
         self.traces = None if traces is None else torch.as_tensor(traces, dtype=torch.float64)

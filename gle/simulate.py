@@ -10,6 +10,7 @@ Everything that changes while time passes is in `sim.carry`; the maths are pure 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -131,9 +132,9 @@ class Simulation:
     plasticity: None freezes the network. compile: build the step with torch.compile (falls back to eager, with one
     warning, where there is no compiler). block: steps per compiled call.
 
-    The simulation learns in copies of the network's parameters, which `write_back` copies into the network; where a
-    `TorchOptimizer` learns, in the parameters themselves. A network that is moved, frozen or changed in between is
-    refused at the next run: see `check` and `take_parameters`.
+    After a run the network holds what was learned: while it runs, the simulation learns in copies of the network's
+    parameters (where a `TorchOptimizer` learns, in the parameters themselves). A network that is moved, frozen or
+    changed between two runs is refused at the next one: see `check` and `take_parameters`.
 
     Raises ValueError for unknown names, dt ≤ 0, time constants below dt (no integrator resolves those), and a
     plasticity that cannot be compiled with compile=True.
@@ -207,15 +208,15 @@ class Simulation:
         rates = self.plasticity.rates(self.network, lr)
         self.carry = self.carry._replace(learning=self.carry.learning._replace(lr=rates))
 
-    def write_back(self) -> Network:
-        """Copies the learned parameters into the network's modules, and returns it."""
+    def write_back(self) -> None:
+        """Copies the parameters in `carry` into the network's modules, as every run does that ends: for those who
+        changed `carry` themselves."""
         self.network.load_theta(self.carry.theta)
         self._agree()
-        return self.network
 
     def take_parameters(self) -> None:
-        """Goes on with the parameters that the network's modules have now, e.g. after `network.load_state_dict`; what
-        the simulation had learned since the last `write_back` is lost. State, and an optimiser's memory, go on.
+        """Goes on with the parameters that the network's modules have now, e.g. after `network.load_state_dict`. State,
+        and an optimiser's memory, go on.
 
         Raises ValueError for time constants below dt or out of their bounds, for parameters that the torch.optim
         optimiser does not hold, and for a network that was moved, frozen or freed (see `check`).
@@ -249,15 +250,18 @@ class Simulation:
                     f"{', '.join(b) or 'nothing'} of layers.{i} learns now, {', '.join(a) or 'nothing'} did when this "
                     "simulation was made: freeze and free parameters before, or make the Simulation anew"
                 )
-        same = all(
-            p is q and (self._shared is not None or v == w)
-            for (p, v), (q, w) in zip(then.parameters, now.parameters, strict=True)
-        )
-        if own and not same:
+        if own and not self._same(now):
             raise ValueError(
-                "the network's parameters were changed, this simulation has copies of the former ones: "
-                "take_parameters() takes the new ones, write_back() puts its own in their place"
+                "the network's parameters were changed, by another simulation or by hand; this one has copies of the "
+                "former: take_parameters() takes the new ones, write_back() puts its own in their place"
             )
+
+    def _same(self, now: Taken) -> bool:
+        """Whether the network's parameters are those that this simulation knows."""
+        return all(
+            p is q and (self._shared is not None or v == w)
+            for (p, v), (q, w) in zip(self._taken.parameters, now.parameters, strict=True)
+        )
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -298,7 +302,7 @@ class Simulation:
             self.network.load_theta(carry.theta)
             carry = carry._replace(theta=self.network.theta())
         self.carry, self.step = carry, saved["step"]
-        self._agree()
+        self.write_back()
 
     # -- pure: the same function eager and compiled -----------------------------------------------------------------
 
@@ -376,10 +380,32 @@ class Simulation:
         steps: int | None = None,
         record: Record | None = None,
     ) -> Iterator[Carry]:
-        """The same as a generator, for streams that never end: yields the carry after each block of steps."""
+        """The same as a generator, for streams that never end: yields the carry after each block of steps. The network
+        holds what was learned once it is closed, or comes to its end."""
         self.check()
         if record is not None:
             record.check(self.network, self.step)
+        with self.learning():
+            yield from self._run(inputs, targets, steps, record)
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[None]:
+        """Around what changes the parameters in `carry`: the network holds them afterwards, however it ends. It keeps
+        those that it had where the dynamics diverged, and where they were changed by others meanwhile."""
+        try:
+            yield
+        except FloatingPointError:
+            raise
+        except BaseException:
+            self._hand_over()
+            raise
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self.plasticity is not None and self._shared is None and self._same(_taken(self.network, self.plasticity)):
+            self.write_back()
+
+    def _run(self, inputs, targets, steps: int | None, record: Record | None) -> Iterator[Carry]:
         for xs, ts in self._blocks(inputs, targets, steps, record):
             self._check(xs, ts)
             if record is not None and "loss" in record.what and ts is None:

@@ -96,4 +96,13 @@ class Linear:
         return -torch.matmul(e.mT, r), -e.sum(-2)
 
 
-SYNAPSES = {"linear": Linear}
+SYNAPSES: dict[str, type[Synapse]] = {"linear": Linear}
+
+
+def synapse(given: str | Synapse) -> Synapse:
+    """The synapses called so, with their defaults, or themselves. Raises ValueError for what is none."""
+    if isinstance(given, str) and given in SYNAPSES:
+        return SYNAPSES[given]()
+    if isinstance(given, (str, type)) or not hasattr(given, "backproject"):
+        raise ValueError(f"synapse must be one of {', '.join(SYNAPSES)}, or an object like gle.Linear(); got {given!r}")
+    return given

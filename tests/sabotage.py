@@ -133,6 +133,20 @@ SABOTAGES = [
         f"{HRM}/test_model.py::test_convolution_is_scipy_s",
     ),
     Sabotage(
+        "weights that the simulation keeps to itself",
+        "gle/simulate.py",
+        "if self.plasticity is not None and self._shared is None and self._same(",
+        "if self.plasticity is None and self._shared is None and self._same(",
+        f"{CORE}::test_the_network_holds_what_was_learned[run]",
+    ),
+    Sabotage(
+        "activations are taken as they come",
+        "gle/neurons.py",
+        "    check(phi)\n",
+        "",
+        f"{LIBRARY}::test_activations_whose_slope_is_another",
+    ),
+    Sabotage(
         "an activation that is pickled with its functions",
         "gle/neurons.py",
         "return activation, (self.name,)",

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 FASTER = {"teacher_student small": ("--dt", "0.05")}
 # bench.mnist1d's GLE networks with few neurons, and few steps a sample
-SMALL = "--dt 0.8 --model.populations [[4,0.8,0.8],[4,1.6,0.8]] --model.hidden_layers 2".split()
+SMALL = ["--dt", "0.8", "--model.populations", "[[4,0.8,0.8],[4,1.6,0.8]]", "--model.hidden_layers", "2"]
 SMALL_TUNED = [
-    *SMALL,
-    *"--training.traces [[0.8,1.6],[0.8,0.8],[0,0]] --consolidation.traces [[0,1.6],[0,0.8],[0,0]]".split(),
-]
+    *SMALL, "--training.traces", "[[0.8,1.6],[0.8,0.8],[0,0]]", "--consolidation.traces", "[[0,1.6],[0,0.8],[0,0]]"
+]  # fmt: skip
 
 
 def smoke_flags(study: str, runs: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ A new rule is one file with one class (see `base.Rule`) and one line in `RULES`.
 from __future__ import annotations
 
 from gle.rules.adjoint import Adjoint
-from gle.rules.base import Credit, Problem, Rule, assign, learn
+from gle.rules.base import Credit, Problem, Rule, assign, learn, learning
 from gle.rules.bptt import BPTT
 from gle.rules.gle import GLE
 from gle.rules.instantaneous import Instantaneous
@@ -49,5 +49,6 @@ __all__ = [
     "Rule",
     "assign",
     "learn",
+    "learning",
     "rule",
 ]

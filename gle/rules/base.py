@@ -10,6 +10,7 @@ returns gradients of that cost, or its approximation to them, in the sign and sc
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -206,11 +207,27 @@ def learn(
     stretch: int,
     steps: int | None = None,
     memory: Any = None,
+) -> Credit:
+    """Trains `sim` with `rule` in place of its own plasticity, and returns the credit of the last stretch. Arguments,
+    and what it raises: see `learning`, which stops after each stretch."""
+    credits = learning(rule, sim, inputs, targets, stretch=stretch, steps=steps, memory=memory)
+    return deque(credits, maxlen=1)[0]  # a stream without a step is refused
+
+
+def learning(
+    rule: Rule,
+    sim: Simulation,
+    inputs: Signal,
+    targets: Signal,
+    *,
+    stretch: int,
+    steps: int | None = None,
+    memory: Any = None,
 ) -> Iterator[Credit]:
     """Trains `sim` with `rule` in place of its own plasticity: one update of the simulation's optimiser per `stretch`
     steps, from the gradients of that stretch. An iterator, which has to be gone through: it yields the credit of each
-    stretch after its update. Rules that run forward in time use a last, shorter stretch, too. memory: the last
-    credit's, where a stream goes on in a second call.
+    stretch after its update, and the network holds what was learned once it ends or is closed. Rules that run forward
+    in time use a last, shorter stretch, too. memory: the last credit's, where a stream goes on in a second call.
 
     Raises ValueError for a simulation without plasticity, synaptic filters (which belong to GLE's own rule), a stretch
     below one step, one that does not divide the steps of a rule that looks back, and what `assign` raises;
@@ -244,19 +261,20 @@ def _learning(
     dt = sim.dynamics.dt
     if not sim.carry.state:
         sim.reset(xs.shape[-2])
-    for x, target in zip(xs.split(stretch), ts.split(stretch), strict=True):
-        theta, state, learning = sim.carry
-        assert learning is not None
-        credit = rule(problem, _detached(theta), state, x, target, memory)
-        with torch.no_grad():
-            theta, learning = plasticity.apply(sim.network, theta, learning, credit.grads, dt)
-        sim.carry = Carry(theta, credit.state, learning)
-        checked, sim.step = sim.step // CHECK_EVERY, sim.step + len(x)
-        if sim.step // CHECK_EVERY != checked:
-            check_finite(sim.network, sim.carry, dt, sim.step)
-        memory = credit.memory
-        yield credit
-    check_finite(sim.network, sim.carry, dt, sim.step)
+    with sim.learning():
+        for x, target in zip(xs.split(stretch), ts.split(stretch), strict=True):
+            theta, state, learning = sim.carry
+            assert learning is not None
+            credit = rule(problem, _detached(theta), state, x, target, memory)
+            with torch.no_grad():
+                theta, learning = plasticity.apply(sim.network, theta, learning, credit.grads, dt)
+            sim.carry = Carry(theta, credit.state, learning)
+            checked, sim.step = sim.step // CHECK_EVERY, sim.step + len(x)
+            if sim.step // CHECK_EVERY != checked:
+                check_finite(sim.network, sim.carry, dt, sim.step)
+            memory = credit.memory
+            yield credit
+        check_finite(sim.network, sim.carry, dt, sim.step)
 
 
 def _posed(

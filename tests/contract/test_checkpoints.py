@@ -98,7 +98,7 @@ FROZEN.layers[1].requires_grad_(False)
         (handed, lambda: handed(groups=lambda net: list(net.parameters())[::-1]), "held = .*, this one has"),
         (handed, lambda: handed(groups=lambda net: [{"params": [p]} for p in net.parameters()]), "held = "),
         (simulation, lambda: simulation(learn=("W", "b")), "learned = .*tau_m.*, this one has"),
-        (simulation, lambda: simulation(net=FROZEN), "learned = "),
+        (simulation, lambda: simulation(net=copy.deepcopy(FROZEN)), "learned = "),
         (simulation, lambda: simulation(every=4), "updates = at every step, this one has rarer"),
         (simulation, lambda: simulation(traces=(1.0, 1.0)), "traces = False, this one has True"),
         (simulation, lambda: simulation(centred=3.0), "centred = False, this one has True"),

@@ -9,6 +9,7 @@ from nets import DT, TAUS, flat, mixed_network, signals
 
 import gle
 from gle import plasticity as pl
+from gle import rules
 from gle.integrators import Euler
 
 ALL = ("W", "b", "tau_m", "tau_r")
@@ -17,19 +18,20 @@ ALL = ("W", "b", "tau_m", "tau_r")
 def trained(net, x, y, *, plasticity=None, runs=1, **kw):
     plasticity = plasticity or gle.Plasticity("adam", lr=0.01, learn=ALL)
     sim = gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=plasticity, **kw)
+    sim.start = [p.detach().clone() for p in flat(net.theta())]
     for part in zip(x.chunk(runs), y.chunk(runs)):
         sim.run(*part)
     return sim
 
 
 def same(a, b, atol=0.0):
-    """Both carries agree, and neither is the untrained start."""
+    """Both carries agree, and neither is the untrained start of the first, which `trained` made."""
     for p, q in zip(flat(a.carry.theta), flat(b.carry.theta), strict=True):
         torch.testing.assert_close(p, q, atol=atol, rtol=0)
     for s, t in zip(a.carry.state, b.carry.state, strict=True):
         for p, q in zip(s, t, strict=True):
             torch.testing.assert_close(p, q, atol=atol, rtol=0)
-    assert any((p - q).abs().max() > 1e-3 for p, q in zip(flat(a.carry.theta), flat(a.network.theta()), strict=True))
+    assert any((p - q).abs().max() > 1e-3 for p, q in zip(flat(a.carry.theta), a.start, strict=True))
 
 
 @pytest.mark.parametrize("scheme", ["euler", "exponential", "rk4"])
@@ -58,7 +60,7 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
             torch.testing.assert_close(p[at], q, atol=1e-11, rtol=0)
         for s, t in zip(together.carry.state, alone.carry.state):
             torch.testing.assert_close(s.u[at], t.u, atol=1e-11, rtol=0)
-        assert (alone.carry.theta[0].W - alone.network.layers[0].W).abs().max() > 1e-3
+        assert (alone.carry.theta[0].W - alone.start[0]).abs().max() > 1e-3
 
 
 BLOCKS = pytest.mark.parametrize(
@@ -136,6 +138,7 @@ def test_every_k_equals_summed_updates(scheme, errors, propagation):
     plasticity = gle.Plasticity(scheme, lr=0.01, learn=ALL, every=k)
     fast = trained(net, *x_y, plasticity=plasticity, integrator=Euler(propagation), block=k)
     # by hand: single steps of the integrator
+    net = mixed_network(errors=errors)
     sim = gle.Simulation(
         net,
         dt=DT,
@@ -180,7 +183,7 @@ def test_one_step_updates_equal_the_sweepless_run():
 def test_plasticity_off():
     x, y = signals(10)
     sim = trained(mixed_network(), x, y, plasticity=gle.Plasticity(every=0))
-    for p, q in zip(flat(sim.carry.theta), flat(sim.network.theta())):
+    for p, q in zip(flat(sim.carry.theta), sim.start):
         torch.testing.assert_close(p, q, atol=0, rtol=0)
     assert sim.carry.state[-1].r.abs().max() > 0
 
@@ -226,6 +229,7 @@ def test_values_at_the_nodes_of_a_step(ensemble):
         return steps[(slice(None),) * 2 + (None,) * len(ensemble)].expand(12, 3, *ensemble, *z.shape[1:])
 
     given.run(at_nodes(x), at_nodes(y))
+    called.start = flat(mixed_network(ensemble).theta())
     same(called, given)
     held.run(x[:-2:2], y[:-2:2])
     assert (held.carry.theta[0].W - given.carry.theta[0].W).abs().max() > 1e-4
@@ -364,18 +368,73 @@ def test_teacher_may_come_and_go():
     ]
     for sim in sims:
         sim.run(iter(items))
-    same(*sims, atol=1e-13)
     full = trained(mixed_network(), x, y, plasticity=plasticity)
+    sims[0].start = full.start
+    same(*sims, atol=1e-13)
     assert (full.carry.theta[1].W - sims[0].carry.theta[1].W).abs().max() > 1e-4
 
 
-def test_write_back_and_state_dict():
-    sim = trained(mixed_network(), *signals(10))
-    net = sim.write_back()
+@pytest.mark.parametrize("how", ["run", "stream", "closed", "stopped", "rule", "loaded"])
+def test_the_network_holds_what_was_learned(how):
+    """Whatever ends the learning: its tensors, which stay the same ones, have the new values; a second simulation, and
+    another network that takes its state_dict, predict what the first does.
+
+    Prevents: weights that were learned, and that whoever looks at the network cannot see."""
+    net, (x, y) = mixed_network(), signals(24)
+    own = flat(net.theta())
+    sim = trained(net, x[:12], y[:12])
+    if how == "run":
+        sim.run(x[12:], y[12:])
+    elif how == "stream":
+        for _ in sim.stream(x[12:], y[12:]):
+            pass
+    elif how == "closed":
+        stream = sim.stream(x[12:], y[12:])
+        next(stream), next(stream)
+        assert any(not torch.equal(p, q) for p, q in zip(own, flat(sim.carry.theta), strict=True))
+        stream.close()
+    elif how == "stopped":
+
+        def interrupted():
+            yield from zip(x[12:16], y[12:16])
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            sim.run(interrupted())
+    elif how == "rule":
+        rules.learn(rules.BPTT(), sim, x[12:], y[12:], stretch=6)
+    else:
+        saved, sim = sim.state_dict(), gle.Simulation(net, dt=DT, cost="cross_entropy", plasticity=sim.plasticity)
+        net.initialize(77)
+        sim.load_state_dict(saved)
+    assert sim.step == {"closed": 20, "stopped": 16, "loaded": 12}.get(how, 24)
+    for p, q, kept in zip(flat(net.theta()), flat(sim.carry.theta), own, strict=True):
+        assert p is kept
+        assert torch.equal(p, q)
+    assert (net.layers[0].W - mixed_network().layers[0].W).abs().max() > 1e-3
     other = mixed_network(seed=50)
     other.load_state_dict(net.state_dict())
-    for p, q in zip(flat(sim.carry.theta), flat(other.theta())):
-        torch.testing.assert_close(p, q.detach(), atol=0, rtol=0)
+    for n in (net, other):
+        assert torch.equal(gle.Simulation(n, dt=DT).predict(x)[0], sim.predict(x)[0])
+
+
+def test_the_network_keeps_what_it_had_where_learning_failed():
+    """Prevents: NaN in a network, and values that somebody gave it meanwhile overwritten."""
+    net, (x, y) = mixed_network(), signals(12)
+    sim = trained(net, x, y)
+    before = [p.clone() for p in flat(net.theta())]
+    sim.set_lr(1e308)
+    with pytest.raises(FloatingPointError):
+        sim.run(x, y)
+    for p, q in zip(flat(net.theta()), before, strict=True):
+        assert torch.equal(p, q)
+    sim = trained(mixed_network(), x, y)
+    stream = sim.stream(x, y)
+    next(stream)
+    sim.network.initialize(9)
+    stream.close()
+    assert torch.equal(sim.network.layers[0].W, mixed_network(seed=9).layers[0].W)
+    assert not torch.equal(before[0], sim.network.layers[0].W)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -412,8 +471,8 @@ def test_frozen_layers_stay():
     net = mixed_network()
     net.layers[1].plastic = False
     sim = trained(net, *signals(20))
-    assert torch.equal(sim.carry.theta[1].W, net.layers[1].W)
-    assert (sim.carry.theta[0].W - net.layers[0].W).abs().max() > 1e-3
+    assert torch.equal(sim.carry.theta[1].W, mixed_network().layers[1].W)
+    assert (sim.carry.theta[0].W - mixed_network().layers[0].W).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

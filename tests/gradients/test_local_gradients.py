@@ -128,6 +128,7 @@ def test_feedback_alignment_uses_its_own_weights():
     a, b = (sim.carry.theta for sim in sims)
     assert (a[0].W - b[0].W).abs().max() > 1e-4
     torch.testing.assert_close(b[1].B, B, atol=0, rtol=0)
+    transpose, random = mixed_network(), mixed_network(feedback="fixed_random")
     with torch.no_grad():
         for layer in random.layers:
             layer.B.copy_(layer.W)
