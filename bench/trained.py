@@ -26,11 +26,13 @@ class Trained(DeviceOptions):
             Sudoku first.
         seed: of the run's models.
         steps: of that training.
+        splits: numbers of its training, validation and test puzzles.
     """
 
     run: Optional[Path] = None
     seed: int = 0
     steps: int = 1250
+    splits: tuple[int, int, int] = (4000, 1000, 1000)
     threads: int = 0
 
 
@@ -40,7 +42,9 @@ def check(o: Trained) -> None:
         raise ValueError(f"steps must be at least 1, got {o.steps}")
     if o.run is None and o.seed:
         raise ValueError(f"seed = {o.seed} is of a run's models: give --run, or seed 0 for the model trained here")
-    if o.run is not None:
+    if o.run is None:
+        sudoku.check(learner(o, o.runs))
+    else:
         options(o.run)
         path = reasoning.weights_file(o.run, o.seed, "last")
         if not path.exists():
@@ -60,14 +64,19 @@ def options(folder: Path) -> tuple[Any, reasoning.Reasoning]:
     return module, module.tiny(o) if o.smoke else o
 
 
+def learner(o: Trained, runs: Path) -> sudoku.Sudoku:
+    """What is trained where no run is given."""
+    own = sudoku.Sudoku(seeds=1, puzzles=o.splits, runs=runs, device=o.device, smoke=o.smoke, threads=o.threads)
+    return dataclasses.replace(own, training=dataclasses.replace(own.training, steps=o.steps))
+
+
 def folder_of(o: Trained, study: Study) -> Path:
     """The run folder: the one asked for, or one inside the study's own, trained now as far as it is not yet."""
     if o.run is not None:
         return o.run
     begun = next(iter(sorted((study.path / "sudoku").glob("*/config.yaml"))), None)
     if begun is None or not (begun.parent / "result.json").exists():
-        own = sudoku.Sudoku(seeds=1, runs=study.path, device=o.device, smoke=o.smoke, threads=o.threads)
-        own = dataclasses.replace(own, training=dataclasses.replace(own.training, steps=o.steps))
+        own = learner(o, study.path)
         if begun is not None:
             own = resumed(sudoku.Sudoku(resume=begun.parent))
         try:

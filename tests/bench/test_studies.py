@@ -319,6 +319,7 @@ BAD = {
         (["--shapes", "[[2, 30]]"], "a width that is a multiple of 8"),
         (["--segments", "0"], "segments must be at least 1, got 0"),
         (["--seed", "1"], "seed = 1 is of a run's models: give --run"),
+        (["--splits", "[0, 4, 4]"], "puzzles must be three numbers of at least 1, got"),
     ],
     "gradients": [
         (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),

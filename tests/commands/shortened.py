@@ -20,7 +20,7 @@ COUNTS = {
     "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger",
     "layers", "learned", "lengths", "most", "multiple", "networks", "omega", "omega_tau", "points",
     "population", "probes", "products", "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling",
-    "seeds", "segments", "shape_steps", "shapes", "sizes", "steps", "stretch", "stretches", "threads",
+    "seeds", "segments", "shape_steps", "shapes", "sizes", "splits", "steps", "stretch", "stretches", "threads",
     "trained", "turns", "warm_up", "watched", "width", "window",
 }  # fmt: skip
 
@@ -34,9 +34,10 @@ TASKS = f"{STEPS} {LITTLE} --canvas 8 --augmentations 2 --held_out 1"
 SERIES = "--networks 2 --epochs 1 --evaluate 1 --learned 0.75 --free 0.5 --stretches 3"
 SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
 LOOKED_AT = (
-    "--steps 2 --puzzles 4 --segments 2 --most 4 --larger 2 --depth 2 --shapes [[1,16]] --shape_steps 2 --watched 1"
+    "--steps 2 --splits [8,4,4] --puzzles 4 --segments 2 --most 4 --larger 2 --depth 2 --shapes [[1,16]] "
+    "--shape_steps 2 --watched 1"
 )
-COMPARED = "--steps 2 --puzzles 2 --cycles [[1,1],[1,2]] --costs [[1,1],[1,2]] --products 20 --batch 4"
+COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1],[1,2]] --costs [[1,1],[1,2]] --products 20 --batch 4"
 CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.02"
 SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10 --dt 0.05"
 
