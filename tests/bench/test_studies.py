@@ -297,7 +297,7 @@ BAD = {
         (["--training.gradient", ""], "unknown gradient ''"),
         (["--model.expansion", "0"], "expansion must be positive, got 0"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
-        (["--augmentation", "all"], "4 × 4 has only 2 classes of grids under 'all'"),
+        (["--augmentation", "all", "--puzzles", "[4, 4, 4]"], "4 × 4 has only 2 classes of grids under 'all'"),
         (["--train_csv", "t.csv"], "give both of train_csv and test_csv, or none"),
         (["--train_csv", "t.csv", "--test_csv", "t.csv"], "use --size 9 with them, not 4"),
         (["--training.lr", "-1"], "lr must be ≥ 0, got -1"),
