@@ -4,13 +4,17 @@ Ellenberger, Haider et al., "Backpropagation through space, time and the brain",
 this package are those of that paper.
 """
 
+from gle import analysis, costs, integrators, neurons, rules, synapses
 from gle.network import Layer, LayerState, Network, Theta
+from gle.neurons import Activation
 from gle.plasticity import SGD, Adam, Plasticity, TorchOptimizer
+from gle.saving import load, save
 from gle.simulate import Record, Simulation
 from gle.synapses import Linear
 
 __all__ = [
     "SGD",
+    "Activation",
     "Adam",
     "Layer",
     "LayerState",
@@ -21,4 +25,12 @@ __all__ = [
     "Simulation",
     "Theta",
     "TorchOptimizer",
+    "analysis",
+    "costs",
+    "integrators",
+    "load",
+    "neurons",
+    "rules",
+    "save",
+    "synapses",
 ]

@@ -277,13 +277,21 @@ class Simulation:
         return saved
 
     def load_state_dict(self, saved: dict) -> None:
-        """Continues from `state_dict`. Raises ValueError where it belongs to another network or plasticity, or has time
-        constants below dt, and for a network that was moved (see `check`); the simulation is then as it was."""
+        """Continues from `state_dict`; a simulation without plasticity takes parameters and neurons, and leaves what
+        learning had kept.
+
+        Raises ValueError where it belongs to another network or plasticity, or has time constants below dt, and for a
+        network that was moved (see `check`); the simulation is then as it was.
+        """
         self.check(own=self._shared is not None)  # else its own are the ones that are loaded
         if missing := [k for k in ("step", "batch", "carry") if not isinstance(saved, dict) or k not in saved]:
             raise ValueError(f"this is no saved simulation: it has no {', '.join(missing)}")
         if not all(isinstance(saved[k], int) and saved[k] >= 0 for k in ("step", "batch")):
             raise ValueError(f"step and batch of a saved simulation must count, got {saved['step']}, {saved['batch']}")
+        if self.plasticity is None:
+            saved = {k: v for k, v in saved.items() if k not in ("plasticity", "optimizer")}
+            if isinstance(saved["carry"], dict):
+                saved["carry"] = {**saved["carry"], "learning": None}
         parts = saved["carry"] if isinstance(saved["carry"], dict) else {}
         _from_dict(self.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
         own = {} if self.plasticity is None else self.plasticity.description(self.network)

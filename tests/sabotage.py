@@ -140,6 +140,13 @@ SABOTAGES = [
         f"{CORE}::test_the_network_holds_what_was_learned[run]",
     ),
     Sabotage(
+        "a saved network that forgets what is frozen",
+        "gle/saving.py",
+        "    for kind in frozen:\n        getattr(layer, kind).requires_grad_(False)\n",
+        "",
+        "tests/contract/test_saving.py::test_a_simulation_comes_back",
+    ),
+    Sabotage(
         "activations are taken as they come",
         "gle/neurons.py",
         "    check(phi)\n",

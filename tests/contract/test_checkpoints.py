@@ -102,7 +102,6 @@ FROZEN.layers[1].requires_grad_(False)
         (simulation, lambda: simulation(every=4), "updates = at every step, this one has rarer"),
         (simulation, lambda: simulation(traces=(1.0, 1.0)), "traces = False, this one has True"),
         (simulation, lambda: simulation(centred=3.0), "centred = False, this one has True"),
-        (simulation, lambda: gle.Simulation(mixed_network(), dt=DT), "optimizer = Adam, this one has None"),
         (
             lambda: gle.Simulation(mixed_network(), dt=DT),
             simulation,
