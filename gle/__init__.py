@@ -12,6 +12,8 @@ from gle.saving import load, save
 from gle.simulate import Record, Simulation
 from gle.synapses import Linear
 
+__version__ = "0.1.0"
+
 __all__ = [
     "SGD",
     "Activation",

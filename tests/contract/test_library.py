@@ -3,6 +3,7 @@ the same thing."""
 
 import contextlib
 import copy
+import importlib.metadata
 import io
 import pickle
 
@@ -508,3 +509,10 @@ def test_record_of_one_run():
     with pytest.raises(ValueError, match="holds step 16 of another run, this one is at 0"):
         other.run(x, y, record=record)
     assert not other.carry.state
+
+
+def test_names_of_the_package():
+    """Prevents: a version that the installed package does not have, and names that are promised only."""
+    assert gle.__version__ == importlib.metadata.version("gle-toolkit")
+    assert all(hasattr(gle, name) for name in gle.__all__)
+    assert gle.analysis.alignment.compare

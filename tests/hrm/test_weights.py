@@ -240,3 +240,13 @@ assert not {{"bench", "gle", "matplotlib", "scipy"}} & {{name.partition(".")[0] 
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_names_of_the_package():
+    """Prevents: a name in `__all__` that its module has given up."""
+    assert {*hrm.__all__} == {*hrm._HOMES, "load"}
+    for name in hrm.__all__:
+        assert getattr(hrm, name).__name__ == name
+        assert name in dir(hrm)
+    with pytest.raises(AttributeError, match="'hrm' has no attribute 'magic'"):
+        hrm.magic  # noqa: B018
