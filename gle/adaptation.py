@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gle.analysis import state_space
 from gle.analysis.state_space import StateSpace
-from gle.operators import prospective_response
+from gle.operators import Values, prospective_response
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Adaptive(ABC):
     tau_w: float
     gamma: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("tau_m", "tau_w"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name):g}")
@@ -50,10 +50,10 @@ class Adaptive(ABC):
     def state_space(self) -> StateSpace: ...
 
     @abstractmethod
-    def response(self, omega): ...
+    def response(self, omega: Values) -> Values: ...
 
     @abstractmethod
-    def first_order_phase(self, omega): ...
+    def first_order_phase(self, omega: Values) -> Values: ...
 
 
 class UAdaptation(Adaptive):
@@ -63,12 +63,12 @@ class UAdaptation(Adaptive):
     def state_space(self) -> StateSpace:
         return self._state_space(self.gamma, 0.0)
 
-    def response(self, omega):
+    def response(self, omega: Values) -> Values:
         """u(ω)/I(ω), Eq. 35."""
         d_m, d_w = prospective_response(omega, self.tau_m), prospective_response(omega, self.tau_w)
         return d_w / (d_w * d_m + self.gamma)
 
-    def first_order_phase(self, omega):
+    def first_order_phase(self, omega: Values) -> Values:
         """Phase of the expansion to first order in ωτ, Eqs. 36 and 37."""
         return np.arctan(omega * (self.gamma * self.tau_w - self.tau_m) / (1 + self.gamma))
 
@@ -80,12 +80,12 @@ class IAdaptation(Adaptive):
     def state_space(self) -> StateSpace:
         return self._state_space(0.0, self.gamma)
 
-    def response(self, omega):
+    def response(self, omega: Values) -> Values:
         """u(ω)/I(ω), below Eq. 38."""
         d_m, d_w = prospective_response(omega, self.tau_m), prospective_response(omega, self.tau_w)
         return (d_w - self.gamma) / (d_w * d_m)
 
-    def first_order_phase(self, omega):
+    def first_order_phase(self, omega: Values) -> Values:
         """Phase of the expansion to first order in ωτ, Eq. 39; for γ < 1."""
         rest = 1 - self.gamma
         return np.arctan(omega * (self.gamma * self.tau_w - rest * self.tau_m) / rest)

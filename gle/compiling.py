@@ -53,7 +53,7 @@ class _Compiled:
     def __init__(self, function: Callable, device: torch.device, ways: list[Callable]):
         self.function, self.device, self.ways = function, device, ways
 
-    def __call__(self, *args):
+    def __call__(self, *args: Any) -> Any:
         failed: Exception
         for n, way in enumerate(self.ways):
             try:
@@ -69,7 +69,7 @@ class _Compiled:
             self.ways.clear()
         return result
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return compiled, (self.function, self.device)
 
 

@@ -13,7 +13,7 @@ A new integrator is one class and one line in `INTEGRATORS`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from torch import Tensor
 from gle.costs import Cost
 from gle.network import Layer, LayerState, Local, Network, State, Theta, Thetas
 from gle.operators import euler_fraction, exponential_fraction, low_pass, prospective, rate_of_change
+
+Fields = TypeVar("Fields", bound=tuple)
 
 
 class Dynamics(NamedTuple):
@@ -34,15 +36,22 @@ class Dynamics(NamedTuple):
 
 class Integrator(Protocol):
     @property
-    def order(self) -> int: ...
+    def order(self) -> int:
+        """Of convergence, for smooth signals and γ = 0."""
+
     @property
-    def propagation(self) -> str: ...
+    def propagation(self) -> str:
+        """ "delayed" or "instant"."""
+
     @property
-    def nodes(self) -> tuple[float, ...]: ...
+    def nodes(self) -> tuple[float, ...]:
+        """Where in a step, in units of dt, it looks at input and target."""
 
     def step(
         self, net: Network, theta: Thetas, state: State, xs: tuple[Tensor, ...], targets: tuple, dynamics: Dynamics
-    ) -> tuple[State, tuple[Local, ...]]: ...
+    ) -> tuple[State, tuple[Local, ...]]:
+        """The state after dt, and what the synapses saw meanwhile. xs, targets: one for each node; a target may be
+        None, for no teacher."""
 
 
 def per_member(value: float | Tensor, like: Tensor, trailing: int = 2) -> float | Tensor:
@@ -112,9 +121,9 @@ def cascade(
     return stacked[0], [Local(*fields) for fields in zip(pre, stacked[1], u, stacked[2], stacked[3], strict=True)]
 
 
-def select(item, d: int):
+def select(item: Fields, d: int) -> Fields:
     """Layer d of a Theta or LayerState, without the depth axis."""
-    return type(item)(*(None if t is None else t[d] for t in item))
+    return type(item)(*(None if t is None else t[d] for t in item))  # type: ignore[arg-type]
 
 
 class Euler:
@@ -150,7 +159,9 @@ class Euler:
             v = low_pass(v, local.e_inst, self.error_fraction(dt, p))
         return LayerState(low_pass(local.u, local.current, a), v, r, local.e, sent)
 
-    def step(self, net, theta, state, xs, targets, dynamics):
+    def step(
+        self, net: Network, theta: Thetas, state: State, xs: tuple[Tensor, ...], targets: tuple, dynamics: Dynamics
+    ) -> tuple[State, tuple[Local, ...]]:
         x, target = xs[0], targets[0]
         if self.propagation == "instant":
             outputs, locals_ = cascade(net, theta, state, x, target, dynamics)
@@ -164,7 +175,9 @@ class Euler:
         )
         return tuple(new), tuple(locals_)
 
-    def _evaluate(self, net, theta, state, x, target, dynamics) -> tuple[list[Tensor], list[Local]]:
+    def _evaluate(
+        self, net: Network, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics
+    ) -> tuple[list[Tensor], list[Local]]:
         """As `cascade`, but every layer sees what the others sent in the previous step."""
         seen = [s.r for s in state]
         pre = net.presynaptic(x, seen)
@@ -202,7 +215,9 @@ class RK4:
     propagation = "instant"
     nodes = (0.0, 0.5, 1.0)
 
-    def step(self, net, theta, state, xs, targets, dynamics):
+    def step(
+        self, net: Network, theta: Thetas, state: State, xs: tuple[Tensor, ...], targets: tuple, dynamics: Dynamics
+    ) -> tuple[State, tuple[Local, ...]]:
         dt = dynamics.dt
         nodes, weights = (0, 1, 1, 2), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
         k: list[list[tuple[Tensor, Tensor]]] = []

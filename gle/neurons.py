@@ -22,7 +22,7 @@ class Activation(NamedTuple):
     phi: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]  # φ′ as a function of r = φ(u)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         if ACTIVATIONS.get(self.name) is self:
             return activation, (self.name,)  # pickled by name, which any function may stand behind
         return Activation, tuple(self)

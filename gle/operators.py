@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Values = Any  # a number or an array, real or complex
 
 
 def low_pass(u: Tensor, x: Tensor, a: Tensor) -> Tensor:
@@ -69,32 +72,34 @@ def scan_low_pass(u: Tensor, x: Tensor, a: Tensor, dim: int) -> tuple[Tensor, Te
 # Transfer functions (Eqs. 28–32): ω in radians per time unit.
 
 
-def retrospective_response(omega, tau):
+def retrospective_response(omega: Values, tau: Values) -> Values:
     """Fourier transform of I⁻_τ: 1 / (1 + iωτ) (Eq. 28)."""
     return 1 / (1 + 1j * omega * tau)
 
 
-def prospective_response(omega, tau):
+def prospective_response(omega: Values, tau: Values) -> Values:
     """Fourier transform of D⁺_τ: 1 + iωτ (Eq. 28)."""
     return 1 + 1j * omega * tau
 
 
-def neuron_response(omega, tau_m: float, tau_r: float):
+def neuron_response(omega: Values, tau_m: float, tau_r: float) -> Values:
     """A linear representation neuron, D⁺_τr I⁻_τm: (1 + iωτr) / (1 + iωτm)."""
     return prospective_response(omega, tau_r) * retrospective_response(omega, tau_m)
 
 
-def error_response(omega, tau_m: float, tau_r: float):
+def error_response(omega: Values, tau_m: float, tau_r: float) -> Values:
     """Its error neuron, D⁺_τm I⁻_τr: the same with the time constants exchanged."""
     return neuron_response(omega, tau_r, tau_m)
 
 
-def adjoint_response(omega, tau_m: float, tau_r: float):
+def adjoint_response(omega: Values, tau_m: float, tau_r: float) -> Values:
     """The exact adjoint I⁺_τm D⁻_τr (Eqs. 10, 28): the phase of `error_response`, the reciprocal gain."""
     return (1 - 1j * omega * tau_r) / (1 - 1j * omega * tau_m)
 
 
-def discrete_neuron_response(omega, tau_m: float, tau_r: float, dt: float, *, exponential: bool = False):
+def discrete_neuron_response(
+    omega: Values, tau_m: float, tau_r: float, dt: float, *, exponential: bool = False
+) -> Values:
     """The simulated linear neuron: r(z)/x(z) = τr/τm + (1 − τr/τm)·a/(z − 1 + a), z = exp(iω dt).
 
     a is dt/τm for forward Euler and 1 − exp(−dt/τm) for the exponential scheme. r is taken at the

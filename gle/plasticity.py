@@ -75,7 +75,9 @@ class Optimizer(Protocol):
 
     slots: int
 
-    def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]: ...
+    def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]:
+        """The parameter after the update by its gradient g, and what the optimiser keeps of it: tensors like p, as many
+        as `slots`."""
 
 
 class SGD:
@@ -87,7 +89,7 @@ class SGD:
         self.momentum = momentum
         self.slots = 1 if momentum else 0
 
-    def update(self, p, g, slots, lr, step):
+    def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]:
         if self.momentum:
             g = self.momentum * slots[0] + g
             slots = (g,)
@@ -112,7 +114,7 @@ class Adam:
             raise ValueError(f"weight_decay must be ≥ 0, got {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, p, g, slots, lr, step):
+    def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]:
         m, v = slots
         if self.weight_decay:
             p = p * (1 - lr * self.weight_decay)

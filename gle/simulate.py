@@ -14,7 +14,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ class Record:
     def _keep(self, what: str, layer: int | None, value: Tensor) -> None:
         self._kept.setdefault((what, layer), []).append(value.detach().clone())
 
-    def __getitem__(self, what: str):
+    def __getitem__(self, what: str) -> Any:
         if what not in self.what or not self.steps:
             raise KeyError(
                 f"{what} was not recorded: this Record keeps {', '.join(self.what)}, of {len(self.steps)} steps"
@@ -413,7 +413,7 @@ class Simulation:
         if self.plasticity is not None and self._shared is None and self._same(_taken(self.network, self.plasticity)):
             self.write_back()
 
-    def _run(self, inputs, targets, steps: int | None, record: Record | None) -> Iterator[Carry]:
+    def _run(self, inputs: Any, targets: Any, steps: int | None, record: Record | None) -> Iterator[Carry]:
         for xs, ts in self._blocks(inputs, targets, steps, record):
             self._check(xs, ts)
             if record is not None and "loss" in record.what and ts is None:
@@ -461,7 +461,9 @@ class Simulation:
         aligned = self.step % full == 0 or (every in (0, 1) and record is None)
         return full if aligned and (left is None or left >= full) else 1
 
-    def _blocks(self, inputs, targets, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def _blocks(
+        self, inputs: Any, targets: Any, steps: int | None, record: Record | None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 0):
             raise ValueError(f"steps must be a whole number, at least 0, got {steps}")
@@ -504,7 +506,7 @@ class Simulation:
             source = pulled()
         yield from self._batched(source, steps, record)
 
-    def _whole(self, inputs, targets) -> tuple[Tensor, Tensor | None]:
+    def _whole(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor | None]:
         """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: without an axis of nodes held over
         each step, without ensemble axes the same for every member."""
         if targets is not None and not isinstance(targets, (Tensor, np.ndarray)):
@@ -525,7 +527,9 @@ class Simulation:
             )
         return self._placed(x, name, 1)
 
-    def _batched(self, source, steps, record) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def _batched(
+        self, source: Iterable, steps: int | None, record: Record | None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
         taken = 0
         source = iter(source)
         while steps is None or taken < steps:
@@ -652,7 +656,7 @@ def _copy(theta: Thetas) -> Thetas:
     return tuple(Theta(*(None if t is None else t.detach().clone() for t in p)) for p in theta)
 
 
-def _to_dict(item):
+def _to_dict(item: Any) -> Any:
     if isinstance(item, Tensor):
         return item.detach().clone()
     if isinstance(item, tuple):
@@ -661,7 +665,7 @@ def _to_dict(item):
     return {k: _to_dict(v) for k, v in item.items()} if isinstance(item, dict) else item
 
 
-def _from_dict(template, saved, name: str):
+def _from_dict(template: Any, saved: Any, name: str) -> Any:
     """`saved` in the structure of `template`."""
     if isinstance(template, (tuple, dict)):
         own = _to_dict(template) if isinstance(template, tuple) else template

@@ -8,6 +8,7 @@ processes is the run of one process, and all that must be saved is a number per 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,7 +98,9 @@ def select(where: Tensor, new: Pytree, old: Pytree) -> Pytree:
 
 
 @torch.no_grad()
-def solve(model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: Halting | None = None):
+def solve(
+    model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: Halting | None = None
+) -> Iterator[tuple[Output, Tensor]]:
     """Runs segments as in evaluation, and yields the output of each, and the number of segments each row used [batch]:
     with `halting`, a row that has halted keeps its answer."""
     carry, embedded = model.initial(len(x)), model.embed(x, puzzle)

@@ -74,7 +74,7 @@ class LastSteps:
 class LastCycle(LastSteps):
     """Backpropagation through the last recursion: the L-cycle and the H-update behind it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(None)
 
     def kept(self, model: HRM) -> int:
@@ -125,13 +125,13 @@ class _Replace(torch.autograd.Function):
     """The identity, which backward puts w for v."""
 
     @staticmethod
-    def forward(ctx: Any, solve: Solver, products: Products, report: Report, *leaves: Tensor):
+    def forward(ctx: Any, solve: Solver, products: Products, report: Report, *leaves: Tensor) -> tuple[Tensor, ...]:
         ctx.solve, ctx.products, ctx.report = solve, products, report
         ctx.set_materialize_grads(True)
         return tuple(t.view_as(t) for t in leaves)
 
     @staticmethod
-    def backward(ctx: Any, *v: Tensor):
+    def backward(ctx: Any, *v: Tensor) -> tuple[Tensor | None, ...]:
         w, report = ctx.solve(ctx.products, list(v))
         ctx.report.residual, ctx.report.products = report.residual, report.products
         return None, None, None, *w

@@ -26,10 +26,10 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from hrm import act
 from hrm.act import Halting, Slots
 from hrm.checks import check_names, fits, same_tensors
-from hrm.gradients import strategy
+from hrm.gradients import Report, strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES, losses
-from hrm.model import HRM, Carry, detach
+from hrm.model import HRM, Carry, Output, detach
 from hrm.optim import OPTIMIZERS, Average, rate, sign_sgd
 from hrm.tasks.task import Grids, Task
 
@@ -190,7 +190,7 @@ class Trainer:
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def _forward(self, carry: Carry, x: Tensor, puzzle: Tensor):
+    def _forward(self, carry: Carry, x: Tensor, puzzle: Tensor) -> tuple[Carry, Output, Report]:
         embedded = self.model.embed(x, puzzle)
         new, report = self.strategy(self.model, carry, embedded)
         return new, self.model.read_out(new), report

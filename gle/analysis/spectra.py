@@ -13,7 +13,7 @@ the phase shift, positive for an advance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from gle.network import Network
 from gle.simulate import Record, Simulation
 
 Signal = Callable[[Tensor], Tensor]  # times [T] → values [T, n]: n signals side by side
+Frequencies = float | Sequence[float] | np.ndarray
 System = Callable[[Signal, int], Tensor]  # a signal and a number of steps → responses [steps, n, …]
 
 
@@ -92,7 +93,7 @@ def times(steps: int, dt: float) -> Tensor:
 # -- measurements ------------------------------------------------------------------------------------------------------
 
 
-def sine_response(system: System, omega, dt: float, settle: float) -> np.ndarray:
+def sine_response(system: System, omega: Frequencies, dt: float, settle: float) -> np.ndarray:
     """Complex gain at the frequencies omega [n], from one sine each: [n, …], trailing axes as the system's.
 
     A sine, a cosine and a constant are fitted to each response by least squares, over one period of the slowest
@@ -114,7 +115,7 @@ def sine_response(system: System, omega, dt: float, settle: float) -> np.ndarray
     return gain
 
 
-def chirp_response(system: System, omega, dt: float, settle: float) -> tuple[np.ndarray, np.ndarray]:
+def chirp_response(system: System, omega: Frequencies, dt: float, settle: float) -> tuple[np.ndarray, np.ndarray]:
     """Complex gain at the harmonics nearest to omega (see `harmonics`), from a single broadband signal: these
     frequencies, and the gain [n, …] there.
 
@@ -140,7 +141,7 @@ def chirp_response(system: System, omega, dt: float, settle: float) -> tuple[np.
     return omega, response / signal.reshape(-1, *[1] * (response.ndim - 1))
 
 
-def harmonics(omega, dt: float) -> np.ndarray:
+def harmonics(omega: Frequencies, dt: float) -> np.ndarray:
     """The frequencies of omega, moved to the nearest multiples of the slowest one, whose period is a whole number of
     steps; sorted, each once. Raises what `sine_response` raises."""
     omega = check_frequencies(omega, dt)
@@ -149,7 +150,7 @@ def harmonics(omega, dt: float) -> np.ndarray:
     return k[k * slow * dt < np.pi] * slow
 
 
-def check_frequencies(omega, dt: float) -> np.ndarray:
+def check_frequencies(omega: Frequencies, dt: float) -> np.ndarray:
     """omega as an array. Raises ValueError for dt ≤ 0, and for frequencies that are not positive or reach π/dt."""
     if not (dt > 0 and math.isfinite(dt)):
         raise ValueError(f"dt must be a positive number, got {dt}")

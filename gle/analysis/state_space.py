@@ -100,7 +100,7 @@ def run(step: StateSpace, x: Tensor, u: Tensor | None = None) -> tuple[Tensor, T
     return before @ step.C.mT + x @ step.D.mT, u
 
 
-def transfer(system: StateSpace, s) -> np.ndarray:
+def transfer(system: StateSpace, s: complex | Sequence[complex] | np.ndarray) -> np.ndarray:
     """Transfer function C (s − A)⁻¹ B + D, [len(s), p, m]. s: iω, or exp(iω dt) for a discretised model."""
     A, B, C, D = (t.detach().cpu().numpy() for t in system)
     s = np.atleast_1d(s)[:, None, None]

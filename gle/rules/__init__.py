@@ -8,6 +8,8 @@ A new rule is one file with one class (see `base.Rule`) and one line in `RULES`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gle.rules.adjoint import Adjoint
 from gle.rules.base import Credit, Problem, Rule, assign, learn, learning
 from gle.rules.bptt import BPTT
@@ -28,7 +30,7 @@ RULES: dict[str, type] = {
 }
 
 
-def rule(name: str, **options) -> Rule:
+def rule(name: str, **options: Any) -> Rule:
     """The rule called `name`. Raises ValueError for an unknown one."""
     if name not in RULES:
         raise ValueError(f"unknown rule {name!r}; choose one of {', '.join(RULES)}")

@@ -160,14 +160,16 @@ def derives(call: Callable[..., Credit]) -> Callable[..., Credit]:
     """
 
     @functools.wraps(call)
-    def outside(self, problem, theta, state, xs, targets, memory=None):
+    def outside(
+        self: Any, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
+    ) -> Credit:
         with torch.inference_mode(False), torch.no_grad():
             return call(self, *tree_map(_ordinary, (problem, theta, state, xs, targets, memory)))
 
     return outside
 
 
-def _ordinary(item):
+def _ordinary(item: Any) -> Any:
     return item.clone() if isinstance(item, Tensor) and item.is_inference() else item
 
 

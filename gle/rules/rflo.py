@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gle.integrators import Euler, select
-from gle.network import State, Theta, Thetas
+from gle.network import Layer, State, Theta, Thetas
 from gle.operators import low_pass, prospective, rate_of_change
 from gle.rules.base import Credit, Problem, cost_of, handed_on, learned, nudges, steps
 from gle.seeding import generator
@@ -123,7 +123,7 @@ class RFLO:
         return Theta(**new)
 
     @staticmethod
-    def _rest(layer, batch: int, learn: tuple[str, ...]) -> Eligibility:
+    def _rest(layer: Layer, batch: int, learn: tuple[str, ...]) -> Eligibility:
         shape = (*layer.ensemble, batch, layer.n_out)
         zeros = {
             kind: layer.W.new_zeros(*shape, layer.n_in) if kind == "W" else layer.W.new_zeros(shape)

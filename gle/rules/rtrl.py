@@ -64,7 +64,7 @@ class RTRL:
             advance = forward.step(xs[t], targets[t])
             pieces = forward.pieces(state)
 
-            def tangent(k: Tensor, J: Pieces, advance=advance, pieces=pieces) -> Pieces:
+            def tangent(k: Tensor, J: Pieces, advance: Any = advance, pieces: Pieces = pieces) -> Pieces:
                 return jvp(advance, (forward.values, pieces), (direction(k), J))[1]
 
             before = influence

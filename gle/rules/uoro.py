@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -104,7 +105,7 @@ class UORO:
         )  # fmt: skip
 
     @staticmethod
-    def _collect(grads: list[Tensor], seen: Tensor, nudge: Tensor, th: Pieces, over_theta) -> None:
+    def _collect(grads: list[Tensor], seen: Tensor, nudge: Tensor, th: Pieces, over_theta: Callable) -> None:
         along = -(seen * nudge).sum(-1)  # ∂cost along s̃, [*ensemble, batch]
         for g, part in zip(grads, th, strict=True):
             g += (over_theta(along, part) * part).sum(0)

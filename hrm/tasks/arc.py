@@ -253,7 +253,7 @@ class Augmented(Grids):
     def __len__(self) -> int:
         return len(self.puzzle)
 
-    def __getitem__(self, rows) -> Grids:
+    def __getitem__(self, rows: Any) -> Grids:
         x = np.empty((len(chosen := np.arange(len(self))[rows]), self.task.length), dtype=np.int8)
         y = np.empty(x.shape, dtype=np.int16)
         for i, row in enumerate(chosen):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Grids:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows) -> Grids:
+    def __getitem__(self, rows: Any) -> Grids:
         return Grids(self.x[rows], self.y[rows], self.difficulty[rows], self.puzzle[rows])
 
 
