@@ -163,7 +163,7 @@ SABOTAGES = [
     Sabotage(
         "a copy that runs the original's compiled step",
         "gle/compiling.py",
-        "    def __reduce__(self):\n        return compiled, (self.function, self.device)",
+        "    def __reduce__(self) -> tuple:\n        return compiled, (self.function, self.device)",
         "    def __deepcopy__(self, memo):\n        return self",
         f"{LIBRARY}::test_a_copy_has_settings_of_its_own",
     ),
