@@ -112,10 +112,12 @@ def test_transfer_function_is_that_of_the_neurons():
 
 
 def test_learned_parameters():
-    """theta: the parameters of a simulation, which the network's modules do not have yet."""
+    """theta: the parameters of a simulation, which the network's modules do not have before its stream ends."""
     net = network(ensemble=())
     sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("sgd", lr=0.1))
-    sim.run(noise(20, 1, 2), noise(20, 1, 3))
+    stream = sim.stream(noise(20, 1, 2), noise(20, 1, 3))
+    for _ in range(5):
+        next(stream)
     before, after = layer_state_space(net), layer_state_space(net, theta=sim.carry.theta)
     assert (before.D - after.D).abs().max() > 1e-3
     torch.testing.assert_close(after.D[:, :2], sim.carry.theta[0].W[0] * (net.layers[0].tau_r / net.layers[0].tau_m).T)
