@@ -29,9 +29,10 @@ from typing import Any, Optional
 
 import numpy as np
 
-from bench import reasoning
-from bench.files import write_text
-from bench.reasoning import Reasoning
+from bench.kit.benchmark import main
+from bench.kit.folder import write_text
+from bench.puzzles import reasoning
+from bench.puzzles.reasoning import Reasoning
 from hrm.act import Halting
 from hrm.model import HRM
 from hrm.tasks import arc
@@ -119,7 +120,7 @@ def toy(folder: Path, tasks: int, seed: int) -> Path:
     return folder
 
 
-def prepared(o: Arc) -> arc.Arc:
+def tasks(o: Arc) -> arc.Arc:
     """The tasks of the folders; toys for a smoke run without."""
     if o.smoke and o.training_folder is None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -134,17 +135,25 @@ def prepared(o: Arc) -> arc.Arc:
     return task(o, o.training_folder, o.evaluation_folder)
 
 
-def run(o: Arc) -> dict[str, Any]:
-    if o.smoke:
-        o = reasoning.small(o, canvas=5, augmentations=3, held_out=1)
-    reasoning.check(o)
+def check(o: Arc) -> None:
     if o.data_seed < 0:
         raise ValueError(f"data_seed must be ≥ 0, got {o.data_seed}")
-    made = prepared(o)
-    # to be found from elsewhere, too
-    o.training_folder, o.evaluation_folder = (f and f.resolve() for f in (o.training_folder, o.evaluation_folder))
-    return reasoning.run(o, "arc", made, partial(votes, o, made))
 
+
+def tiny(o: Arc) -> Arc:
+    """Of a smoke run."""
+    return reasoning.small(o, canvas=5, augmentations=3, held_out=1)
+
+
+benchmark = reasoning.puzzles(
+    name="arc",
+    summary="ARC by a Hierarchical Reasoning Model, from local folders of the public task files",
+    Options=Arc,
+    task=tasks,
+    check=check,
+    tiny=tiny,
+    judge=lambda o, made: partial(votes, o, made),
+)
 
 if __name__ == "__main__":
-    reasoning.main("arc", Arc, run)
+    main(benchmark)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,18 @@ import torch
 from torch import Tensor
 
 import gle
-from bench import mnist1d
-from bench.datasets import mnist1d as load
-from bench.figures import plt, save
-from bench.memory import peak_bytes
-from bench.study import DeviceOptions, Study, main, plain
-from bench.tables import layout, mean_std
+from bench.data import mnist1d as data_set
+from bench.data.series import Form, Split
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.memory import peak_bytes
+from bench.kit.options import DeviceOptions
+from bench.kit.tables import Table, mean_std
+from bench.learning import options as learning
+from bench.learning.schedule import Schedule
+from bench.learning.trainers import Online
+from bench.models.populations import Model
 from gle import rules
 from gle.analysis import alignment
 
@@ -83,22 +88,25 @@ RULES: dict[str, Callable[[], rules.Rule]] = {
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def configuration(o: Credit, rates: int) -> mnist1d.Config:
-    """The task as `bench.mnist1d` knows it. Targets that all jump at once would favour nobody who learns online: the
+def configuration(o: Credit, rates: int) -> learning.Learning:
+    """The task as `bench.learning` knows it. Targets that all jump at once would favour nobody who learns online: the
     streams are out of step, balanced, and their targets fade over."""
-    model = mnist1d.Model(
+    model = Model(
         hidden_layers=o.hidden_layers,
         populations=[(o.population, 0.6, 0.2), (o.population, 1.2, 0.2), (o.population, 1.2, 1.2)],
     )
-    training = mnist1d.Training(
+    training = learning.Training(
         epochs=o.epochs, batch=o.batch, lr=1.0, schedule="cosine", balanced=True, staggered=True, fade=8.0
     )
     # the same seeds for each rate
-    seeds = [s for _ in range(rates) for s in mnist1d.Config().seed_list[: o.seeds]]
-    return mnist1d.Config(
-        name="credit", model=model, training=training, seeds=len(seeds), seed_list=seeds, samples=o.samples,
-        compile=False, device=o.device,
-    )  # fmt: skip
+    seeds = [s for _ in range(rates) for s in learning.Learning().seed_list[: o.seeds]]
+    return learning.Learning(
+        name="credit", model=model, training=training, seeds=len(seeds), seed_list=seeds, compile=False, device=o.device
+    )
+
+
+def form(dt: float) -> Form:
+    return Form(learning.steps_of(data_set.DURATION, dt), 1, data_set.CLASSES)
 
 
 def train(row: str, o: Credit) -> dict[str, Any]:
@@ -107,10 +115,10 @@ def train(row: str, o: Credit) -> dict[str, Any]:
     name, stretch = (row[:-2], 1) if row.endswith(" 1") else (row, o.stretch)
     rule, lrs = RULES[name](), o.lrs_online if stretch == 1 else o.lrs
     config = configuration(o, len(lrs))
-    data = load(round(mnist1d.DURATION / config.dt), config.samples)
-    trainer = mnist1d.OnlineTrainer(config)
+    data = data_set.load(form(config.dt).steps, o.samples)
+    trainer = Online(config, config.training, data.form)
     sim, streams = trainer.simulation, trainer.streams
-    schedule = mnist1d.Schedule(config.training, config.seeds)
+    schedule = Schedule(config.training, config.seeds)
     per_member = [lr for lr in lrs for _ in range(o.seeds)]
 
     def members(values: Any) -> list[Any]:
@@ -121,8 +129,7 @@ def train(row: str, o: Credit) -> dict[str, Any]:
     aligned = [alignments(rule, sim, data.validation, o)]
     seconds, steps, memory = 0.0, 0, None
     for epoch in range(o.epochs):
-        order = torch.stack([mnist1d.sample_order(data.train.y, True, g) for g in trainer.order])
-        batches = [b for b in order.split(o.batch, dim=1) if b.shape[1] == o.batch]
+        batches = [b for b in trainer.batches(data.train) if b.shape[1] == o.batch]
         began = time.perf_counter()
         for i, index in enumerate(batches):
             fallen = schedule.during(epoch)(i / len(batches))
@@ -152,13 +159,13 @@ def train(row: str, o: Credit) -> dict[str, Any]:
     }
 
 
-def alignments(rule: rules.Rule, sim: gle.Simulation, split, o: Credit) -> list[list[float]]:
+def alignments(rule: rules.Rule, sim: gle.Simulation, split: Split, o: Credit) -> list[list[float]]:
     """Cosine of the rule's gradient of each layer's weights with the exact one, over some whole samples: [layer][seed].
     The network is frozen and starts from rest, as a sample alone."""
     frozen = gle.Simulation(sim.network, dt=sim.dynamics.dt, cost=sim.dynamics.cost)
     frozen.carry = frozen.carry._replace(theta=sim.carry.theta)
-    x = split.x[: o.probes].T.unsqueeze(-1)
-    y = torch.nn.functional.one_hot(split.y[: o.probes], mnist1d.CLASSES).to(x).expand(len(x), -1, -1)
+    x = split.x[: o.probes].transpose(0, 1)
+    y = torch.nn.functional.one_hot(split.y[: o.probes], data_set.CLASSES).to(x).expand(len(x), -1, -1)
     y = y.unsqueeze(1).expand(-1, *sim.network.ensemble, -1, -1)
     got, exact = (rules.assign(r, frozen, x, y, learn=("W",)).grads for r in (rule, rules.Adjoint(matched=True)))
     return [a.cosine.tolist() for a in alignment.gradients(sim.network, got, exact).values()]
@@ -254,12 +261,13 @@ def exponent(found: dict[str, Any], what: str) -> str:
 # -- the study ---------------------------------------------------------------------------------------------------------
 
 
-def validate(o: Credit) -> None:
+def check(o: Credit) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
     for row in o.rows:
         if row.removesuffix(" 1") not in RULES:
             raise ValueError(f"unknown row {row!r}: choose of {', '.join(RULES)}, with ' 1' for an update at each step")
-    steps = round(mnist1d.DURATION / mnist1d.Config().dt)
+    config = configuration(o, 1)
+    steps = form(config.dt).steps
     if not 1 <= o.stretch <= steps:
         raise ValueError(f"stretch = {o.stretch} must lie between 1 and the {steps} steps of a sample")
     for name in ("rows", "lrs", "lrs_online", "sizes", "lengths"):
@@ -271,33 +279,26 @@ def validate(o: Credit) -> None:
         raise ValueError(f"probes = {o.probes} are more than the {o.samples // 5} validation samples")
     if bad := [lr for lr in (*o.lrs, *o.lrs_online) if not lr > 0]:
         raise ValueError(f"learning rates must be positive, got {bad[0]:g}")
-    mnist1d.validate(configuration(o, 1))
+    data_set.check(o.samples)
+    learning.check(config, form(config.dt), int(o.samples * 0.8))
+    Online(config, config.training, form(config.dt))
 
 
-def credit(o: Credit) -> dict[str, Any]:
-    if o.smoke:
-        o = dataclasses.replace(
-            o, epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=30, probes=2, sizes=[2, 4],
-            lengths=[2, 4], repeats=1, stretch=90,
-        )  # fmt: skip
-    validate(o)
-    study = Study("credit", o)
-    result = study.finish(
-        {
-            "name": "credit",
-            "options": plain(o),
-            "training": [study.part(f"train_{row}".replace(" ", "_"), partial(train, row, o)) for row in o.rows],
-            "growth": study.part("growth", partial(growth, o)),
-        }
-    )
-    draw_credit(result, study.path / "credit.png")
-    print(f"MNIST-1D, {o.epochs} epochs\n{layout(training_table(result))}\n")
-    print(f"Costs: exponents of growth with N and T, of a step with a batch of 1\n{layout(costs_table(result))}\n")
-    print(f"results: {study.path}")
-    return result
+def tiny(o: Credit) -> Credit:
+    return dataclasses.replace(
+        o, epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=30, probes=2, sizes=[2, 4],
+        lengths=[2, 4], repeats=1, stretch=90,
+    )  # fmt: skip
 
 
-def training_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+def run(o: Credit, run: Run) -> dict[str, Any]:
+    return {
+        "training": [run.part(f"train {row}", partial(train, row, o)) for row in o.rows],
+        "growth": run.part("growth", partial(growth, o)),
+    }
+
+
+def training_table(result: Mapping[str, Any]) -> Table:
     """After the last epoch, mean ± standard deviation over seeds; cosines from the bottom layer to the output."""
     heading = (
         "rule",
@@ -314,10 +315,10 @@ def training_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
         before, after = (" ".join(f"{np.mean(c):.2f}" for c in r["alignment"][epoch]) for epoch in (0, -1))
         scores = (mean_std(r["accuracy"][-1]), mean_std(r["test"]))
         rows.append((r["row"], str(r["stretch"]), f"{r['lr']:g}", *scores, f"{r['ms']:.2f}", before, after))
-    return rows
+    return Table(rows, f"MNIST-1D, {result['options']['epochs']} epochs")
 
 
-def costs_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+def costs_table(result: Mapping[str, Any]) -> Table:
     """Exponents of growth, and what a step costs at the largest N."""
     growth = result["growth"]
     over_n, over_t = f"N (T = {growth['length']})", f"T (N = {growth['n']})"
@@ -328,10 +329,10 @@ def costs_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
         last = by_n["cost"][-1]
         memory = (f"{last[what] / 1024:.1f}" for what in ("carried", "bytes"))
         rows.append((name, *found, str(by_n["at"][-1]), *memory, f"{last['ms']:.2f}"))
-    return rows
+    return Table(rows, "Costs: exponents of growth with N and T, of a step with a batch of 1")
 
 
-def draw_credit(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Mapping[str, Any]) -> plt.Figure:
     """Accuracy and alignment over epochs; memory and time over N and T."""
     figure, axes = plt.subplots(2, 3, figsize=(13, 7), layout="constrained")
     for i, r in enumerate(result["training"]):
@@ -352,8 +353,19 @@ def draw_credit(result: Mapping[str, Any], path: Path) -> None:
             ax.loglog(found["at"], [c[what] for c in found["cost"]], "o-", color=f"C{i}", label=name)
         ax.set(xlabel=over, ylabel="carried or kept / bytes" if what == "carried" else "ms a step")
     axes[1, 0].legend(fontsize=7)
-    save(figure, path)
+    return figure
 
+
+benchmark = Benchmark(
+    name="credit",
+    summary="every rule on one task: accuracy, alignment, time and memory, and how those grow",
+    Options=Credit,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=lambda result: [training_table(result), costs_table(result)],
+    draw=lambda result: {"credit.png": draw(result)},
+)
 
 if __name__ == "__main__":
-    main((Credit, credit))
+    main(benchmark)

@@ -16,22 +16,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from bench import mnist1d
-from bench.datasets import Split
-from bench.datasets import mnist1d as data_set
-from bench.figures import plt, save
-from bench.study import DeviceOptions, Study, main, plain
-from bench.tables import layout, mean_std
+from bench.data import mnist1d as data_set
+from bench.data.series import Form, Split
+from bench.kit.benchmark import Benchmark, configs, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.options import DeviceOptions, read
+from bench.kit.tables import Table, mean_std
+from bench.learning import options as learning
+from bench.learning.schedule import Schedule
+from bench.learning.trainers import Online
 from gle.integrators import Euler, select
 
 READINGS = ("sent", "late")
+PUBLISHED = (91.7, 0.8)  # validation accuracy of the 15k network, mean and std in %: Table 2
 
 
 class Late(Euler):
@@ -64,28 +68,32 @@ class ErrorTiming(DeviceOptions):
     compile: bool = True
 
 
-def shortened(o: ErrorTiming) -> ErrorTiming:
+def tiny(o: ErrorTiming) -> ErrorTiming:
     return dataclasses.replace(o, seeds=min(o.seeds, 2), epochs=[1], samples=20, most=min(o.most, 2), compile=False)
 
 
-def config_of(o: ErrorTiming, seeds: int) -> mnist1d.Config:
+def config_of(o: ErrorTiming, seeds: int) -> learning.Learning:
     """The published protocol of the 15k network."""
-    published = mnist1d.parse(["--config", str(mnist1d.CONFIGS / "gle_15k.yaml")])
+    published = read(learning.Learning, ["--config", str(configs() / "mnist1d" / "gle_15k.yaml")])
     batch = min(published.training.batch, int(o.samples * 0.8))
     training = dataclasses.replace(published.training, epochs=o.most, batch=batch)
-    return dataclasses.replace(
-        published, training=training, seeds=seeds, samples=o.samples, device=o.device, compile=o.compile
-    )
+    return dataclasses.replace(published, training=training, seeds=seeds, device=o.device, compile=o.compile)
 
 
-def validate(o: ErrorTiming) -> None:
+def form(dt: float) -> Form:
+    return Form(learning.steps_of(data_set.DURATION, dt), 1, data_set.CLASSES)
+
+
+def check(o: ErrorTiming) -> None:
     """Raises ValueError with the value and what it must be."""
     if not o.epochs or min(o.epochs) < 0 or sorted(set(o.epochs)) != o.epochs:
         raise ValueError(f"epochs must be ascending numbers, got {o.epochs}")
     if o.trained < 0:
         raise ValueError(f"trained must be ≥ 0, got {o.trained}")
+    data_set.check(o.samples)
     for seeds in {o.seeds, o.trained or 1}:
-        mnist1d.validate(config_of(o, seeds))
+        config = config_of(o, seeds)
+        learning.check(config, form(config.dt), int(o.samples * 0.8))
 
 
 # -- what the update adds to the errors ------------------------------------------------------------------------------
@@ -94,8 +102,8 @@ def validate(o: ErrorTiming) -> None:
 def pushes(o: ErrorTiming) -> list[dict[str, Any]]:
     """One row per moment: of each hidden layer ℓ and seed, averaged over samples and time."""
     config = config_of(o, o.seeds)
-    data = data_set(round(mnist1d.DURATION / config.dt), o.samples)
-    trainer = mnist1d.OnlineTrainer(config)
+    data = data_set.load(form(config.dt).steps, o.samples)
+    trainer = Online(config, config.training, data.form)
     rows, done = [], 0
     for epoch in o.epochs:
         while done < epoch:
@@ -106,14 +114,14 @@ def pushes(o: ErrorTiming) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def compared(trainer: mnist1d.OnlineTrainer, split: Split) -> dict[str, list[list[float]]]:
+def compared(trainer: Online, split: Split) -> dict[str, list[list[float]]]:
     """One batch of series: the network learns from it as ever; beside it run errors that come down late, through the
     same weights. Of each hidden layer [layers, seeds]: extra: size of ΔWᵀ e beside that of Wᵀ e, which the layer above
     sends; along: cosine of ΔWᵀ e with the rates r; cosine: of the layer's late errors with the sent ones; gradient: of
     the gradients of W that either add up to over the whole series."""
     sim, late_scheme = trainer.simulation, Late()
     net, dynamics = sim.network, sim.dynamics
-    index = torch.stack([torch.arange(trainer.config.training.batch)] * trainer.config.seeds)
+    index = torch.stack([torch.arange(trainer.training.batch)] * len(trainer.order))
     x, y = (z.to(net.device) for z in trainer.streams.turn(split, index))
     if not sim.carry.state:
         sim.reset(x.shape[-2])
@@ -165,8 +173,8 @@ def compared(trainer: mnist1d.OnlineTrainer, split: Split) -> dict[str, list[lis
 def learned(o: ErrorTiming, reading: str) -> dict[str, Any]:
     """The published protocol with one of the readings: validation accuracy of each seed after every epoch."""
     config = config_of(o, o.trained)
-    data = data_set(round(mnist1d.DURATION / config.dt), o.samples)
-    trainer, schedule = mnist1d.OnlineTrainer(config), mnist1d.Schedule(config.training, o.trained)
+    data = data_set.load(form(config.dt).steps, o.samples)
+    trainer, schedule = Online(config, config.training, data.form), Schedule(config.training, o.trained)
     if reading == "late":
         trainer.simulation.integrator = Late()
     curve: list[list[float]] = []
@@ -181,7 +189,7 @@ def learned(o: ErrorTiming, reading: str) -> dict[str, Any]:
 # -- tables and figure -------------------------------------------------------------------------------------------------
 
 
-def push_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def push_table(result: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, ...]] = [
         ("after epoch", "layer", "‖ΔWᵀe‖ / ‖Wᵀe‖", "cos(ΔWᵀe, r)", "cos(late, sent e)", "cos(late, sent ΣΔW)")
     ]
@@ -189,24 +197,24 @@ def push_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for l in range(len(row["extra"])):
             cells = (mean_std(row[name][l], 3) for name in ("extra", "along", "cosine", "gradient"))
             rows.append((str(row["epoch"]), str(l + 1), *cells))
-    return rows
+    return Table(rows)
 
 
-def trained_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def trained_table(result: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, ...]] = [("what comes down", "seeds", "epochs", "validation %", "test %", "published %")]
-    published = "{:.1f} ± {:.1f}".format(*mnist1d.PUBLISHED["gle_15k"])
+    published = "{:.1f} ± {:.1f}".format(*PUBLISHED)
     for reading in READINGS:
         r = result["trained"][reading]
         last = r["curve"][-1]
         rows.append((reading, str(len(last)), str(len(r["curve"])), mean_std(last), mean_std(r["test"]), published))
-    return rows
+    return Table(rows)
 
 
-def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     return [push_table(result), *([trained_table(result)] if result["trained"] else [])]
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Mapping[str, Any]) -> plt.Figure:
     """The push and what it does to the errors, layer by layer; learning curves where there are some."""
     shown = 3 if result["trained"] else 2
     figure, axes = plt.subplots(1, shown, figsize=(4 * shown, 3.2), layout="constrained")
@@ -226,27 +234,32 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             mean, std = curve.mean(1), curve.std(1) if curve.shape[1] > 1 else torch.zeros(len(curve))
             axes[2].plot(epochs, mean, f"C{i}", label=f"{reading} ({curve.shape[1]} seeds)")
             axes[2].fill_between(epochs, mean - std, mean + std, color=f"C{i}", alpha=0.2, linewidth=0)
-        value, spread = mnist1d.PUBLISHED["gle_15k"]
+        value, spread = PUBLISHED
         axes[2].axhspan(value - spread, value + spread, color="0.85", label="published, last epoch")
         axes[2].set(xlabel="epoch", ylabel="validation accuracy / %", ylim=(0, 100))
         axes[2].legend(fontsize=7, loc="lower right")
-    save(figure, path)
+    return figure
 
 
-def run(o: ErrorTiming) -> dict[str, Any]:
-    o = shortened(o) if o.smoke else o
-    validate(o)
+def run(o: ErrorTiming, run: Run) -> dict[str, Any]:
     torch.set_flush_denormal(True)
-    study = Study("error_timing", o)
-    measured = study.part("pushes", partial(pushes, o))
-    trained = {r: study.part(r, partial(learned, o, r)) for r in READINGS} if o.trained else {}
-    result = study.finish({"name": "error_timing", "options": plain(o), "pushes": measured, "trained": trained})
-    draw(result, study.path / "error_timing.png")
-    for rows in tables(result):
-        print(layout(rows), "\n")
-    print(f"results: {study.path}")
-    return result
+    return {
+        "pushes": run.part("pushes", partial(pushes, o)),
+        "trained": {r: run.part(r, partial(learned, o, r)) for r in READINGS} if o.trained else {},
+    }
 
+
+benchmark = Benchmark(
+    name="error_timing",
+    summary="when is what an error sends down computed? Both readings of the delayed scheme",
+    Options=ErrorTiming,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {"error_timing.png": draw(result)},
+    published={"gle_15k": PUBLISHED},
+)
 
 if __name__ == "__main__":
-    main((ErrorTiming, run))
+    main(benchmark)

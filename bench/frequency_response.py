@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,9 +21,11 @@ import torch
 from torch import Tensor
 
 import gle
-from bench.figures import plt, save
-from bench.study import Options, Study, main, plain
-from bench.tables import layout
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.options import Options
+from bench.kit.tables import Table
 from gle import operators
 from gle.adaptation import Adaptive, IAdaptation, UAdaptation, simulate
 from gle.analysis import spectra
@@ -70,7 +71,7 @@ class FrequencyResponse(Options):
     integrators: list[str] = field(default_factory=lambda: ["euler", "exponential", "rk4"])
 
 
-def shortened(o: FrequencyResponse) -> FrequencyResponse:
+def tiny(o: FrequencyResponse) -> FrequencyResponse:
     return dataclasses.replace(
         o,
         dt=max(o.dt, o.tau_r / 2),
@@ -82,7 +83,7 @@ def shortened(o: FrequencyResponse) -> FrequencyResponse:
     )
 
 
-def validate(o: FrequencyResponse) -> None:
+def check(o: FrequencyResponse) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
     for name in ("points", "ratio_points"):
         if getattr(o, name) < 1:
@@ -384,32 +385,20 @@ def measure_steps(o: FrequencyResponse) -> dict[str, Any]:
     return {"compared_omega": omega.tolist(), "steps": rows}
 
 
-def frequency_response(o: FrequencyResponse) -> dict[str, Any]:
-    o = shortened(o) if o.smoke else o
-    validate(o)
-    study = Study("frequency_response", o)
-    result = study.finish(
-        {
-            "name": "frequency_response",
-            "options": plain(o),
-            **{name: getattr(o, name) for name in ("tau_m", "tau_r", "dt", "scheme")},
-            **study.part("operators", partial(measure_operators, o)),
-            **study.part("ratios", partial(measure_ratios, o)),
-            **study.part("adaptation", partial(measure_adaptation, o)),
-            **study.part("steps", partial(measure_steps, o)),
-        }
-    )
-    for draw in (draw_operators, draw_ratios, draw_adaptation, draw_steps):
-        draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
-    print(tables(result))
-    print(f"results: {study.path}")
-    return result
+def run(o: FrequencyResponse, run: Run) -> dict[str, Any]:
+    return {
+        **{name: getattr(o, name) for name in ("tau_m", "tau_r", "dt", "scheme")},
+        **run.part("operators", partial(measure_operators, o)),
+        **run.part("ratios", partial(measure_ratios, o)),
+        **run.part("adaptation", partial(measure_adaptation, o)),
+        **run.part("steps", partial(measure_steps, o)),
+    }
 
 
 # -- report ------------------------------------------------------------------------------------------------------------
 
 
-def tables(result: dict[str, Any]) -> str:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     def cells(d: dict[str, float] | None) -> tuple[str, str]:
         return (f"{d['phase']:.1e}", f"{d['gain']:.1e}") if d else ("–", "–")
 
@@ -435,19 +424,21 @@ def tables(result: dict[str, Any]) -> str:
         for name, r in result["adaptation"].items()
     ]  # fmt: skip
     w = result["omega"]
-    return "\n\n".join(
-        [
+    return [
+        Table(
+            [heading, *rows, *over_ratios, *adaptation],
             f"Largest deviation from the closed form of the simulated neuron (dt = {result['dt']:g}, "
             f"{result['scheme']}, ω from {w[0]:.3g} to {w[-1]:.3g}), and from continuous time (ωτm ≤ {REPORTED})",
-            layout([heading, *rows, *over_ratios, *adaptation]),
-            layout([("published statement (Figs. 3 and 11)", "measured"), *(
-                (k, f"{v:.6g}" if v > 0.1 else f"{v:.1e}") for k, v in result["published"].items()
-            )]),
-            layout([("", "ω", "off first order", "largest advance", "at ω"), *first_order]),
+        ),
+        Table([("published statement (Figs. 3 and 11)", "measured"), *(
+            (k, f"{v:.6g}" if v > 0.1 else f"{v:.1e}") for k, v in result["published"].items()
+        )]),
+        Table([("", "ω", "off first order", "largest advance", "at ω"), *first_order]),
+        Table(
+            [("integrator", "dt", "r: phase", "gain", "e: phase", "gain"), *steps],
             "Largest deviation from continuous time",
-            layout([("integrator", "dt", "r: phase", "gain", "e: phase", "gain"), *steps]),
-        ]
-    )  # fmt: skip
+        ),
+    ]  # fmt: skip
 
 
 RETROSPECTIVE, PROSPECTIVE = "tab:purple", "tab:orange"
@@ -460,7 +451,7 @@ PARTS: dict[str, Callable] = {"phase": np.angle, "gain": np.abs}
 PI = ([-np.pi / 2, 0, np.pi / 2], ["−π/2", "0", "π/2"])
 
 
-def draw_operators(result: dict[str, Any], path: Path) -> None:
+def draw_operators(result: Mapping[str, Any]) -> plt.Figure:
     """Fig. 3b–e: theory in continuous time as lines, in discrete time as thin grey lines, measurements as marks."""
     figure, axes = plt.subplots(2, 2, figsize=(8, 5), sharex=True, sharey="row")
     m, r = result["tau_m"], result["tau_r"]
@@ -494,10 +485,10 @@ def draw_operators(result: dict[str, Any], path: Path) -> None:
     axes[1, 0].set_ylabel("gain")
     figure.text(0.5, -0.02, "lines: continuous time; grey: simulated, closed form; circles and squares: "
                 "sines; dots: chirp", ha="center", fontsize=7)  # fmt: skip
-    save(figure, path)
+    return figure
 
 
-def draw_ratios(result: dict[str, Any], path: Path) -> None:
+def draw_ratios(result: Mapping[str, Any]) -> plt.Figure:
     """Fig. 11."""
     figure, axes = plt.subplots(2, 1, figsize=(5, 5), sharex=True)
     ratio = np.array(result["ratio"])
@@ -523,10 +514,10 @@ def draw_ratios(result: dict[str, Any], path: Path) -> None:
     axes[0].set_title("ωτm = 1; lines: continuous time, marks: measured", fontsize=9)
     axes[1].set(xlabel="τr / τm", ylabel="phase / rad")
     axes[1].set_yticks(*PI)
-    save(figure, path)
+    return figure
 
 
-def draw_adaptation(result: dict[str, Any], path: Path) -> None:
+def draw_adaptation(result: Mapping[str, Any]) -> plt.Figure:
     """Fig. 12."""
     figure, ax = plt.subplots(figsize=(5, 3.4))
     omega = np.array(result["adaptation_omega"])
@@ -542,10 +533,10 @@ def draw_adaptation(result: dict[str, Any], path: Path) -> None:
     ax.set_title("adaptive neurons; circles: sines, dots: chirp", fontsize=9)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
-    save(figure, path)
+    return figure
 
 
-def draw_steps(result: dict[str, Any], path: Path) -> None:
+def draw_steps(result: Mapping[str, Any]) -> plt.Figure:
     """Where the simulated neuron leaves continuous time."""
     schemes = list(dict.fromkeys(r["integrator"] for r in result["steps"]))
     figure, axes = plt.subplots(1, len(schemes), figsize=(3 * len(schemes), 3), sharex=True, sharey=True, squeeze=False)
@@ -559,8 +550,24 @@ def draw_steps(result: dict[str, Any], path: Path) -> None:
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel("|measured / theory − 1|")
     axes[0, 0].legend(fontsize=7, title="circles: r, squares: e", title_fontsize=7)
-    save(figure, path)
+    return figure
 
+
+benchmark = Benchmark(
+    name="frequency_response",
+    summary="gain and phase of the neurons, measured beside theory (Figs. 3, 11, 12)",
+    Options=FrequencyResponse,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {
+        "operators.png": draw_operators(result),
+        "ratios.png": draw_ratios(result),
+        "adaptation.png": draw_adaptation(result),
+        "steps.png": draw_steps(result),
+    },
+)
 
 if __name__ == "__main__":
-    main((FrequencyResponse, frequency_response))
+    main(benchmark)

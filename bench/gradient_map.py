@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,11 @@ import torch
 from torch import Tensor
 
 import gle
-from bench.figures import plt, save
-from bench.study import DeviceOptions, Study, main, plain
-from bench.tables import layout
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.options import DeviceOptions
+from bench.kit.tables import Table
 from gle import rules
 from gle.analysis import alignment
 from gle.integrators import Euler, Exponential, Integrator
@@ -181,45 +182,28 @@ def over_step(scheme: str, dt: float, o: Map) -> dict[str, Any]:
     return agreement(network(o.depth, one, one / o.ratio, o), SCHEMES[scheme](), dt, o, chosen)
 
 
-def gradient_map(o: Map) -> dict[str, Any]:
-    if o.smoke:
-        o = dataclasses.replace(
-            o, omega_tau=[1.0], ratios=[1.0, 5.0], depths=[1, 2], gammas=[0.0, 1.0], betas=[1.0], dts=[0.1], dt=0.1,
-            depth=2, width=3, batch=2, seeds=2, duration=5.0,
-        )  # fmt: skip
-    validate(o)
-    study = Study("gradient_map", o)
-    result = study.finish(
-        {
-            "name": "gradient_map",
-            "options": plain(o),
-            "maps": {
-                name: {
-                    str(d): study.part(f"{name}_{d}".replace(" ", "_"), partial(over_depth, d, tones, o))
-                    for d in o.depths
-                }
-                for name, tones in (("one tone", [1.0]), ("several tones", o.tones))
-            },
-            "coupling": study.part("coupling", partial(over_coupling, o)),
-            "step": {
-                scheme: {
-                    str(dt): study.part(f"{scheme}_{dt}".replace(" ", "_"), partial(over_step, scheme, dt, o))
-                    for dt in o.dts
-                }
-                for scheme in SCHEMES
-            },
-        }
-    )
-    for name in result["maps"]:
-        draw_gradient_map(result, name, study.path / f"{name.replace(' ', '_')}.png")
-    draw_gradient_steps(result, study.path / "gradient_steps.png")
-    for title, rows in tables(result).items():
-        print(f"{title}\n{layout(rows)}\n")
-    print(f"results: {study.path}")
-    return result
+def tiny(o: Map) -> Map:
+    return dataclasses.replace(
+        o, omega_tau=[1.0], ratios=[1.0, 5.0], depths=[1, 2], gammas=[0.0, 1.0], betas=[1.0], dts=[0.1], dt=0.1,
+        depth=2, width=3, batch=2, seeds=2, duration=5.0,
+    )  # fmt: skip
 
 
-def validate(o: Map) -> None:
+def run(o: Map, run: Run) -> dict[str, Any]:
+    return {
+        "maps": {
+            name: {str(d): run.part(f"{name} {d}", partial(over_depth, d, tones, o)) for d in o.depths}
+            for name, tones in (("one tone", [1.0]), ("several tones", o.tones))
+        },
+        "coupling": run.part("coupling", partial(over_coupling, o)),
+        "step": {
+            scheme: {str(dt): run.part(f"{scheme} {dt}", partial(over_step, scheme, dt, o)) for dt in o.dts}
+            for scheme in SCHEMES
+        },
+    }
+
+
+def check(o: Map) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
     for name in ("omega_tau", "ratios", "depths", "gammas", "betas", "dts", "tones"):
         if not getattr(o, name):
@@ -245,9 +229,9 @@ def validate(o: Map) -> None:
         raise ValueError(f"duration = {o.duration:g} holds no two steps of {max(o.dts):g}")
 
 
-def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     """Cosines, mean over seeds: of all hidden weights / of the bottom ones."""
-    o, made = result["options"], {}
+    o, made = result["options"], []
 
     def cell(found: dict[str, Any], point: int) -> str:
         return " / ".join(f"{np.mean(found[what][point]):+.2f}" for what in ("all", "bottom"))
@@ -258,21 +242,25 @@ def tables(result: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
         rows = [("hidden layers", *(f"{title} = {v:g}" for v in values))]
         for depth, found in result["maps"][name].items():
             rows.append((depth, *(cell(found[rule], first + i) for i in range(len(values)))))
-        made[f"{name}, {rule}, over {title}: cosine with the exact gradient, all hidden weights / bottom ones"] = rows
+        made.append(
+            Table(
+                rows, f"{name}, {rule}, over {title}: cosine with the exact gradient, all hidden weights / bottom ones"
+            )
+        )
     rows = [("γ", *(f"β = {b:g}" for b in o["betas"]))]
     for i, g in enumerate(o["gammas"]):
         cells = (cell(result["coupling"]["gle"], i * len(o["betas"]) + j) for j in range(len(o["betas"])))
         rows.append((f"{g:g}", *cells))
-    made[f"gle, {o['depth']} hidden layers: over the coupling γ and β"] = rows
+    made.append(Table(rows, f"gle, {o['depth']} hidden layers: over the coupling γ and β"))
     for rule in ("gle", "instantaneous"):
         rows = [("scheme", *(f"dt = {d:g}" for d in o["dts"]))]
         for scheme, by_dt in result["step"].items():
             rows.append((scheme, *(cell(by_dt[str(d)][rule], 0) for d in o["dts"])))
-        made[f"{rule}, {o['depth']} hidden layers: over dt and integrator"] = rows
+        made.append(Table(rows, f"{rule}, {o['depth']} hidden layers: over dt and integrator"))
     return made
 
 
-def draw_gradient_map(result: Mapping[str, Any], tones: str, path: Path) -> None:
+def draw_gradient_map(result: Mapping[str, Any], tones: str) -> plt.Figure:
     """Heat maps of the cosine with the exact gradient: rules × (ωτm, τm/τr; all hidden weights, bottom weights)."""
     o, by_depth = result["options"], result["maps"][tones]
     depths, names, n = list(by_depth), list(RULES), len(o["omega_tau"])
@@ -292,10 +280,10 @@ def draw_gradient_map(result: Mapping[str, Any], tones: str, path: Path) -> None
             ax.title.set_fontsize(8)
         row[0].set_ylabel("hidden layers")
     figure.colorbar(image, ax=axes, shrink=0.4, label=f"cosine with the exact gradient, {tones}")
-    save(figure, path)
+    return figure
 
 
-def draw_gradient_steps(result: Mapping[str, Any], path: Path) -> None:
+def draw_gradient_steps(result: Mapping[str, Any]) -> plt.Figure:
     """The cosine over dt for each integrator, and over the coupling."""
     o = result["options"]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -323,8 +311,22 @@ def draw_gradient_steps(result: Mapping[str, Any], path: Path) -> None:
     axes[2].set_xticks(range(len(o["gammas"])), [f"{g:g}" for g in o["gammas"]])
     axes[2].set(xlabel="γ", title="gle", ylim=(-1, 1.05))
     axes[2].legend(fontsize=7)
-    save(figure, path)
+    return figure
 
+
+benchmark = Benchmark(
+    name="gradient_map",
+    summary="where GLE's gradient can be trusted: over time scales, depth and discretisation",
+    Options=Map,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {
+        **{f"{name.replace(' ', '_')}.png": draw_gradient_map(result, name) for name in result["maps"]},
+        "gradient_steps.png": draw_gradient_steps(result),
+    },
+)
 
 if __name__ == "__main__":
-    main((Map, gradient_map))
+    main(benchmark)

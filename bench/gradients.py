@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench import trained
-from bench.figures import plt, save
-from bench.memory import peak_bytes
-from bench.study import Study, main, plain
-from bench.tables import layout
-from bench.trained import Subject, Trained
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.memory import peak_bytes
+from bench.kit.tables import Table
+from bench.puzzles import trained
+from bench.puzzles.trained import Subject, Trained
 from gle.analysis import alignment
 from hrm.gradients import Report, norm, spectral_radius, strategy
 from hrm.gradients import run as run_steps
@@ -182,40 +182,26 @@ def check(o: Gradients) -> None:
             raise ValueError(f"{name} must be pairs of numbers of at least 1, got {values}")
 
 
-def run(o: Gradients) -> dict[str, Any]:
-    if o.smoke:
-        o = dataclasses.replace(
-            o, cycles=o.cycles[:2], strategies=o.strategies[:4], puzzles=4, costs=[(1, 1), (1, 2)], batch=4, steps=6
-        )
-    check(o)
-    o = dataclasses.replace(o, run=o.run and o.run.resolve())  # to be found from elsewhere, too
-    study = Study("gradients", o)
-    subject = Subject(o, study)
+def tiny(o: Gradients) -> Gradients:
+    return dataclasses.replace(
+        o, cycles=o.cycles[:2], strategies=o.strategies[:4], puzzles=4, costs=[(1, 1), (1, 2)], batch=4, steps=6
+    )
+
+
+def run(o: Gradients, run: Run) -> dict[str, Any]:
+    subject = Subject(o, run)
 
     def at(when: str) -> list[dict[str, Any]]:
         return [compared(subject.model(when).double(), subject.task, o, cycles) for cycles in o.cycles]
 
-    def measured() -> list[dict[str, Any]]:
-        return costs(o, subject.task, subject.model("last"))
-
-    result = study.finish(
-        {
-            "name": "gradients",
-            "options": plain(o),
-            "task": subject.task.name,
-            "checkpoints": {when: study.part(when, partial(at, when)) for when in CHECKPOINTS},
-            "costs": study.part("costs", measured),
-        }
-    )
-    draw(result, study.path / "gradients.png")
-    draw_costs(result, study.path / "costs.png")
-    for rows in tables(result):
-        print(layout(rows), "\n")
-    print(f"results: {study.path}")
-    return result
+    return {
+        "task": subject.task.name,
+        "checkpoints": {when: run.part(when, partial(at, when)) for when in CHECKPOINTS},
+        "costs": run.part("costs", lambda: costs(o, subject.task, subject.model("last"))),
+    }
 
 
-def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     """Cosines in L with both references, BPTT / implicit, at the segment of 2 × 2 (or the first) and the longest one;
     then costs."""
     shown = [r["steps"] for r in result["checkpoints"]["last"]]
@@ -246,7 +232,7 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
         rows = {c["steps"]: c for c in result["costs"] if c["strategy"] == name}
         memory = (f"{rows[s]['bytes'] / 2**20:.1f}" for s in steps)
         out[1].append((name, *memory, *(f"{rows[s]['ms']:.0f}" for s in steps)))
-    return out
+    return [Table(rows) for rows in out]
 
 
 def agreement_names(result: Mapping[str, Any]) -> Iterable[str]:
@@ -254,7 +240,7 @@ def agreement_names(result: Mapping[str, Any]) -> Iterable[str]:
     return [*result["options"]["strategies"], "implicit"]
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Mapping[str, Any]) -> plt.Figure:
     """Cosine with both references over N · T, for each checkpoint and group."""
     figure, axes = plt.subplots(
         2, len(CHECKPOINTS), figsize=(11, 6), sharex=True, sharey=True, layout="constrained", squeeze=False
@@ -279,10 +265,10 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     for ax in axes[-1]:
         ax.set(xlabel="N · T")
     axes[0, -1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
-    save(figure, path)
+    return figure
 
 
-def draw_costs(result: Mapping[str, Any], path: Path) -> None:
+def draw_costs(result: Mapping[str, Any]) -> plt.Figure:
     """Peak memory and time over N · T."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for i, name in enumerate(dict.fromkeys(c["strategy"] for c in result["costs"])):
@@ -293,8 +279,19 @@ def draw_costs(result: Mapping[str, Any], path: Path) -> None:
     axes[0].set(xlabel="N · T", ylabel="peak memory / MiB", ylim=(0, None))
     axes[1].set(xlabel="N · T", ylabel="forward and backward / ms", ylim=(0, None))
     axes[0].legend(fontsize=7)
-    save(figure, path)
+    return figure
 
+
+benchmark = Benchmark(
+    name="gradients",
+    summary="every gradient of a segment against BPTT and the implicit gradient; time and memory",
+    Options=Gradients,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {"gradients.png": draw(result), "costs.png": draw_costs(result)},
+)
 
 if __name__ == "__main__":
-    main((Gradients, run))
+    main(benchmark)

@@ -20,25 +20,23 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench import maze, reasoning, sudoku, trained
-from bench.figures import plt, save
-from bench.files import write_text
-from bench.study import Study, main, plain
-from bench.tables import layout
-from bench.trained import Subject, Trained
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.tables import Table
+from bench.puzzles import reasoning, trained
+from bench.puzzles.trained import Subject, Trained
 from gle.compiling import compiled
 from hrm import controls
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
 from hrm.model import HRM, Carry, Config
-from hrm.tasks.sudoku import Sudoku
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, evaluate
 
@@ -68,9 +66,6 @@ class Dynamics(Trained):
     )
     shape_steps: int = 1000
     watched: int = 4
-
-
-LARGER = (2, 3)  # edges of mazes, relative to those learned
 
 
 # -- trajectories ------------------------------------------------------------------------------------------------------
@@ -220,15 +215,13 @@ def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
     Sudoku with as many blanks as leave one solution, larger mazes."""
     answers, task, model = dataclasses.replace(subject.options, segments=o.most), subject.task, subject.model("last")
     found = reasoning.answer(answers, task, model)
-    if isinstance(task, Sudoku):
-        hard = reasoning.answer(answers, task, model, sudoku.harder(task, len(task.test)))["by_difficulty"]
-        found["by_difficulty"] += [{**b, "label": f"harder: {b['label']} blanks"} for b in hard]
-    if isinstance(subject.options, maze.Maze) and model.config.mixer == "conv":
-        for factor in LARGER:
-            other, grown = maze.larger(subject.options, model, factor, o.larger)
-            curve = reasoning.answer(answers, other, grown)["curve"][task.measure]
-            label = f"larger: {other.width} × {other.height}, {other.test.difficulty.mean():.0f} moves on average"
-            found["by_difficulty"].append({"label": label, "puzzles": o.larger, "curve": curve})
+    for label, other, own, grids in subject.benchmark.beyond(subject.options, task, model, o.larger):
+        answered = reasoning.answer(answers, other, own, grids)
+        if other is task:
+            found["by_difficulty"] += [{**b, "label": label.format(b["label"])} for b in answered["by_difficulty"]]
+        else:
+            curve = answered["curve"][task.measure]
+            found["by_difficulty"].append({"label": label, "puzzles": len(grids), "curve": curve})
     return found
 
 
@@ -276,40 +269,31 @@ def check(o: Dynamics) -> None:
         raise ValueError(f"shapes must be pairs of blocks and a width that is a multiple of 8, got {o.shapes}")
 
 
-def run(o: Dynamics) -> dict[str, Any]:
-    if o.smoke:
-        o = dataclasses.replace(
-            o, puzzles=6, segments=2, most=4, larger=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2,
-            steps=6,
-        )  # fmt: skip
-    check(o)
-    o = dataclasses.replace(o, run=o.run and o.run.resolve())  # to be found from elsewhere, too
-    study = Study("hrm_dynamics", o)
-    subject = Subject(o, study)
+def tiny(o: Dynamics) -> Dynamics:
+    return dataclasses.replace(
+        o, puzzles=6, segments=2, most=4, larger=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2,
+        steps=6,
+    )  # fmt: skip
+
+
+def run(o: Dynamics, run: Run) -> dict[str, Any]:
+    subject = Subject(o, run)
 
     def part(name: str, compute: Callable[[Dynamics, Subject], Any]) -> Any:
-        return study.part(name, partial(compute, o, subject))
+        return run.part(name, partial(compute, o, subject))
 
-    result = study.finish(
-        {
-            "name": "hrm_dynamics",
-            "options": plain(o),
-            "task": subject.task.name,
-            "measure": subject.task.measure,
-            "trained_segments": subject.options.training.halting.halt_max_steps,
-            "residuals": part("residuals", residuals_of),
-            "dimensions": part("dimensions", dimensions),
-            "more_segments": part("more_segments", more_segments),
-            "shapes": part("shapes", depth_and_width),
-            "thoughts": part("thoughts", thoughts),
-        }
-    )
-    draw(result, study.path / "hrm_dynamics.png")
-    write_text(study.path / "steps.html", page(result, subject.task))
-    for rows in tables(result):
-        print(layout(rows), "\n")
-    print(f"results: {study.path}")
-    return result
+    task = subject.task
+    return {
+        "task": task.name,
+        "measure": task.measure,
+        "grid": {"height": task.height, "width": task.width, "symbols": list(task.symbols), "blank": task.blank},
+        "trained_segments": subject.options.training.halting.halt_max_steps,
+        "residuals": part("residuals", residuals_of),
+        "dimensions": part("dimensions", dimensions),
+        "more_segments": part("more_segments", more_segments),
+        "shapes": part("shapes", depth_and_width),
+        "thoughts": part("thoughts", thoughts),
+    }
 
 
 def revival(residual: Sequence[float], updates: Sequence[int]) -> float:
@@ -318,32 +302,32 @@ def revival(residual: Sequence[float], updates: Sequence[int]) -> float:
     return math.exp(np.mean([math.log(after / before) for before, after in pairs])) if pairs else math.nan
 
 
-def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     """Models and their residuals; dimensions; segments; shapes."""
     r, d, accuracy = result["residuals"], result["dimensions"], f"test {result['measure']} %"
-    Table = list[tuple[str, ...]]
-    models: Table = [("model", "parameters", accuracy, "residual, first step", "least", "last step")]
+    Rows = list[tuple[str, ...]]
+    models: Rows = [("model", "parameters", accuracy, "residual, first step", "least", "last step")]
     for name in r["parameters"]:
         steps = r["residual"]["L" if name == "HRM" else name]
         found = (f"{v:.3f}" for v in (steps[0], min(steps), steps[-1]))
         label = "HRM (L)" if name == "HRM" else name
         models.append((label, str(r["parameters"][name]), f"{100 * r['accuracy'][name]:.1f}", *found))
     n = d["puzzles"][-1]
-    ratios: Table = [(f"participation ratio, {n} puzzles", "z_L", "z_H", "z_H / z_L", "spectral radius, last segment")]
+    ratios: Rows = [(f"participation ratio, {n} puzzles", "z_L", "z_H", "z_H / z_L", "spectral radius, last segment")]
     for name in ("trained", "untrained"):
         low, high = (d[name]["ratio"][m][-1] for m in ("L", "H"))
         ratios.append((name, f"{low:.1f}", f"{high:.1f}", f"{high / low:.2f}", f"{d[name]['radius'][-1]:.2f}"))
     by = result["more_segments"]["by_difficulty"]
     counts = [m for m in (1, 2, 4, 8, 16, 32, 64) if m <= len(by[0]["curve"])]
-    segments: Table = [("difficulty", "puzzles", *(f"{m} segments" for m in counts))]
+    segments: Rows = [("difficulty", "puzzles", *(f"{m} segments" for m in counts))]
     segments += [(b["label"], str(b["puzzles"]), *(f"{100 * b['curve'][m - 1]:.1f}" for m in counts)) for b in by]
-    shapes: Table = [("feed-forward: blocks", "width", "parameters", accuracy)]
+    shapes: Rows = [("feed-forward: blocks", "width", "parameters", accuracy)]
     for s in result["shapes"]:
         shapes.append((str(s["layers"]), str(s["d"]), str(s["parameters"]), f"{100 * s['accuracy']:.1f}"))
-    return [models, ratios, segments, shapes]
+    return [Table(rows) for rows in (models, ratios, segments, shapes)]
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Mapping[str, Any]) -> plt.Figure:
     """Residuals and trajectories of three networks, dimensions, segments, shapes."""
     r, d = result["residuals"], result["dimensions"]
     figure, axes = plt.subplots(3, 3, figsize=(12, 9.5), layout="constrained")
@@ -390,24 +374,21 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     c.set_title("feed-forward: depth and width")
     c.title.set_fontsize(9)
     c.legend(fontsize=7)
-    save(figure, path)
+    return figure
 
 
-def page(result: Mapping[str, Any], task: Task) -> str:
+def page(result: Mapping[str, Any]) -> str:
     """The thoughts as a page that needs nothing besides itself; for tasks that fill in what a puzzle leaves open."""
     found = result["thoughts"]
     data = {
         **found,
-        "height": task.height,
-        "width": task.width,
-        "symbols": list(task.symbols),
-        "blank": task.blank,
+        **result["grid"],
         "perSegment": len(found["steps"]) // result["options"]["segments"],
     }
-    size = 42 if task.width <= 9 else 24
-    template = (importlib.resources.files("bench") / "steps.html").read_text("utf-8")
+    size = 42 if result["grid"]["width"] <= 9 else 24
+    template = (importlib.resources.files("bench.puzzles") / "steps.html").read_text("utf-8")
     texts = {
-        "TITLE": html.escape(task.name),
+        "TITLE": html.escape(result["task"]),
         "SIZE": str(size),
         "FONT": str(size * 2 // 5),
         "DATA": json.dumps(data).replace("<", "\\u003c"),  # no symbol may end the script
@@ -415,5 +396,16 @@ def page(result: Mapping[str, Any], task: Task) -> str:
     return re.sub("@@([A-Z]+)@@", lambda found: texts[found[1]], template)
 
 
+benchmark = Benchmark(
+    name="hrm_dynamics",
+    summary="what a Hierarchical Reasoning Model does while it thinks",
+    Options=Dynamics,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {"hrm_dynamics.png": draw(result), "steps.html": page(result)},
+)
+
 if __name__ == "__main__":
-    main((Dynamics, run))
+    main(benchmark)

@@ -8,7 +8,8 @@ Each network sees the first half of its own sequence once an epoch, with the val
 change until then, as target, and updates its weights at each step. Then the weights rest, and the network's inputs are
 its own predictions: nothing of the second half enters but to compare with. All networks run as one ensemble.
 
-Beside them stand forecasters of the field, under NeuroBench's protocol (`bench.forecast`), on the same series.
+Beside them stand forecasters of the field, under NeuroBench's protocol (`bench/models/forecasters.py`), on
+the same series.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 import gle
-from bench import chaos, harness
-from bench.chaos import LYAPUNOV_TIME
-from bench.figures import plt, save
-from bench.forecast import FORECASTERS, LEAST_PAST
-from bench.study import DeviceOptions, Study, main, plain
-from bench.tables import layout, mean_std
+from bench.data import chaos
+from bench.data.chaos import LYAPUNOV_TIME
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import band, plt
+from bench.kit.folder import Run
+from bench.kit.options import DeviceOptions
+from bench.kit.tables import Table, mean_std
+from bench.learning.schedule import cosine
+from bench.models import harness
+from bench.models.forecasters import FORECASTERS, LEAST_PAST
+from bench.models.populations import taus
 from gle.compiling import compiled
 from gle.costs import MeanSquaredError
 from gle.integrators import RK4, Dynamics, Euler, Exponential, Integrator
@@ -204,10 +210,9 @@ def network(o: Forecast, members: int) -> gle.Network:
     common: dict[str, Any] = {"ensemble": (members,), "device": o.device}
     layers, n = [], LAGS
     for populations in [o.populations, *[o.upper_populations] * (o.hidden_layers - 1)]:
-        tau_m = torch.cat([torch.full((size,), tau) for size, tau, _ in populations])
-        tau_r = torch.cat([torch.full((size,), tau) for size, _, tau in populations])
-        layers.append(gle.Layer(n, len(tau_m), tau_m=tau_m, tau_r=tau_r, **common))
-        n = len(tau_m)
+        size = sum(neurons for neurons, *_ in populations)
+        layers.append(gle.Layer(n, size, **taus(populations), **common))
+        n = size
     output = gle.Layer(n, 1, tau_m=1.0, tau_r=1.0, phi="linear", **common)
     net = gle.Network([*layers, output], list(range(members)))
     with torch.no_grad():
@@ -321,7 +326,7 @@ class Forecaster:
         parts = 20
         for i, (xs, ys) in enumerate(zip(x.tensor_split(parts), self.y.tensor_split(parts), strict=True)):
             progress = (epoch + i / parts) / self.o.epochs
-            self.sim.set_lr(self.o.lr * 0.5 * (1 + math.cos(math.pi * progress)))
+            self.sim.set_lr(cosine(progress, self.o.lr))
             self.sim.run(xs, ys)
 
     def _move_on(self) -> None:
@@ -367,13 +372,13 @@ class Forecaster:
         return known[:, self.half : self.half + steps].cpu().double() * self.std + self.mean
 
 
-def train(o: Forecast, study: Study) -> dict[str, Any]:
+def train(o: Forecast, run: Run) -> dict[str, Any]:
     """Trains all networks, from the start or from a checkpoint; free runs on the way and at the end."""
     series = fine_series(o)
     sequences = chaos.sequences(series, o.networks, length=o.learned + o.free)
     f = Forecaster(o, sequences)
     true = sequences[:, f.half :]
-    saved = study.run.restore()
+    saved = run.restore()
     done, curve, early = 0, [], None
     thin = max(1, round(1.0 / o.dt))  # of the curves that are kept for the figure: one point per time unit
     if saved and saved["series"] != series.source:
@@ -396,10 +401,12 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
             errors = smape(predicted, true).tolist()
             curve.append({"epoch": epoch + 1, "smape": errors, "seconds": seconds})
             if bar.disable:
-                print(f"epoch {epoch + 1}/{o.epochs}: sMAPE {statistics.mean(errors):.2f} %, {seconds:.1f} s an epoch")
-        study.run.log({"epoch": epoch + 1, "seconds": seconds})
+                log.info("epoch %d/%d: sMAPE %.2f %%", epoch + 1, o.epochs, statistics.mean(errors))
+        if bar.disable:
+            log.info("epoch %d/%d, %.1f s", epoch + 1, o.epochs, seconds)
+        run.log({"epoch": epoch + 1, "seconds": seconds})
         state = {"simulation": f.sim.state_dict(), "series": series.source}
-        study.run.checkpoint({**state, "epoch": epoch + 1, "curve": curve, "early": early})
+        run.checkpoint({**state, "epoch": epoch + 1, "curve": curve, "early": early})
     assert predicted is not None
     error = (predicted - true).abs() / true.std(1, keepdim=True)
     return {
@@ -407,7 +414,7 @@ def train(o: Forecast, study: Study) -> dict[str, Any]:
         "parameters": f.net.n_parameters(),
         "curve": curve,
         "valid_time": valid_time(predicted, true, o.dt).tolist(),
-        "seconds": [row["seconds"] for row in study.run.rows],
+        "seconds": [row["seconds"] for row in run.rows],
         "true": drawn(true, thin),
         "predicted": drawn(predicted, thin),
         "early": early,  # None where there was no such epoch
@@ -542,33 +549,23 @@ def stability(o: Forecast) -> list[dict[str, Any]]:
 # -- the run -----------------------------------------------------------------------------------------------------------
 
 
-def run(o: Forecast) -> dict[str, Any]:
-    if o.smoke:
-        o = dataclasses.replace(
-            o, networks=2, epochs=2, evaluate=1, early=1, learned=0.75, free=0.5, stretches=3, compile=False,
-            baselines=o.baselines[:3], populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], upper_populations=[(7, 1.0, 1.0)],
-            scaling=o.scaling[:1], integrators=False,
-        )  # fmt: skip
-    o = settled(o)
-    check(o)
-    study = Study("mackey_glass", o)
-    result = study.finish(
-        {
-            "name": "mackey_glass",
-            "options": plain(o),
-            "published": PUBLISHED,
-            "gle": study.part("gle", partial(train, o, study)),
-            "baselines": {n: study.part(n.replace(" ", "_"), partial(baseline, n, o)) for n in o.baselines},
-            "scaling": study.part("scaling", partial(scaling, o)) if o.scaling else [],
-            "accuracy": study.part("accuracy", torch.no_grad()(partial(accuracy, o))) if o.integrators else [],
-            "stability": study.part("stability", torch.no_grad()(partial(stability, o))) if o.integrators else [],
-        }
-    )
-    draw(result, study.path / "mackey_glass.png")
-    for rows in tables(result):
-        print(layout(rows), "\n")
-    print(f"results: {study.path}")
-    return result
+def tiny(o: Forecast) -> Forecast:
+    return dataclasses.replace(
+        o, networks=2, epochs=2, evaluate=1, early=1, learned=0.75, free=0.5, stretches=3, compile=False,
+        baselines=o.baselines[:3], populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)], upper_populations=[(7, 1.0, 1.0)],
+        scaling=o.scaling[:1], integrators=False,
+    )  # fmt: skip
+
+
+def run(o: Forecast, run: Run) -> dict[str, Any]:
+    return {
+        "published": PUBLISHED,
+        "gle": run.part("gle", partial(train, o, run)),
+        "baselines": {n: run.part(n, partial(baseline, n, o)) for n in o.baselines},
+        "scaling": run.part("scaling", partial(scaling, o)) if o.scaling else [],
+        "accuracy": run.part("accuracy", torch.no_grad()(partial(accuracy, o))) if o.integrators else [],
+        "stability": run.part("stability", torch.no_grad()(partial(stability, o))) if o.integrators else [],
+    }
 
 
 def check(o: Forecast) -> None:
@@ -612,7 +609,7 @@ def check(o: Forecast) -> None:
         chaos.sequences(fine_series(o), o.networks, length=o.learned + o.free)
 
 
-def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     """sMAPE and valid prediction time; then time over networks, and the integrators, where those were asked for."""
     g, quoted = result["gle"], result["published"]
     best = np.min([row["smape"] for row in g["curve"]], axis=0).tolist()
@@ -643,10 +640,10 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
         for r, s in zip(result["accuracy"], result["stability"], strict=True):
             limit = f"{s['limit']:.2f}" if s["limit"] < LARGEST else f"≥ {LARGEST:g}"
             out[-1].append((r["integrator"], *(f"{e:.1e}" for e in r["error"]), limit))
-    return out
+    return [Table(r) for r in out]
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Mapping[str, Any]) -> plt.Figure:
     """Target and prediction of the median network early and at the end, sMAPE over epochs, each network's least as a
     dot, and how errors grow (Fig. 10 b–d)."""
     g, o = result["gle"], result["options"]
@@ -670,9 +667,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes[after].set(xlabel="Lyapunov times since the switch")
     figure.suptitle("the network with the median sMAPE at the end", fontsize=10)
     epochs, errors = [r["epoch"] for r in g["curve"]], np.array([r["smape"] for r in g["curve"]])
-    mean, std = errors.mean(1), errors.std(1, ddof=1) if errors.shape[1] > 1 else np.zeros(len(errors))
-    axes["curve"].plot(epochs, mean, "C3.-", label="GLE")
-    axes["curve"].fill_between(epochs, mean - std, mean + std, color="C3", alpha=0.2, linewidth=0)
+    band(axes["curve"], epochs, errors, color="C3", marker=".", label="GLE")
     least = errors.argmin(0)
     axes["curve"].plot(
         np.array(epochs)[least], errors.min(0), "o", color="C0", markersize=3, label="least of a network"
@@ -688,8 +683,21 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes["growth"].axhline(VALID, color="0.6", linewidth=0.8, label="limit of validity")
     axes["growth"].set(xlabel="Lyapunov times since the switch", ylabel="error / standard deviation")
     axes["growth"].legend(fontsize=7)
-    save(figure, path)
+    return figure
 
+
+benchmark = Benchmark(
+    name="mackey_glass",
+    summary="chaotic series: GLE networks learn online, then run free for ten Lyapunov times (Fig. 10)",
+    Options=Forecast,
+    check=check,
+    settled=settled,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {"mackey_glass.png": draw(result)},
+    published=PUBLISHED,
+)
 
 if __name__ == "__main__":
-    main((Forecast, run))
+    main(benchmark)

@@ -17,12 +17,14 @@ right, down; where a folder stores others, *exact* is low however many answers a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-from bench import reasoning
-from bench.reasoning import Reasoning
+from bench.kit.benchmark import main
+from bench.puzzles import reasoning
+from bench.puzzles.reasoning import Reasoning
 from hrm.act import Halting
 from hrm.model import HRM, Config
 from hrm.tasks import maze
@@ -87,7 +89,6 @@ def larger(o: Maze, model: HRM, factor: int, number: int) -> tuple[maze.Maze, HR
 
 
 def check(o: Maze) -> None:
-    reasoning.check(o)
     if min(o.puzzles) < 1:
         raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
     if not 0 <= o.least < o.size**2:
@@ -103,14 +104,26 @@ def tiny(o: Maze) -> Maze:
     return reasoning.small(o, puzzles=(40, 20, 20), size=6, least=3)
 
 
-def run(o: Maze) -> dict[str, Any]:
-    if o.smoke:
-        o = tiny(o)
-    check(o)
-    # to be found from elsewhere, too
-    o = dataclasses.replace(o, folder=o.folder and o.folder.resolve())
-    return reasoning.run(o, "maze", task(o))
+LARGER = (2, 3)  # edges, relative to those learned
 
+
+def beyond(o: Maze, task: maze.Maze, model: HRM, number: int) -> Iterator[reasoning.Beyond]:
+    if model.config.mixer == "conv":
+        for factor in LARGER:
+            other, grown = larger(o, model, factor, number)
+            moves = f"{other.test.difficulty.mean():.0f} moves on average"
+            yield f"larger: {other.width} × {other.height}, {moves}", other, grown, other.test
+
+
+benchmark = reasoning.puzzles(
+    name="maze",
+    summary="shortest paths through mazes by a Hierarchical Reasoning Model",
+    Options=Maze,
+    task=task,
+    check=check,
+    tiny=tiny,
+    beyond=beyond,
+)
 
 if __name__ == "__main__":
-    reasoning.main("maze", Maze, run)
+    main(benchmark)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 import gle
-from bench.figures import plt, save
-from bench.study import Options, Study, main, plain
-from bench.tables import layout
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.options import Options
+from bench.kit.tables import Table
 from gle.analysis.receptive_fields import centre, impulse_response, low_frequency_delay, reverse_correlation
 from gle.seeding import generator
 
@@ -67,7 +69,7 @@ class ReceptiveFields(Options):
     seed: int = 0
 
 
-def shortened(o: ReceptiveFields) -> ReceptiveFields:
+def tiny(o: ReceptiveFields) -> ReceptiveFields:
     return dataclasses.replace(
         o, taus=o.taus[:2], layers=min(o.layers, 2), features=min(o.features, 2), window=min(o.window, 12.0),
         steps=min(o.steps, 300), batch=min(o.batch, 20),
@@ -78,7 +80,7 @@ def lags_of(o: ReceptiveFields) -> int:
     return round(o.window / o.dt)
 
 
-def validate(o: ReceptiveFields) -> None:
+def check(o: ReceptiveFields) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
     if not (o.dt > 0 and math.isfinite(o.dt)):
         raise ValueError(f"dt must be a positive number, got {o.dt}")
@@ -217,36 +219,24 @@ def measure_dense(features: int, phi: str, o: ReceptiveFields) -> dict[str, Any]
     }
 
 
-def receptive_fields(o: ReceptiveFields) -> dict[str, Any]:
-    o = shortened(o) if o.smoke else o
-    validate(o)
-    study = Study("receptive_fields", o)
-    result = study.finish(
-        {
-            "name": "receptive_fields",
-            "options": plain(o),
-            "dt": o.dt,
-            "taus": [list(t) for t in o.taus],
-            "bound": "√(2 Var r / (N Var x))",
-            "chains": {phi: study.part(f"chains_{phi}", partial(measure_chains, phi, o)) for phi in o.phi},
-            "dense": [
-                study.part(f"dense_{n}_{phi}", partial(measure_dense, n, phi, o))
-                for n in sorted({1, o.features})
-                for phi in o.phi
-            ],
-        }
-    )
-    for draw in (draw_chains, draw_centres, draw_dense, draw_spatiotemporal):
-        draw(result, study.path / f"{draw.__name__.removeprefix('draw_')}.png")
-    print(tables(result))
-    print(f"results: {study.path}")
-    return result
+def run(o: ReceptiveFields, run: Run) -> dict[str, Any]:
+    return {
+        "dt": o.dt,
+        "taus": [list(t) for t in o.taus],
+        "bound": "√(2 Var r / (N Var x))",
+        "chains": {phi: run.part(f"chains_{phi}", partial(measure_chains, phi, o)) for phi in o.phi},
+        "dense": [
+            run.part(f"dense_{n}_{phi}", partial(measure_dense, n, phi, o))
+            for n in sorted({1, o.features})
+            for phi in o.phi
+        ],
+    }
 
 
 # -- report ------------------------------------------------------------------------------------------------------------
 
 
-def tables(result: dict[str, Any]) -> str:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     rows = [("chain: τm", "τr", "layers", "Σ(τm − τr) + delay", *(
         f"{phi}: {how}" for phi in result["chains"] for how in ("pulse", "noise")
     ))]  # fmt: skip
@@ -275,18 +265,19 @@ def tables(result: dict[str, Any]) -> str:
         )
         for kind, n, phi, a, off in kinds
     ]
-    return "\n\n".join(
-        [
-            "Centre of the temporal attention window at the top of each chain, in time units before the present",
-            layout(rows),
+    return [
+        Table(
+            rows, "Centre of the temporal attention window at the top of each chain, in time units before the present"
+        ),
+        Table(
+            [heading, *agreement],
             "Kernels by white noise against those by short pulses, over all neurons; standard error of linear "
             f"networks: {result['bound']}",
-            layout([heading, *agreement]),
-        ]
-    )
+        ),
+    ]
 
 
-def draw_chains(result: dict[str, Any], path: Path) -> None:
+def draw_chains(result: Mapping[str, Any]) -> plt.Figure:
     """Kernels along the chains, by pulses (lines) and, at the top, by noise (dots); marks: centres of the windows."""
     row = next(iter(result["chains"].values()))
     kernels = np.array(row["kernels"])  # [layers, chains, lags]
@@ -307,10 +298,10 @@ def draw_chains(result: dict[str, Any], path: Path) -> None:
     axes[0, 0].legend(fontsize=7)
     axes[-1, 0].set(xlabel="time before the present", xlim=(-t[-1], 2.0))
     figure.tight_layout()
-    save(figure, path)
+    return figure
 
 
-def draw_centres(result: dict[str, Any], path: Path) -> None:
+def draw_centres(result: Mapping[str, Any]) -> plt.Figure:
     """Centre of the window against Σ (τm − τr), for all layers of all chains."""
     figure, ax = plt.subplots(figsize=(4.2, 4))
     ends: list[float] = []
@@ -329,10 +320,10 @@ def draw_centres(result: dict[str, Any], path: Path) -> None:
     ax.set(xlabel="Σ (τm − τr)", ylabel="centre of the window, less one dt per layer")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7)
-    save(figure, path)
+    return figure
 
 
-def draw_dense(result: dict[str, Any], path: Path) -> None:
+def draw_dense(result: Mapping[str, Any]) -> plt.Figure:
     """Kernels of neurons at the top of the dense network with one input."""
     rows = [r for r in result["dense"] if r["features"] == 1]
     figure, axes = plt.subplots(2, 3, figsize=(8, 4), sharex=True)
@@ -348,10 +339,10 @@ def draw_dense(result: dict[str, Any], path: Path) -> None:
     for ax in axes[-1]:
         ax.set_xlabel("time before the present")
     figure.tight_layout()
-    save(figure, path)
+    return figure
 
 
-def draw_spatiotemporal(result: dict[str, Any], path: Path) -> None:
+def draw_spatiotemporal(result: Mapping[str, Any]) -> plt.Figure:
     """Spatiotemporal receptive fields of the dense network with several inputs, by pulses and by noise; each in
     colours of its own range."""
     row = result["dense"][-1]
@@ -370,8 +361,24 @@ def draw_spatiotemporal(result: dict[str, Any], path: Path) -> None:
     axes[1, 0].set_ylabel("white noise\ninput", fontsize=8)
     figure.suptitle(f"{row['phi']} network, top layer", fontsize=9)
     figure.tight_layout()
-    save(figure, path)
+    return figure
 
+
+benchmark = Benchmark(
+    name="receptive_fields",
+    summary="the windows in time through which deep neurons see their input (Fig. 7)",
+    Options=ReceptiveFields,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {
+        "chains.png": draw_chains(result),
+        "centres.png": draw_centres(result),
+        "dense.png": draw_dense(result),
+        "spatiotemporal.png": draw_spatiotemporal(result),
+    },
+)
 
 if __name__ == "__main__":
-    main((ReceptiveFields, receptive_fields))
+    main(benchmark)

@@ -1,26 +1,69 @@
-"""Tables and figures from result files: `python -m bench.report bench/results/mnist1d` prints the table (Markdown)
-and redraws the learning curves there."""
+"""Tables and figures again, from result files alone.
+
+    python -m bench.report bench/results/mnist1d        a folder of them, or one file
+
+prints the tables (Markdown) and redraws the figures beside the files.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench import cli, figures
-from bench.mnist1d import PUBLISHED, load_results, table
-from bench.tables import markdown
+from bench import registry
+from bench.kit import cli, figures
+from bench.kit.benchmark import Benchmark
+from bench.kit.folder import read_json
+from bench.kit.tables import Table
+
+
+def found(path: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+    """The result files at a path, by benchmark. Raises ValueError where there are none, or where one is none."""
+    files = [path] if path.is_file() else sorted(f for f in path.glob("*.json") if f.name != "env.json")
+    if not files:
+        raise ValueError(f"{path} holds no result files (*.json)")
+    by_name: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for file in files:
+        result = read_json(file, "put it back as it was")
+        if not isinstance(result, dict) or "benchmark" not in result:
+            raise ValueError(f"{file} names no benchmark: it is no result file, or one of an older version")
+        benchmark = registry.benchmark(result["benchmark"])
+        if result["layout"] != benchmark.layout:
+            raise ValueError(
+                f"{file} has the layout {result['layout']} of {benchmark.name}, this version reads {benchmark.layout}"
+            )
+        by_name.setdefault(benchmark.name, []).append((file, result))
+    return by_name
+
+
+def report(benchmark: Benchmark, files: Sequence[tuple[Path, dict[str, Any]]]) -> list[Table]:
+    """Redraws the figures of results of one benchmark, beside their files, and makes their tables."""
+    if benchmark.rows is not None:
+        results = [result for _, result in files]
+        figures.save(benchmark.rows.draw(results), files[0][0].parent)
+        return [benchmark.rows.table(results)]
+    tables: list[Table] = []
+    for file, result in files:
+        drawn = benchmark.draw(result)
+        if file.stem != "result":  # several results lie beside one another: the file's name tells whose figure it is
+            drawn = {
+                f"{file.stem}{Path(name).suffix}" if len(drawn) == 1 else f"{file.stem}_{name}": picture
+                for name, picture in drawn.items()
+            }
+        figures.save(drawn, file.parent)
+        tables += benchmark.tables(result)
+    return tables
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    p.add_argument("folder", type=Path, help="a folder of result files *.json")
+    p = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__.splitlines()[0])
+    p.add_argument("path", type=Path, help="a result file, or a folder of them")
     with cli.command():
-        folder = p.parse_args(argv).folder
-        results = load_results(folder)
-        if not results:
-            raise ValueError(f"{folder} holds no result files (*.json)")
-        figures.learning_curves(results, PUBLISHED, folder / "learning_curves.png")
-        print(markdown(table(results)))
+        for name, files in found(p.parse_args(argv).path).items():
+            for table in report(registry.benchmark(name), files):
+                print(table.markdown(), "\n", sep="")
 
 
 if __name__ == "__main__":

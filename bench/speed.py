@@ -1,234 +1,58 @@
-"""How fast a training step is, beside the matrix products that it cannot avoid.
+"""How fast a training step is, beside the matrix products that it cannot avoid (`bench.learning.timing`).
 
-    python -m bench.speed             the whole table
-    python -m bench.speed --quick true   one size, a few rows
-
-A step is the forward pass, errors, plasticity and Adam of the MNIST-1D networks with a batch of 100. The floor is
-timed in the same run, in turns with the step: the products of the forward pass, of the errors sent back and of the
-weight gradients, batched over equal layers or one by one, whichever is faster. Ratios are medians over the turns, so
-that a busy machine disturbs both alike.
+python -m bench.speed             the whole table
+python -m bench.speed --quick true   one size, a few rows
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import multiprocessing
+import dataclasses
+import itertools
 import os
-import statistics
-import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import gle
-from bench import cli
-from bench.files import environment, write_text
-from bench.mnist1d import CLASSES, Config, Model, build_network
-from bench.tables import layout
-
-log = logging.getLogger(__name__)
-
-SIZES = {
-    "15k": Model(),
-    "42k": Model(populations=[(30, 0.6, 0.2), (30, 1.2, 0.2), (30, 1.2, 1.2)]),
-}
-BATCH = 100
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import plt
+from bench.kit.folder import Run
+from bench.kit.options import DeviceOptions
+from bench.kit.tables import Table
+from bench.learning.timing import SIZES, Timing, divided_row, evaluation_row, training_row
 
 
 @dataclass
-class Options:
+class Options(DeviceOptions):
     """What to time.
 
     Args:
         sizes: of the networks.
         every: steps between updates.
         ensembles: numbers of seeds for the ensemble rows.
-        threads: numbers of CPU threads; empty: 1 and all.
+        cores: numbers of CPU threads, one after the other; empty: 1 and all.
         modes: eager, compiled.
         turns: timed turns of each row.
         steps: of a turn; 360 are one sample.
-        device: cpu, cuda, …
         block: steps per compiled call.
         quick: only the 15k network, eager, one thread.
-        out: result file; a folder gets one named after the device.
     """
 
     sizes: list[str] = field(default_factory=lambda: list(SIZES))
     every: list[int] = field(default_factory=lambda: [1, 12])
     ensembles: list[int] = field(default_factory=lambda: [1, 4, 10])
-    threads: list[int] = field(default_factory=list)
+    cores: list[int] = field(default_factory=list)
     modes: list[str] = field(default_factory=lambda: ["eager", "compiled"])
     turns: int = 7
     steps: int = 360
-    device: str = "cpu"
     block: int = 4
     quick: bool = False
-    out: Path = Path("runs/speed")
 
 
-def simulation(size: str, seeds: int, every: int, compiled: bool, device: str, block: int) -> gle.Simulation:
-    config = Config(model=SIZES[size], seeds=seeds, device=device)
-    network = build_network(config)
-    plasticity = gle.Plasticity("adam", lr=1e-3, every=every)
-    return gle.Simulation(
-        network, dt=config.dt, cost="cross_entropy", plasticity=plasticity, compile=compiled, block=block
-    )
-
-
-def stream(seeds: int, steps: int, device: str) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(steps, seeds, BATCH, 1, generator=g)
-    y = torch.nn.functional.one_hot(torch.randint(CLASSES, (seeds, BATCH), generator=g), CLASSES).float()
-    return x.to(device), y.to(device).expand(steps, *y.shape)
-
-
-def products(network: gle.Network, steps: int, training: bool = True) -> list[Callable[[], Any]]:
-    """The bare products of `steps` steps with frozen weights, in two arrangements: batched over equal layers, and
-    one by one."""
-    g = torch.Generator().manual_seed(0)
-
-    def rand(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g).to(network.device)
-
-    operands = []
-    for i, layer in enumerate(network.layers):
-        lead = (layer.depth, *network.ensemble)
-        rows = steps * BATCH
-        pre, e = rand(*lead, rows, layer.n_in), rand(*lead, rows, layer.n_out)
-        operands.append((i, pre, e, layer.W.detach()))
-
-    def batched() -> None:
-        for i, pre, e, W in operands:
-            torch.matmul(pre, W.mT)
-            if training:
-                torch.matmul(e.mT, pre)
-                if i or len(W) > 1:  # nobody listens below the first layer
-                    torch.matmul(e, W)
-
-    singles = [
-        (i + d, pre[d].flatten(0, -3), e[d].flatten(0, -3), W[d].flatten(0, -3))
-        for i, pre, e, W in operands
-        for d in range(len(W))
-    ]
-    singles = [(l, p[m], e[m], W[m]) for l, p, e, W in singles for m in range(len(p))]
-
-    def one_by_one() -> None:
-        for l, pre, e, W in singles:
-            torch.mm(pre, W.mT)
-            if training:
-                torch.mm(e.mT, pre)
-                if l:
-                    torch.mm(e, W)
-
-    return [batched, one_by_one]
-
-
-def seconds(f: Callable[[], Any], device: str, repeat: int = 1) -> float:
-    began = time.perf_counter()
-    for _ in range(repeat):
-        f()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / repeat
-
-
-def in_turns(
-    step: Callable[[], Any],
-    floors: list[Callable[[], Any]],
-    floor_steps: int,
-    o: Options,
-    ready: Callable[[], Any] = lambda: None,
-) -> tuple[float, float, float]:
-    """Milliseconds a step, of the floor, and the median of their ratios over turns. ready: called when compilation and
-    caches are warm."""
-    repeat = max(1, o.steps // floor_steps // 2)
-    for f in (step, *floors):
-        f()
-    ready()
-    steps, floor, ratio = [], [], []
-    for _ in range(o.turns):
-        a = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
-        s = seconds(step, o.device) / o.steps
-        b = min(seconds(f, o.device, repeat) for f in floors) / floor_steps
-        steps.append(s)
-        floor.append((a + b) / 2)
-        ratio.append(s / floor[-1])
-    return 1e3 * statistics.median(steps), 1e3 * statistics.median(floor), statistics.median(ratio)
-
-
-def training_row(
-    size: str,
-    seeds: int,
-    every: int,
-    mode: str,
-    threads: int,
-    o: Options,
-    ready: Callable[[], Any] = lambda: None,
-) -> dict[str, Any]:
-    torch.set_num_threads(threads)
-    torch._dynamo.reset()
-    sim = simulation(size, seeds, every, mode == "compiled", o.device, o.block)
-    x, y = stream(seeds, o.steps, o.device)
-    ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o, ready)
-    row = {"row": "train", "size": size, "seeds": seeds, "every": every, "mode": mode, "threads": threads}
-    return row | {"ms": ms, "floor_ms": floor, "ratio": ratio, "per_seed_ms": ms / seeds}
-
-
-def divided_row(size: str, seeds: int, mode: str, workers: int, o: Options) -> dict[str, Any]:
-    """An ensemble divided among processes of one thread each, as by `bench.mnist1d --workers`, all at work at once."""
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(workers, timeout=600)  # s, so that a worker that fails stops the others
-    shares = [seeds * (w + 1) // workers - seeds * w // workers for w in range(workers)]
-    with ProcessPoolExecutor(workers, context, _share_begins, (together,)) as pool:
-        rows = list(pool.map(partial(_share, size=size, mode=mode, o=o), shares))
-    per_seed = 1 / sum(share / r["ms"] for share, r in zip(shares, rows, strict=True))
-    floor = 1 / sum(share / r["floor_ms"] for share, r in zip(shares, rows, strict=True))
-    row = {"row": "train, divided", "size": size, "seeds": seeds, "every": 1, "mode": mode, "threads": workers}
-    ratio = statistics.mean(r["ratio"] for r in rows)
-    return row | {"ms": per_seed * seeds, "floor_ms": floor * seeds, "ratio": ratio, "per_seed_ms": per_seed}
-
-
-_together: Any = None  # in a worker: where it waits for the others
-
-
-def _share_begins(together: Any) -> None:
-    global _together
-    _together = together
-    torch.set_flush_denormal(True)
-
-
-def _share(seeds: int, size: str, mode: str, o: Options) -> dict[str, Any]:
-    with torch.no_grad():
-        return training_row(size, seeds, 1, mode, 1, o, _together.wait)
-
-
-def evaluation_row(size: str, threads: int, o: Options) -> dict[str, Any]:
-    """1000 samples past the frozen network; milliseconds for all of them."""
-    torch.set_num_threads(threads)
-    sim = simulation(size, 1, 1, False, o.device, o.block)
-    x = torch.randn(o.steps, 10 * BATCH, 1).to(o.device)
-    chunk = 40  # steps of one product, as many rows as `predict` takes at once
-    floors = products(sim.network, chunk, training=False)
-    ms, floor, ratio = in_turns(lambda: sim.predict(x), floors, chunk, o)
-    row = {"row": "evaluate 1000", "size": size, "seeds": 1, "every": 0, "mode": "eager", "threads": threads}
-    # `in_turns` counts a step of `predict` as one; the floor is for a batch of 100
-    return row | {
-        "ms": ms * o.steps,
-        "floor_ms": floor * 10 * o.steps,
-        "ratio": ratio / 10,
-        "per_seed_ms": ms * o.steps,
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> str:
+def table(result: Mapping[str, Any]) -> Table:
+    rows = result["rows"]
     one = next(
         (r for r in rows if r["row"] == "train" and r["seeds"] == r["threads"] == 1 and r["mode"] == "compiled"), None
     )
@@ -241,51 +65,89 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells.append(
             (r["row"], r["size"], str(r["seeds"]), str(r["every"] or "–"), r["mode"], str(r["threads"]), *numbers, gain)
         )
-    return layout(cells)
+    return Table(cells)
 
 
-def measure(o: Options) -> list[dict[str, Any]]:
-    threads = o.threads or sorted({1, os.cpu_count() or 1})
-    rows = []
-
-    def add(row: dict[str, Any]) -> None:
-        rows.append(row)
-        log.info("%s", " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
-
-    for n in threads:
-        for size in o.sizes:
-            for every in o.every:
-                for mode in o.modes:
-                    add(training_row(size, 1, every, mode, n, o))
-    for n in threads:
-        for seeds in o.ensembles:
-            if seeds > 1:
-                add(training_row(o.sizes[0], seeds, 1, o.modes[-1], n, o))
-                if n > 1 and o.device == "cpu":
-                    add(divided_row(o.sizes[0], seeds, o.modes[-1], min(n, seeds), o))
-    for n in threads:
-        for size in o.sizes:
-            add(evaluation_row(size, n, o))
-    return rows
+def draw(result: Mapping[str, Any]) -> plt.Figure:
+    """Time of each row beside the products that it cannot avoid."""
+    rows = result["rows"]
+    names = [
+        " ".join(filter(None, [r["row"], r["size"], r["mode"], f"every {r['every']}" if r["every"] > 1 else "",
+                               f"{r['seeds']} seeds" if r["seeds"] > 1 else "",
+                               f"{r['threads']} threads" if r["threads"] > 1 else ""]))
+        for r in rows
+    ]  # fmt: skip
+    figure, axes = plt.subplots(figsize=(7, 1 + 0.25 * len(rows)))
+    places = range(len(rows))
+    axes.barh(places, [r["ms"] for r in rows], color="C0", label="a step")
+    axes.barh(places, [r["floor_ms"] for r in rows], color="C1", height=0.4, label="its matrix products alone")
+    for place, r in zip(places, rows, strict=True):
+        axes.text(r["ms"] * 1.05, place, f"{r['ratio']:.2f} ×", fontsize=7, va="center")
+    axes.set_yticks(places, names)
+    axes.set(xlabel="ms", xscale="log")
+    axes.invert_yaxis()
+    axes.legend()
+    return figure
 
 
-def main(options: Options) -> None:
-    if options.quick:
-        options.sizes, options.modes, options.threads = options.sizes[:1], ["eager"], [1]
-        options.ensembles, options.turns = [1, 2], 2
+def check(o: Options) -> None:
+    """Raises ValueError with the value and what it must be."""
+    for name, known in (("sizes", SIZES), ("modes", ("eager", "compiled"))):
+        if unknown := [v for v in getattr(o, name) if v not in known]:
+            raise ValueError(f"{name} must be some of {', '.join(known)}, got {unknown[0]!r}")
+        if not getattr(o, name):
+            raise ValueError(f"{name} is empty: give at least one")
+    if min(o.turns, o.steps, o.block, *o.every, *o.ensembles, *o.cores) < 1:
+        raise ValueError("turns, steps, block, every, ensembles and cores must be at least 1")
+
+
+def settled(o: Options) -> Options:
+    if not o.quick:
+        return o
+    return dataclasses.replace(
+        o, sizes=o.sizes[:1], modes=["eager"], cores=[1], ensembles=[1, 2], turns=min(o.turns, 2)
+    )
+
+
+def tiny(o: Options) -> Options:
+    return dataclasses.replace(o, quick=True, steps=12, turns=1)
+
+
+def run(o: Options, run: Run) -> dict[str, Any]:
     torch.set_flush_denormal(True)
-    with torch.no_grad():
-        rows = measure(options)
-    device = environment(torch.device(options.device))
-    out = options.out
-    if out.suffix != ".json":
-        name = (device["device"] if options.device != "cpu" else f"cpu-{device['processor']}").lower().replace(" ", "-")
-        out = out / f"{name}.json"
-    write_text(out, json.dumps({"environment": device, "rows": rows}, indent=1))
-    print(table(rows))
-    log.info("written to %s", out)
+    rows, how = [], Timing(o.device, o.turns, o.steps, o.block)
 
+    @torch.no_grad()
+    def add(measure: Callable[..., dict[str, Any]], *what: Any) -> None:
+        before = torch.get_num_threads()
+        name = "-".join(map(str, (measure.__name__.removesuffix("_row"), *what)))
+        rows.append(run.part(name, partial(measure, *what, how)))
+        torch.set_num_threads(before)
+
+    cores = o.cores or sorted({1, os.cpu_count() or 1})
+    for n, size, every, mode in itertools.product(cores, o.sizes, o.every, o.modes):
+        add(training_row, size, 1, every, mode, n)
+    for n, seeds in itertools.product(cores, o.ensembles):
+        if seeds > 1:
+            add(training_row, o.sizes[0], seeds, 1, o.modes[-1], n)
+            if n > 1 and o.device == "cpu":
+                add(divided_row, o.sizes[0], seeds, o.modes[-1], min(n, seeds))
+    for n, size in itertools.product(cores, o.sizes):
+        add(evaluation_row, size, n)
+    return {"rows": rows}
+
+
+benchmark = Benchmark(
+    name="speed",
+    summary="how fast a training step is, beside the matrix products that it cannot avoid",
+    Options=Options,
+    check=check,
+    settled=settled,
+    tiny=tiny,
+    run=run,
+    tables=lambda result: [table(result)],
+    draw=lambda result: {"speed.png": draw(result)},
+)
 
 if __name__ == "__main__":
-    with cli.command():
-        main(cli.options(Options, sys.argv[1:]))
+    main(benchmark)

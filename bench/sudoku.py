@@ -17,20 +17,20 @@ the same where a puzzle has one solution.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Literal, Optional
 
 import numpy as np
 
-from bench import reasoning
-from bench.datasets import cache_dir, cached
-from bench.reasoning import Reasoning
+from bench.data.cache import cache_dir, cached
+from bench.kit.benchmark import main
+from bench.puzzles import reasoning
+from bench.puzzles.reasoning import Reasoning
 from hrm.act import Halting
-from hrm.model import Config
+from hrm.model import HRM, Config
 from hrm.tasks import sudoku
 from hrm.tasks.task import Grids, without_overlap
 from hrm.train import Training
@@ -87,7 +87,8 @@ def task(o: Sudoku) -> sudoku.Sudoku:
 
 
 def harder(task: sudoku.Sudoku, number: int) -> Grids:
-    """Puzzles with the solutions of the test puzzles and as many blanks as leave one solution; difficulty: blanks."""
+    """Puzzles with the solutions of `number` test puzzles and as many blanks as leave one solution; difficulty:
+    blanks."""
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(task.test))[:number]
     y = task.test.y[rows]
@@ -126,7 +127,6 @@ def solved(grids: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndar
 
 
 def check(o: Sudoku) -> None:
-    reasoning.check(o)
     sudoku.boxes(o.size)
     most = o.size**2 - sudoku.FEWEST_CLUES[o.size]
     if not 0 <= o.blanks <= most:
@@ -147,15 +147,19 @@ def tiny(o: Sudoku) -> Sudoku:
     return reasoning.small(o, puzzles=(40, 20, 20))
 
 
-def run(o: Sudoku) -> dict[str, Any]:
-    if o.smoke:
-        o = tiny(o)
-    check(o)
-    o = dataclasses.replace(
-        o, train_csv=o.train_csv and o.train_csv.resolve(), test_csv=o.test_csv and o.test_csv.resolve()
-    )
-    return reasoning.run(o, "sudoku", task(o))
+def beyond(o: Sudoku, task: sudoku.Sudoku, model: HRM, number: int) -> Iterator[reasoning.Beyond]:
+    yield "harder: {} blanks", task, model, harder(task, len(task.test))
 
+
+benchmark = reasoning.puzzles(
+    name="sudoku",
+    summary="Sudoku by a Hierarchical Reasoning Model",
+    Options=Sudoku,
+    task=task,
+    check=check,
+    tiny=tiny,
+    beyond=beyond,
+)
 
 if __name__ == "__main__":
-    reasoning.main("sudoku", Sudoku, run)
+    main(benchmark)

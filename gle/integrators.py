@@ -62,20 +62,21 @@ def per_member(value: float | Tensor, like: Tensor, trailing: int = 2) -> float 
 
 
 def nudge(net: Network, r_top: Tensor, target: Tensor | None, dynamics: Dynamics) -> Tensor:
-    """−β ∂C/∂r at the output (Eq. 18); zero without a target."""
+    """−β ∂C/∂r at the output (Eq. 18); zero without a target, and where it is NaN: there is no teacher."""
     if target is None:
         return torch.zeros_like(r_top)
-    behind = r_top.ndim - len(net.ensemble)  # [batch, n], and an axis of steps in front of them in a sweep
-    return per_member(dynamics.beta, r_top, behind) * dynamics.cost.error(r_top, target)
+    behind = r_top.ndim - len(net.ensemble)  # [batch, n], and an axis of steps in front of them in a scan
+    error = torch.where(torch.isnan(target), 0.0, dynamics.cost.error(r_top, target))
+    return per_member(dynamics.beta, r_top, behind) * error
 
 
-def _neuron(tau: Tensor) -> Tensor:
+def per_neuron(tau: Tensor) -> Tensor:
     return tau.unsqueeze(-2)  # [..., n] → [..., rows, n]
 
 
 def rate(layer: Layer, p: Theta, u: Tensor, current: Tensor) -> Tensor:
     """r = φ(D⁺_τr{u}) with τm u̇ = I − u (Eqs. 6, 43)."""
-    return layer.phi.phi(prospective(u, current, _neuron(p.tau_m), _neuron(p.tau_r)))
+    return layer.phi.phi(prospective(u, current, per_neuron(p.tau_m), per_neuron(p.tau_r)))
 
 
 def error(layer: Layer, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ def error(layer: Layer, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
     the layer's error neurons are instantaneous."""
     if layer.errors == "instantaneous":
         return e_inst
-    return prospective(v, e_inst, _neuron(p.tau_r), _neuron(p.tau_m))
+    return prospective(v, e_inst, per_neuron(p.tau_r), per_neuron(p.tau_m))
 
 
 def cascade(
@@ -146,13 +147,13 @@ class Euler:
     def error_fraction(self, dt: float, p: Theta) -> Tensor:
         """The fraction of its distance to e_inst that v covers in a step: τm/τr of the one by which u moves towards the
         current, which for forward Euler is dt/τr."""
-        return _neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
+        return per_neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
 
     def _advance(
         self, layer: Layer, p: Theta, local: Local, v: Tensor, r: Tensor, sent: Tensor, dt: float
     ) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
-        a = _neuron(self.fraction(dt, p.tau_m))
+        a = per_neuron(self.fraction(dt, p.tau_m))
         if layer.errors == "prospective":
             v = low_pass(v, local.e, a)
         else:
@@ -186,14 +187,14 @@ class Euler:
         for layer, p, s, below, e_inst in zip(net.layers, theta, state, pre, inst, strict=True):
             e = error(layer, p, s.v, e_inst)
             current = layer.synapse.current(p.W, p.b, below)
-            if not _is_zero(dynamics.gamma):
+            if not is_zero(dynamics.gamma):
                 current = current + per_member(dynamics.gamma, e) * e
             rates.append(rate(layer, p, s.u, current))
             locals_.append(Local(below, current, s.u, e_inst, e))
         return rates, locals_
 
 
-def _is_zero(value: float | Tensor) -> bool:
+def is_zero(value: float | Tensor) -> bool:
     return not isinstance(value, Tensor) and value == 0
 
 
@@ -229,8 +230,8 @@ class RK4:
             k.append(
                 [
                     (
-                        rate_of_change(s.u, l.current, _neuron(p.tau_m)),
-                        rate_of_change(s.v, l.e_inst, _neuron(p.tau_r)),
+                        rate_of_change(s.u, l.current, per_neuron(p.tau_m)),
+                        rate_of_change(s.v, l.e_inst, per_neuron(p.tau_r)),
                     )
                     for l, s, p in zip(local, stage, theta, strict=True)
                 ]

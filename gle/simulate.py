@@ -27,7 +27,8 @@ from gle.costs import cost as cost_called
 from gle.integrators import Dynamics, Euler, Integrator, select
 from gle.integrators import integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
-from gle.sweep import STEPS, can_sweep, forward, restack, state_after, sweep
+from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
+from gle.series import Lengths, are_labels, lengths_of, one_hot, time_first
 
 Values = Tensor | np.ndarray | float | Sequence  # of one step, [*ensemble, batch, features], or of one of its nodes
 Signal = Tensor | np.ndarray | Callable[[float], Values]
@@ -65,7 +66,8 @@ def _taken(net: Network, plasticity: pl.Plasticity | None) -> Taken:
 class Record:
     """What to keep of a run: names of LayerState fields ("u", "v", "r", "e", "sent"), of parameters ("W", "b",
     "tau_m", "tau_r") or "loss" (the cost of the output, per sample), of which layers ℓ (0: the first hidden one;
-    negative: from the top; None: all) after every n-th step. A run without a Record takes no notice of it.
+    negative: from the top; None: all) after every n-th step. A run without a Record takes no notice of it. The loss of
+    a sample that has no teacher (any more) is NaN.
 
     `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one
     tensor; `record.steps` the numbers of the recorded steps.
@@ -315,9 +317,9 @@ class Simulation:
     # -- pure: the same function eager and compiled -----------------------------------------------------------------
 
     @property
-    def can_sweep(self) -> bool:
-        """Whether steps without updates between them can be taken at once (see `gle.sweep`)."""
-        return can_sweep(self.integrator, self.dynamics.gamma)
+    def can_scan(self) -> bool:
+        """Whether steps without updates between them can be taken at once (see `gle.scan`)."""
+        return can_scan(self.integrator, self.dynamics.gamma)
 
     def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool) -> Carry:
         """All steps of one block. xs, targets: [steps, nodes, *ensemble, batch, features].
@@ -330,9 +332,9 @@ class Simulation:
         grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
         filtered = plasticity is not None and plasticity.filters
-        if isinstance(self.integrator, Euler) and self.can_sweep and not every_step and not filtered and len(xs) > 1:
+        if isinstance(self.integrator, Euler) and self.can_scan and not every_step and not filtered and len(xs) > 1:
             target = None if targets is None else targets[:, 0]
-            state, local = sweep(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
+            state, local = scan(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
             if plasticity is not None and learning is not None:
                 layers = [
                     pl.layer_gradients(net.layers[i], select(theta[i], d), l, plasticity.learn, batch)
@@ -365,18 +367,31 @@ class Simulation:
         *,
         steps: int | None = None,
         record: Record | None = None,
+        lengths: Lengths | None = None,
+        mask: Tensor | np.ndarray | None = None,
+        batch_first: bool = False,
+        progress: bool = False,
     ) -> None:
         """Feeds the network and lets it learn; goes on from the state the last run left (see `reset`).
 
         inputs, targets: tensors [T, batch, features] or [T, *ensemble, batch, features], held over each step; or
         [T, nodes, *ensemble, batch, features], with a value at each of the integrator's nodes; or functions of time
         returning [batch, features], evaluated at the nodes (then `steps` is needed); or, for inputs, an iterable that
-        yields one step at a time, x or (x, target). steps: stop after so many.
+        yields one step at a time, x or (x, target). Targets may be labels, too: integers [batch] or [T, batch].
+        steps: stop after so many. lengths, mask: of samples that are shorter than T, which have no teacher after their
+        end (see `gle.series.lengths_of`). batch_first: inputs are [batch, T, features], and so are targets and mask.
+        progress: show a bar (needs tqdm).
 
-        Raises ValueError for wrong shapes, inputs that are not finite, an iterable that yields nothing, and a network
-        that changed (see `check`); FloatingPointError, naming the layer, when the dynamics diverge.
+        Raises ValueError for wrong shapes, inputs that are not finite, labels and lengths that cannot be, an iterable
+        that yields nothing, and a network that changed (see `check`); FloatingPointError, naming the layer, when the
+        dynamics diverge.
         """
-        for _ in self.stream(inputs, targets, steps=steps, record=record):
+        stream = self.stream(
+            inputs, targets, steps=steps, record=record, lengths=lengths, mask=mask, batch_first=batch_first
+        )
+        if progress:
+            stream = _with_bar(self, stream, steps, inputs, batch_first)
+        for _ in stream:
             pass
 
     @torch.no_grad()
@@ -387,14 +402,36 @@ class Simulation:
         *,
         steps: int | None = None,
         record: Record | None = None,
+        lengths: Lengths | None = None,
+        mask: Tensor | np.ndarray | None = None,
+        batch_first: bool = False,
     ) -> Iterator[Carry]:
         """The same as a generator, for streams that never end: yields the carry after each block of steps. The network
         holds what was learned once it is closed, or comes to its end."""
         self.check()
         if record is not None:
             record.check(self.network, self.step)
+        over = None
+        if lengths is not None or mask is not None or batch_first:
+            if not isinstance(inputs, (Tensor, np.ndarray)):
+                raise ValueError("lengths, mask and batch_first are for inputs given as a tensor")
+            inputs = torch.as_tensor(inputs)
+            if batch_first:
+                inputs = time_first(inputs, "inputs")
+                targets = self._time_first(targets, len(inputs))
+            ends = lengths_of(lengths, mask, len(inputs), inputs.shape[-2], batch_first)
+            if ends is not None:
+                over = torch.arange(len(inputs))[:, None] >= ends.cpu()
         with self.learning():
-            yield from self._run(inputs, targets, steps, record)
+            yield from self._run(inputs, targets, steps, record, over)
+
+    def _time_first(self, targets: Any, steps: int) -> Any:
+        if not isinstance(targets, (Tensor, np.ndarray)):
+            return targets
+        targets = torch.as_tensor(targets)
+        if are_labels(targets):
+            return one_hot(targets, steps, self.network.n_out, True)
+        return time_first(targets, "targets")
 
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:
@@ -413,8 +450,11 @@ class Simulation:
         if self.plasticity is not None and self._shared is None and self._same(_taken(self.network, self.plasticity)):
             self.write_back()
 
-    def _run(self, inputs: Any, targets: Any, steps: int | None, record: Record | None) -> Iterator[Carry]:
-        for xs, ts in self._blocks(inputs, targets, steps, record):
+    def _run(
+        self, inputs: Any, targets: Any, steps: int | None, record: Record | None, over: Tensor | None
+    ) -> Iterator[Carry]:
+        """over: [T, batch], true after a sample's end."""
+        for xs, ts in self._blocks(inputs, targets, steps, record, over):
             self._check(xs, ts)
             if record is not None and "loss" in record.what and ts is None:
                 raise ValueError("recording the loss needs targets")
@@ -462,7 +502,7 @@ class Simulation:
         return full if aligned and (left is None or left >= full) else 1
 
     def _blocks(
-        self, inputs: Any, targets: Any, steps: int | None, record: Record | None
+        self, inputs: Any, targets: Any, steps: int | None, record: Record | None, over: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 0):
@@ -470,7 +510,7 @@ class Simulation:
         nodes = self.integrator.nodes
         dt = self.dynamics.dt
         if isinstance(inputs, (Tensor, np.ndarray)):
-            xs, ts = self._whole(inputs, targets)
+            xs, ts = self._whole(inputs, targets, over)
             total = len(xs) if steps is None else min(steps, len(xs))
             t = 0
             while t < total:
@@ -506,26 +546,36 @@ class Simulation:
             source = pulled()
         yield from self._batched(source, steps, record)
 
-    def _whole(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor | None]:
+    def _whole(self, inputs: Any, targets: Any, over: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: without an axis of nodes held over
-        each step, without ensemble axes the same for every member."""
-        if targets is not None and not isinstance(targets, (Tensor, np.ndarray)):
-            raise ValueError("inputs given as a tensor need targets given as a tensor")
-        if targets is not None and len(targets) != len(inputs):
-            raise ValueError(f"inputs have {len(inputs)} steps, targets {len(targets)}")
+        each step, without ensemble axes the same for every member. Where samples are `over`, targets are NaN."""
         xs = self._at_nodes(torch.as_tensor(inputs), "inputs")
-        return xs, None if targets is None else self._at_nodes(torch.as_tensor(targets), "targets")
+        if targets is None:
+            return xs, None
+        if not isinstance(targets, (Tensor, np.ndarray)):
+            raise ValueError("inputs given as a tensor need targets given as a tensor")
+        targets = torch.as_tensor(targets)
+        if are_labels(targets):
+            if targets.shape not in (xs.shape[-2:-1], (len(xs), xs.shape[-2])):
+                raise ValueError(
+                    f"labels have shape {tuple(targets.shape)}, expected [{xs.shape[-2]}], one for each sample of the "
+                    f"batch, or [{len(xs)}, {xs.shape[-2]}], one at each step, too; inputs are [T, batch, features]"
+                )
+            targets = one_hot(targets, len(xs), self.network.n_out)
+        if len(targets) != len(xs):
+            raise ValueError(f"inputs have {len(xs)} steps, targets {len(targets)}")
+        return xs, self._at_nodes(targets, "targets", over)
 
-    def _at_nodes(self, x: Tensor, name: str) -> Tensor:
+    def _at_nodes(self, x: Tensor, name: str, over: Tensor | None = None) -> Tensor:
         """With an axis of nodes: as given, or the same value at every node of the step."""
         net, nodes = self.network, len(self.integrator.nodes)
         if x.ndim < 4 + len(net.ensemble):
-            return _held(self._placed(x, name), nodes)
+            return _held(self._placed(x, name, over=over), nodes)
         if x.shape[1] != nodes:
             raise ValueError(
                 f"{name} have shape {tuple(x.shape)}: {x.shape[1]} values a step, where the integrator looks at {nodes}"
             )
-        return self._placed(x, name, 1)
+        return self._placed(x, name, 1, over=over)
 
     def _batched(
         self, source: Iterable, steps: int | None, record: Record | None
@@ -553,9 +603,9 @@ class Simulation:
                 yield xs, ts
                 taken += len(part)
 
-    def _placed(self, x: Tensor, name: str, nodes: int = 0, first: int = 0) -> Tensor:
+    def _placed(self, x: Tensor, name: str, nodes: int = 0, first: int = 0, over: Tensor | None = None) -> Tensor:
         """On the network's device and dtype, with ensemble axes. nodes: 1 if the axis of nodes is there already. first:
-        the number of the first step, for messages."""
+        the number of the first step, for messages. over: where values are replaced by NaN, [T, batch]."""
         net = self.network
         lead, members = 1 + nodes, len(net.ensemble)
         shape = ("T", *map(str, net.ensemble), "batch", "features")
@@ -572,6 +622,9 @@ class Simulation:
         if not torch.isfinite(x).all():
             step = first + int((~torch.isfinite(x)).nonzero()[0, 0])
             raise ValueError(f"{name} are not finite at step {step}: clean NaN and infinities from the data first")
+        if over is not None:
+            own = over.reshape(len(over), *(1,) * (x.ndim - 3), over.shape[1], 1)
+            x = torch.where(own.to(x.device), torch.nan, x)
         if x.ndim == lead + 2 and members:
             x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
         return x
@@ -594,27 +647,56 @@ class Simulation:
         *,
         theta: Thetas | None = None,
         state: State | None = None,
+        lengths: Lengths | None = None,
+        mask: Tensor | np.ndarray | None = None,
+        batch_first: bool = False,
     ) -> tuple[Tensor, State]:
         """Outputs r_L [T, *ensemble, batch, n_out] of the frozen network without a teacher, and the state after.
 
         inputs: [T, batch, features] or with ensemble axes. theta: other parameters than the current ones. state:
-        where to start (default: at rest); errors are taken as zero. The simulation itself is left as it is.
+        where to start (default: at rest); errors are taken as zero. lengths, mask: of samples that are shorter than T
+        (see `gle.series.lengths_of`): after its end a sample's outputs are zero, and its state is that of its end.
+        batch_first: inputs, outputs and mask are [*ensemble, batch, T, …]. The simulation itself is left as it is.
         """
         self.check(learns=False, own=theta is None)
         theta = self.carry.theta if theta is None else theta
-        xs = self._placed(torch.as_tensor(inputs), "inputs")
-        state = self.network.initial_state(xs.shape[-2]) if state is None else state
-        for name, given in (("theta", theta[0].W), ("state", state[0].u)):
-            if (given.dtype, given.device) != (xs.dtype, xs.device):
+        given = torch.as_tensor(inputs)
+        xs = self._placed(time_first(given, "inputs") if batch_first else given, "inputs")
+        batch = xs.shape[-2]
+        ends = lengths_of(lengths, mask, len(xs), batch, batch_first)
+        state = self.network.initial_state(batch) if state is None else state
+        for name, own in (("theta", theta[0].W), ("state", state[0].u)):
+            if (own.dtype, own.device) != (xs.dtype, xs.device):
                 raise ValueError(
-                    f"{name} is {given.dtype} on {given.device}, the network {xs.dtype} on {xs.device}: convert it"
+                    f"{name} is {own.dtype} on {own.device}, the network {xs.dtype} on {xs.device}: convert it"
                 )
-        if state[0].u.shape[-2] != xs.shape[-2]:
-            raise ValueError(f"inputs have a batch of {xs.shape[-2]}, the state one of {state[0].u.shape[-2]}")
-        still = self.network.initial_state(xs.shape[-2])
+        if state[0].u.shape[-2] != batch:
+            raise ValueError(f"inputs have a batch of {batch}, the state one of {state[0].u.shape[-2]}")
+        still = self.network.initial_state(batch)
         state = tuple(z._replace(u=s.u, r=s.r) for s, z in zip(state, still, strict=True))
         outputs: list[Tensor] = []
-        swept = can_sweep(self.integrator)  # without errors there is nothing that γ could couple
+        if ends is None:
+            state = self._predicted(xs, theta, state, outputs)
+        else:  # from one end to the next: what is over keeps its state
+            began, ends = 0, ends.to(xs.device)
+            for end in [*ends.unique().tolist(), len(xs)]:
+                after = self._predicted(xs[began:end], theta, state, outputs)
+                over = (ends <= began).unsqueeze(-1)  # [batch, 1]
+                state = tuple(
+                    LayerState(*(torch.where(over, a, b) for a, b in zip(old, new, strict=True)))
+                    for old, new in zip(state, after, strict=True)
+                )
+                began = end
+        nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
+        r = torch.cat(outputs) if outputs else nothing
+        if ends is not None:
+            over = torch.arange(len(r), device=r.device)[:, None] >= ends
+            r = r.masked_fill(over.reshape(len(r), *(1,) * (r.ndim - 3), batch, 1), 0.0)
+        return r.movedim(0, -2) if batch_first else r, state
+
+    def _predicted(self, xs: Tensor, theta: Thetas, state: State, outputs: list[Tensor]) -> State:
+        """The state after xs [T, *ensemble, batch, features]; what the network says meanwhile goes to the outputs."""
+        swept = can_scan(self.integrator)  # without errors there is nothing that γ could couple
         length = max(1, PREDICT_ROWS // xs.shape[-2]) if swept else 1
         for part in xs.split(length) if len(xs) else ():
             if swept:
@@ -627,8 +709,22 @@ class Simulation:
                 state, _ = self.integrator.step(self.network, theta, state, (part[0],) * n, (None,) * n, self.dynamics)
                 r = state[-1].r[-1].unsqueeze(0)
             outputs.append(r)
-        nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
-        return torch.cat(outputs) if outputs else nothing, state
+        return state
+
+
+def _with_bar(sim: Simulation, stream: Iterator[Carry], steps: int | None, inputs: Any, batch_first: bool) -> Iterator:
+    """The stream, with a bar over its steps. Raises ValueError without tqdm."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ValueError("progress=True needs tqdm: pip install tqdm") from None
+    whole = isinstance(inputs, (Tensor, np.ndarray))
+    total = (inputs.shape[-2] if batch_first else len(inputs)) if whole else None
+    with tqdm(total=steps if total is None else min(total, steps or total), unit="step") as bar:
+        began = sim.step
+        for carry in stream:
+            bar.update(sim.step - began - bar.n)
+            yield carry
 
 
 def _tensor(value: Values) -> Tensor:

@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from hrm.layers import MIXERS, Block, Linear, truncated_normal, wide
+
+if TYPE_CHECKING:
+    from hrm.act import Halting
+    from hrm.tasks.task import Task
 
 Pytree = Any
 POSITIONS = ("rope", "learned", "both")
@@ -172,6 +177,14 @@ class HRM(nn.Module):
     def n_parameters(self) -> int:
         """Without puzzle embeddings."""
         return sum(p.numel() for name, p in self.named_parameters() if not name.startswith("puzzle_embedding"))
+
+    def save(self, file: Path | str | BinaryIO, task: Task, halting: Halting | None = None, bf16: bool = False) -> None:
+        """Weights with all that answering takes, for `hrm.load`. task, halting, bf16: those it was trained with. See
+        `hrm.weights.save`; `Trainer.save` knows them."""
+        from hrm import weights  # whose models are of this class
+        from hrm.act import Halting
+
+        weights.save(file, self, task, halting or Halting(), bf16)
 
     # -- the pieces of a segment ---------------------------------------------------------------------------------
 

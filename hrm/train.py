@@ -10,7 +10,8 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -250,6 +251,23 @@ class Trainer:
             "lr": now,
         }
 
+    def fit(
+        self, steps: int | None = None, callback: Callable[[Trainer, dict[str, float]], Any] | None = None
+    ) -> dict[str, float]:
+        """Steps until `Training.steps` of them are done, or `steps` more. callback: called after each one with the
+        trainer and the row of `step`; where it returns True, training ends early. Returns the last row.
+
+        Raises ValueError where no step is left, FloatingPointError where the loss is not finite.
+        """
+        left = self.o.steps - self.steps if steps is None else steps
+        if left < 1:
+            raise ValueError(f"no step is left: {self.steps} of {self.o.steps} are done; give steps to go on")
+        for _ in range(left):
+            row = self.step()
+            if callback is not None and callback(self, row) is True:
+                break
+        return row
+
     def _share_gradients(self) -> None:
         if dist.is_initialized():
             for p in self.weights:
@@ -268,6 +286,12 @@ class Trainer:
         return evaluate(self.evaluated, self.task, grids, self.o.halting, segments, batch, self.o.bf16)
 
     # -- saving ------------------------------------------------------------------------------------------------------
+
+    def save(self, file: Path | str | BinaryIO) -> None:
+        """The weights that are evaluated, with all that answering takes: for `hrm.load`. See `hrm.weights.save`."""
+        from hrm import weights  # which answers with what this module has
+
+        weights.save(file, self.evaluated, self.task, self.o.halting, self.o.bf16)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, averaged weights, and the slots of all processes, as they are now: a copy, on the CPU."""

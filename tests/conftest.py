@@ -12,6 +12,13 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that take one: cpu, cuda, …")
 
 
+def pytest_collection_modifyitems(items):
+    """`-m device`: the tests that `--device` is for."""
+    for item in items:
+        if "device" in getattr(item, "fixturenames", ()):
+            item.add_marker("device")
+
+
 @pytest.fixture
 def device(request):
     return request.config.getoption("--device")

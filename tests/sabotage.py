@@ -32,6 +32,7 @@ LIBRARY, SAVED = "tests/contract/test_library.py", "tests/contract/test_checkpoi
 CHAOS = "tests/bench/test_mackey_glass.py"
 RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm"
 COMMANDS, LINE = "tests/commands/test_commands.py", "tests/bench/test_command_line.py"
+CONTRACT = "tests/bench/test_contract.py"
 
 SABOTAGES = [
     Sabotage(
@@ -50,28 +51,49 @@ SABOTAGES = [
     ),
     Sabotage(
         "a file wins over the flag before it",
-        "bench/cli.py",
+        "bench/kit/cli.py",
         "return [*left[:subcommand], *config, *left[subcommand:]]",
         "return list(arguments)",
         f"{LINE}::test_flags_win_over_files_wherever_they_stand[0]",
     ),
     Sabotage(
         "a hint that no shell takes",
-        "bench/cli.py",
+        "bench/kit/cli.py",
         "shlex.quote(str(folder))",
         "str(folder)",
         f"{LINE}::test_the_hint_can_be_pasted_into_a_shell[mnist1d]",
     ),
     Sabotage(
         "a stream that cannot show a sign ends the run",
-        "bench/cli.py",
+        "bench/kit/cli.py",
         'sys.stdout.reconfigure(errors="replace")',
         "pass",
         f"{LINE}::test_a_stream_that_cannot_show_everything[ascii]",
     ),
     Sabotage(
+        "results of another layout are read as if they were today's",
+        "bench/report.py",
+        'if result["layout"] != benchmark.layout:',
+        "if not result:",
+        f"{CONTRACT}::test_what_cannot_be_reported",
+    ),
+    Sabotage(
+        "options that nobody has looked at",
+        "bench/kit/benchmark.py",
+        "    benchmark.check(options)\n    if not is_first():",
+        "    if not is_first():",
+        f"{CONTRACT}::test_a_new_benchmark_gets_everything_else",
+    ),
+    Sabotage(
+        "a resumed run computes everything anew",
+        "bench/kit/folder.py",
+        "write_text(file, json.dumps(result))\n        return result",
+        "return result",
+        f"{CONTRACT}::test_a_new_benchmark_gets_everything_else",
+    ),
+    Sabotage(
         "options that were edited in are reported",
-        "bench/files.py",
+        "bench/kit/folder.py",
         "elif was != now:",
         "elif type(was) is not type(now):",
         f"{LINE}::test_every_option_is_as_the_run_began[Chain]",
@@ -92,7 +114,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a coarse series is interpolated from its future",
-        "bench/chaos.py",
+        "bench/data/chaos.py",
         "series.x.repeat_interleave(round(ratio))",
         "series.x.roll(-1).repeat_interleave(round(ratio))",
         f"{CHAOS}::test_hold_is_causal",
@@ -337,9 +359,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "a training begins where an answer was asked for",
-        "bench/reasoning.py",
-        'if "--solve" in given:',
-        "if o.solve:",
+        "bench/kit/benchmark.py",
+        "            if flag in given:",
+        "            if getattr(options(arguments), flag[2:]):",
         "tests/bench/test_reasoning.py::test_what_cannot_be_solved",
     ),
     Sabotage(
@@ -513,15 +535,15 @@ SABOTAGES = [
     Sabotage(
         "time constants exchanged in the error path",
         "gle/integrators.py",
-        "return prospective(v, e_inst, _neuron(p.tau_r), _neuron(p.tau_m))",
-        "return prospective(v, e_inst, _neuron(p.tau_m), _neuron(p.tau_r))",
+        "return prospective(v, e_inst, per_neuron(p.tau_r), per_neuron(p.tau_m))",
+        "return prospective(v, e_inst, per_neuron(p.tau_m), per_neuron(p.tau_r))",
         f"{FILTERS}::test_error_filter_is_the_inverse",
     ),
     Sabotage(
         "time constants exchanged in the forward path",
         "gle/integrators.py",
-        "return layer.phi.phi(prospective(u, current, _neuron(p.tau_m), _neuron(p.tau_r)))",
-        "return layer.phi.phi(prospective(u, current, _neuron(p.tau_r), _neuron(p.tau_m)))",
+        "return layer.phi.phi(prospective(u, current, per_neuron(p.tau_m), per_neuron(p.tau_r)))",
+        "return layer.phi.phi(prospective(u, current, per_neuron(p.tau_r), per_neuron(p.tau_m)))",
         f"{FILTERS}::test_forward_transfer_function",
     ),
     Sabotage(
@@ -542,7 +564,8 @@ SABOTAGES = [
         "the new u in the rate",
         "gle/integrators.py",
         "rates.append(rate(layer, p, s.u, current))",
-        "rates.append(rate(layer, p, low_pass(s.u, current, _neuron(self.fraction(dynamics.dt, p.tau_m))), current))",
+        "f = per_neuron(self.fraction(dynamics.dt, p.tau_m)); "
+        "rates.append(rate(layer, p, low_pass(s.u, current, f), current))",
         f"{FILTERS}::test_forward_transfer_function",
     ),
     Sabotage(
@@ -598,12 +621,12 @@ SABOTAGES = [
         "exponential error filter not matched",
         "gle/integrators.py",
         "v = low_pass(v, local.e, a)",
-        "v = low_pass(v, local.e_inst, _neuron(self.fraction(dt, p.tau_r)))",
+        "v = low_pass(v, local.e_inst, per_neuron(self.fraction(dt, p.tau_r)))",
         f"{FILTERS}::test_error_after_forward_is_the_identity",
     ),
     Sabotage(
-        "a delay too few in the sweep",
-        "gle/sweep.py",
+        "a delay too few in the scan",
+        "gle/scan.py",
         'seen = _delay(s.r, r) if integrator.propagation == "delayed" else r',
         "seen = r",
         f"{CORE}::test_every_k_equals_summed_updates",
@@ -616,17 +639,17 @@ SABOTAGES = [
         f"{SCHEME}::test_euler_equals_transcription",
     ),
     Sabotage(
-        "the sweep sends nothing to the next block",
-        "gle/sweep.py",
+        "the scan sends nothing to the next block",
+        "gle/scan.py",
         "sent_end = above.select(STEPS, -1).clone()",
         "sent_end = s.sent",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
     Sabotage(
-        "another error filter in the sweep",
-        "gle/sweep.py",
+        "another error filter in the scan",
+        "gle/scan.py",
         "integrator.error_fraction(dt, p)",
-        "_neuron(integrator.fraction(dt, p.tau_m))",
+        "per_neuron(integrator.fraction(dt, p.tau_m))",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
     Sabotage(
@@ -637,8 +660,8 @@ SABOTAGES = [
         f"{CORE}::test_compiled_equals_eager",
     ),
     Sabotage(
-        "the sweep leaves another error for the next block",
-        "gle/sweep.py",
+        "the scan leaves another error for the next block",
+        "gle/scan.py",
         "e_end = error(layer, p, v.select(STEPS, -1), e_inst.select(STEPS, -1))",
         "e_end = e_inst.select(STEPS, -1)",
         f"{CORE}::test_every_k_equals_summed_updates",
@@ -680,14 +703,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "consolidation from the first weights",
-        "bench/mnist1d.py",
+        "bench/learning/trainers.py",
         "self.network.load_theta(start.simulation.carry.theta)",
         "pass",
         "tests/bench/test_mnist1d.py::test_consolidation_goes_on_where_training_ended",
     ),
     Sabotage(
         "a resumed run that repeats its first stage",
-        "bench/mnist1d.py",
+        "bench/learning/run.py",
         'place = {"epoch": epoch, "stage": n, "began": began}',
         'place = {"epoch": epoch, "stage": 0, "began": 0}',
         "tests/bench/test_mnist1d.py::test_interrupted_in_either_stage[3]",
@@ -758,7 +781,7 @@ SABOTAGES = [
     Sabotage(
         "the nudged network's influence through u and r alone",
         "gle/rules/influence.py",
-        'self.fields = ("u", "r") if _is_zero(problem.dynamics.gamma) else LayerState._fields',
+        'self.fields = ("u", "r") if is_zero(problem.dynamics.gamma) else LayerState._fields',
         'self.fields = ("u", "r")',
         f"{RULES}::test_references_follow_the_nudged_network",
     ),
@@ -805,10 +828,24 @@ SABOTAGES = [
         f"{RULES}::test_gle_is_the_simulations_own_plasticity",
     ),
     Sabotage(
+        "a teacher that goes on after the end",
+        "gle/simulate.py",
+        "x = torch.where(own.to(x.device), torch.nan, x)",
+        "pass",
+        "tests/contract/test_series.py::test_no_teacher_after_the_end",
+    ),
+    Sabotage(
+        "padding moves the state",
+        "gle/simulate.py",
+        "over = (ends <= began).unsqueeze(-1)  # [batch, 1]",
+        "over = (ends < 0).unsqueeze(-1)",
+        "tests/contract/test_series.py::test_a_sample_in_a_padded_batch_is_the_sample_alone",
+    ),
+    Sabotage(
         "nudges without β",
         "gle/integrators.py",
-        "return per_member(dynamics.beta, r_top, behind) * dynamics.cost.error(r_top, target)",
-        "return dynamics.cost.error(r_top, target)",
+        "return per_member(dynamics.beta, r_top, behind) * error",
+        "return error",
         f"{RULES}::test_matched_adjoint_is_bptt[euler]",
     ),
     Sabotage(
@@ -816,14 +853,14 @@ SABOTAGES = [
         "gle/rules/trajectory.py",
         "(f.pre, f.current, f.u, f.rates, f.seen)",
         "(f.pre, f.current, f.u, f.seen, f.rates)",
-        f"{RULES}::test_trajectory_without_the_sweep",
+        f"{RULES}::test_trajectory_without_the_scan",
     ),
     Sabotage(
         "rates exchanged in the stepped trajectory",
         "gle/rules/trajectory.py",
         "kept.append((step.local, [s.r for s in step.state], step.rates))",
         "kept.append((step.local, step.rates, [s.r for s in step.state]))",
-        f"{RULES}::test_trajectory_without_the_sweep",
+        f"{RULES}::test_trajectory_without_the_scan",
     ),
     Sabotage(
         "ratio of norms inverted",

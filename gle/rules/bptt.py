@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gle.integrators import _is_zero
+from gle.integrators import is_zero
 from gle.network import LayerState, State, Thetas
 from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, learned, replaced, steps
 
@@ -65,7 +65,7 @@ class BPTT:
             begin = max(0, end - window)
             with torch.enable_grad():
                 seen, currents = [], []
-                attached = not _is_zero(problem.dynamics.gamma)
+                attached = not is_zero(problem.dynamics.gamma)
                 for t, step in enumerate(
                     steps(problem, own, starts[begin], xs[begin:end], targets[begin:end], attached), start=begin
                 ):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from gle.integrators import _is_zero
+from gle.integrators import is_zero
 from gle.network import LayerState, State, Thetas
 from gle.rules.base import Problem, replaced
 
@@ -19,7 +19,7 @@ class Forward:
 
     def __init__(self, problem: Problem, theta: Thetas, where: Sequence[tuple[int, str]]):
         self.problem, self.theta, self.where = problem, theta, where
-        self.fields = ("u", "r") if _is_zero(problem.dynamics.gamma) else LayerState._fields
+        self.fields = ("u", "r") if is_zero(problem.dynamics.gamma) else LayerState._fields
         self.values = tuple(getattr(theta[i], kind) for i, kind in where)
         self.top = len(problem.net.layers) - 1
         self.delayed = problem.integrator.propagation == "delayed"

@@ -12,8 +12,8 @@ from gle.integrators import Euler, select
 from gle.network import Layer, State, Theta, Thetas
 from gle.operators import low_pass, prospective, rate_of_change
 from gle.rules.base import Credit, Problem, cost_of, handed_on, learned, nudges, steps
+from gle.scan import restack
 from gle.seeding import generator
-from gle.sweep import restack
 
 
 class Eligibility(NamedTuple):

@@ -11,7 +11,7 @@ from gle import plasticity as pl
 from gle.integrators import Euler, select
 from gle.network import Local, State, Thetas
 from gle.rules.base import Problem, steps
-from gle.sweep import STEPS, can_sweep, forward, restack, state_after
+from gle.scan import STEPS, can_scan, forward, restack, state_after
 
 
 class Passed(NamedTuple):
@@ -27,10 +27,10 @@ class Passed(NamedTuple):
 def trajectory(
     problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor
 ) -> tuple[list[Passed], State]:
-    """All layers ℓ, and the state after the stretch. Where `gle.sweep` can take the steps at once, v and e of the state
+    """All layers ℓ, and the state after the stretch. Where `gle.scan` can take the steps at once, v and e of the state
     stay as they were: errors are what these rules put in their place."""
     net, integrator, dynamics, _ = problem
-    if can_sweep(integrator, dynamics.gamma):
+    if can_scan(integrator, dynamics.gamma):
         assert isinstance(integrator, Euler)
         passes = forward(net, integrator, theta, state, xs[:, 0].movedim(0, STEPS), dynamics.dt)
         by_time = [[x.movedim(STEPS, 0) for x in (f.pre, f.current, f.u, f.rates, f.seen)] for f in passes]

@@ -1,7 +1,11 @@
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from studies import Finished, finished, launch, smoke_flags
+
+sys.path.insert(0, str(Path(__file__).parent))  # for toy
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,12 @@ import yaml
 from studies import finished, launch
 from test_studies import comparable
 
-from bench import cli, files, mnist1d, report, speed, sudoku, teacher_student
-from bench.study import Options, Study, plain, saved
+from bench import mnist1d, report, speed, sudoku
+from bench.kit import cli
+from bench.kit import folder as files
+from bench.kit.benchmark import main
+from bench.kit.options import Options, plain, read, saved
+from bench.teacher_student import chain
 
 ROOT = Path(__file__).parents[2]
 MLP = str(ROOT / "configs" / "mnist1d" / "mlp.yaml")
@@ -61,7 +65,7 @@ def test_a_stream_that_cannot_show_everything(encoding, monkeypatch, tmp_path):
     """Prevents: tables that end a run, for a sign that the terminal does not have, before its figure is drawn."""
     printed = io.TextIOWrapper(io.BytesIO(), encoding)
     monkeypatch.setattr(sys, "stdout", printed)
-    mnist1d.main(["--config", MLP, "--smoke", "true", "--seeds", "2", "--runs", str(tmp_path)])
+    main(mnist1d.benchmark, ["--config", MLP, "--smoke", "true", "--seeds", "2", "--runs", str(tmp_path)])
     (result,) = tmp_path.rglob("result.json")
     assert (result.parent / "learning_curve.png").exists()
     shutil.copy(result, tmp_path / "mlp.json")
@@ -114,16 +118,15 @@ def test_flags_win_over_files_wherever_they_stand(order, tmp_path):
         return str(file)
 
     file = written("training:\n  steps: 3\n  lr: 0.5\nhints: 0.25\n")
-    o = cli.options(sudoku.Sudoku, ordered(["--training.steps", "7"], file))
+    o = read(sudoku.Sudoku, ordered(["--training.steps", "7"], file))
     assert (o.training.steps, o.training.lr, o.hints) == (7, 0.5, 0.25)
-    o = cli.options(sudoku.Sudoku, ordered(["--training", "{steps: 7}"], file))
+    o = read(sudoku.Sudoku, ordered(["--training", "{steps: 7}"], file))
     assert (o.training.steps, o.training.lr, o.hints) == (7, 0.5, 0.25)
-    kinds = {"chain": teacher_student.Chain, "small": teacher_student.Small}
-    o = cli.options(kinds, ["chain", *ordered(["--noise", "0.1"], written("noise: 0.3\ndt: 0.02\n"))])
+    o = read(chain.Chain, ordered(["--noise", "0.1"], written("noise: 0.3\ndt: 0.02\n")))
     assert (o.noise, o.dt) == (0.1, 0.02)
-    o = cli.options(speed.Options, ordered(["--turns=2"], written("turns: 3\nblock: 8\n")))
+    o = read(speed.Options, ordered(["--turns=2"], written("turns: 3\nblock: 8\n")))
     assert (o.turns, o.block) == (2, 8)
-    config = mnist1d.parse(ordered(["--training.epochs", "7"], written("training:\n  epochs: 3\n  lr: 0.5\n")))
+    config = read(mnist1d.Options, ordered(["--training.epochs", "7"], written("training:\n  epochs: 3\n  lr: 0.5\n")))
     assert (config.training.epochs, config.training.lr) == (7, 0.5)
 
 
@@ -143,7 +146,7 @@ def test_the_hint_can_be_pasted_into_a_shell(command, tmp_path, monkeypatch, cap
         raise KeyboardInterrupt
 
     runs = tmp_path / "my runs; $HOME"
-    monkeypatch.setattr(Study, "part", interrupted)
+    monkeypatch.setattr(files.Run, "part", interrupted)
     monkeypatch.setattr(files.Run, "checkpoint", interrupted)
     flags = ["--smoke", "true", "--runs", str(runs)] + (["--config", MLP] if command == "mnist1d" else [])
     with pytest.raises(SystemExit) as stop:
@@ -178,24 +181,23 @@ def other(value):
     return None
 
 
-@pytest.mark.parametrize("kind", [sudoku.Sudoku, teacher_student.Chain, mnist1d.Config])
+@pytest.mark.parametrize("kind", [sudoku.Sudoku, chain.Chain, mnist1d.Options])
 def test_every_option_is_as_the_run_began(kind, tmp_path):
     """Prevents: a run that goes on with the options of its beginning and reports those that were edited in since."""
-    own = mnist1d.plain(kind()) if kind is mnist1d.Config else plain(kind())
-    read = mnist1d.saved_config if kind is mnist1d.Config else lambda folder: saved(kind, folder)
+    own = plain(kind())
     run = files.Run.create(tmp_path, "x", yaml.safe_dump(own), torch.device("cpu"))
-    read(run.path)
+    saved(kind, run.path)
     tried = 0
     for path, value in leaves(own):
         if other(value) is not None:
             edited(run.path, **{"__".join(path): other(value)})
             with pytest.raises(ValueError) as refused:  # noqa: PT011
-                read(run.path)
+                saved(kind, run.path)
             assert f"{'.'.join(path)} = {other(value)}, but the run began with {value}" in str(refused.value)
             edited(run.path, **{"__".join(path): value})
             tried += 1
     assert tried > len(list(leaves(own))) / 2
-    read(run.path)
+    saved(kind, run.path)
 
 
 def test_options_that_only_look_different(tmp_path):
@@ -220,13 +222,13 @@ def test_a_changed_run_is_not_gone_on_with(smoke, tmp_path):
 def test_a_changed_configuration_is_not_gone_on_with(workers, tmp_path):
     """The same of bench.mnist1d, divided among workers, too."""
     flags = ["--config", MLP, "--smoke", "true", "--seeds", "2", "--workers", workers, "--runs", str(tmp_path)]
-    mnist1d.main(flags)
+    launch("mnist1d", *flags)
     folder = min((p.parent for p in tmp_path.rglob("result.json")), key=lambda p: len(p.parts))
     edited(folder, training__weight_decay=50.0)
     with pytest.raises(SystemExit, match=r"training\.weight_decay = 50\.0, but the run began with 0\.0"):
-        mnist1d.main(["--resume", str(folder)])
+        launch("mnist1d", "--resume", str(folder))
     edited(folder, training__weight_decay=0.0)
-    mnist1d.main(["--resume", str(folder)])
+    launch("mnist1d", "--resume", str(folder))
 
 
 def test_a_run_of_an_older_version_that_was_changed(tmp_path):
@@ -267,7 +269,7 @@ def test_damaged_file(command, name, how, smoke, tmp_path, request):
     if command == "mnist1d":
         if name.startswith("parts"):
             pytest.skip("it has no parts")
-        mnist1d.main(["--config", MLP, "--smoke", "true", "--runs", str(tmp_path)])
+        launch("mnist1d", "--config", MLP, "--smoke", "true", "--runs", str(tmp_path))
         folder = next(tmp_path.rglob("config.yaml")).parent
     else:
         folder = shutil.copytree(smoke(command).folder, tmp_path / "run")

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import gle
-from bench import harness
+from bench.models import harness
 from gle.integrators import Euler
 
 pytest.importorskip("neurobench")

@@ -15,9 +15,11 @@ from scipy.interpolate import BarycentricInterpolator
 from studies import finished, launch, smoke_flags
 
 import gle
-from bench import chaos, forecast, mackey_glass
-from bench.files import Run
+from bench import mackey_glass
+from bench.data import chaos
+from bench.kit.folder import Run
 from bench.mackey_glass import Forecast, Forecaster
+from bench.models import forecasters as forecast
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.memory import peak_bytes
+from bench.kit.memory import peak_bytes
 
 KIB = 1024
 

@@ -1,10 +1,10 @@
 """The MNIST-1D benchmark: configurations, counts, data, and what happens when it is killed."""
 
-import dataclasses
 import errno
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +13,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from studies import SMALL, SMALL_TUNED, heed_interrupts
+from studies import SMALL, SMALL_TUNED, heed_interrupts, launch
 
-from bench import baselines, datasets, files, mnist1d
-from bench.datasets import Split
+from bench import mnist1d
+from bench.data import mnist1d as data_set
+from bench.data.series import Form, Split
+from bench.kit import folder as files
+from bench.kit.benchmark import begin, complete
+from bench.kit.options import read
+from bench.learning import run as learning
+from bench.learning.options import Training, stages
+from bench.learning.schedule import Schedule
+from bench.learning.streams import Streams, sample_order
+from bench.learning.trainers import build_network
+from bench.models import baselines
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "mnist1d").glob("*.yaml"))
@@ -32,11 +42,16 @@ def own_cache(tmp_path_factory, monkeypatch):
     return folder / "gle-toolkit"
 
 
+def parse(flags):
+    return read(mnist1d.Options, flags)
+
+
 def run(name, tmp_path, *flags):
-    """The smoke run of a configuration, in this process."""
+    """The smoke run of a configuration, in this process: folder and result."""
     path = ROOT / "configs" / "mnist1d" / f"{name}.yaml"
     changes = ["--smoke", "true", "--runs", str(tmp_path), *flags]
-    return mnist1d.run_one(mnist1d.parse(["--config", str(path), *changes]))
+    o, begun = begin(mnist1d.benchmark, parse(["--config", str(path), *changes]))
+    return begun.path, complete(mnist1d.benchmark, o, begun)
 
 
 def run_small(name, tmp_path, *flags):
@@ -47,13 +62,13 @@ def run_small(name, tmp_path, *flags):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_configuration_builds_its_model(path):
     """Published parameter counts (Table 2), exactly."""
-    config = mnist1d.parse(["--config", str(path)])
+    config = parse(["--config", str(path)])
     assert config.name == path.stem
     if config.model.kind in baselines.BASELINES:
         count = baselines.n_parameters(baselines.seeded(config.model.kind, 0))
     else:
-        count = mnist1d.build_network(config).n_parameters()
-    assert count == PARAMETERS[mnist1d.base(config.name)]
+        count = build_network(config, config.training, mnist1d.form(config)).n_parameters()
+    assert count == PARAMETERS[learning.base(config.name)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -65,13 +80,12 @@ def test_smoke(path, tmp_path):
     }  # fmt: skip
     assert json.loads((folder / "result.json").read_text()) == result
     assert len(result["validation"]) == len(result["test"]) == 2
-    stages = mnist1d.parse(["--config", str(path)]).stages
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2 * len(stages)
+    expected = 2 * len(stages(parse(["--config", str(path)])))
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == expected
 
 
-def test_smoke_without_arguments(tmp_path, capsys):
-    mnist1d.main(["--smoke", "true", "--runs", str(tmp_path)])
-    printed = capsys.readouterr().out
+def test_smoke_without_arguments(tmp_path):
+    printed = launch("mnist1d", "--smoke", "true", "--runs", str(tmp_path))
     for name in ("gle_15k", "mlp", "tcn", "gru", "91.7 ± 0.8"):
         assert name in printed
     assert (tmp_path / "mnist1d" / "learning_curves.png").stat().st_size > 10_000
@@ -95,11 +109,11 @@ def test_consolidation_goes_on_where_training_ended(tmp_path):
     whole, _ = run_small("gle_15k_tuned", tmp_path)
     first, _ = run_small("gle_15k_tuned", tmp_path, "--consolidation=null")
     assert curves(whole)[:2] == curves(first)
-    config = mnist1d.shortened(mnist1d.parse(["--config", str(TUNED), *SMALL_TUNED]))
-    data = datasets.mnist1d(90, config.samples)
-    before = mnist1d.build_trainer(config.stages[0])
+    config = mnist1d.tiny(parse(["--config", str(TUNED), *SMALL_TUNED]))
+    data = data_set.load(90, config.samples)
+    before = learning.trainer_of(config, data.form)
     before.epoch(data.train, lambda part: [1e-3])
-    after = mnist1d.OnlineTrainer(config.stages[1], before)
+    after = learning.trainer_of(config, data.form, 1, before)
     for old, new in zip(before.simulation.carry.theta, after.simulation.carry.theta, strict=True):
         assert torch.equal(old.W, new.W)
         assert torch.equal(old.b, new.b)
@@ -118,7 +132,7 @@ def test_consolidation_goes_on_where_training_ended(tmp_path):
 def test_plateau_ends_no_stage_but_the_last(tmp_path, monkeypatch):
     """Prevents: seeds that go on to consolidation at different epochs, in one process or in several."""
     finished = property(lambda schedule: schedule.training.schedule == "plateau")
-    monkeypatch.setattr(mnist1d.Schedule, "finished", finished)
+    monkeypatch.setattr(Schedule, "finished", finished)
     folder, _ = run_small("gle_15k_tuned", tmp_path, "--training.schedule=plateau")
     assert [row[0] for row in curves(folder)] == [1, 2, 3, 4]
 
@@ -138,10 +152,10 @@ def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(files.Run, "checkpoint", interrupted)
-        with pytest.raises(SystemExit):
+        with pytest.raises(KeyboardInterrupt):
             run_small("gle_15k_tuned", tmp_path / "stopped")
     (folder,) = (p.parent for p in (tmp_path / "stopped").rglob("config.yaml"))
-    mnist1d.main(["--resume", str(folder)])
+    launch("mnist1d", "--resume", str(folder))
     assert curves(folder) == curves(whole)
     assert torch.equal(learned(folder), learned(whole))
 
@@ -214,16 +228,16 @@ def test_workers_are_one_ensemble(tmp_path):
     flags = ["--config", str(ONLINE), *SMALL, "--smoke", "true", "--compile", "false"]
     results = []
     for workers in ("1", "2"):
-        mnist1d.main([*flags, "--seeds", "2", "--workers", workers, "--runs", str(tmp_path / workers)])
+        launch("mnist1d", *flags, "--seeds", "2", "--workers", workers, "--runs", str(tmp_path / workers))
         results.append(json.loads(next((tmp_path / workers / "mnist1d").glob("*/result.json")).read_text()))
     for key in ("seeds", "validation", "test", "curve", "epochs", "parameters"):
         assert results[0][key] == results[1][key], key
     folder = next((tmp_path / "2" / "mnist1d").glob("*/result.json")).parent
     (folder / "result.json").unlink()
-    mnist1d.main(["--resume", str(folder)])
+    launch("mnist1d", "--resume", str(folder))
     assert json.loads((folder / "result.json").read_text())["curve"] == results[1]["curve"]
     with pytest.raises(SystemExit, match="workers must lie between 1 and the 2 seeds, got 3"):
-        mnist1d.main([*flags, "--seeds", "2", "--workers", "3", "--runs", str(tmp_path)])
+        launch("mnist1d", *flags, "--seeds", "2", "--workers", "3", "--runs", str(tmp_path))
 
 
 def tensors(item):
@@ -244,7 +258,7 @@ def test_unknown_configuration_key(tmp_path, capsys):
     path = tmp_path / "bad.yaml"
     path.write_text("training:\n  learning_rate: 0.1\n")
     with pytest.raises(SystemExit):
-        mnist1d.main(["--config", str(path)])
+        launch("mnist1d", "--config", str(path))
     assert "learning_rate" in capsys.readouterr().err
 
 
@@ -274,9 +288,8 @@ def test_unknown_configuration_key(tmp_path, capsys):
 )
 def test_bad_settings_before_any_work(flags, message, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = mnist1d.parse(["--config", str(ROOT / "configs/mnist1d/gle_15k.yaml"), "--runs", str(tmp_path), *flags])
-    with pytest.raises(ValueError, match=message):
-        mnist1d.run_one(config)
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        launch("mnist1d", "--config", str(ROOT / "configs/mnist1d/gle_15k.yaml"), "--runs", str(tmp_path), *flags)
     assert not list(tmp_path.iterdir())
 
 
@@ -287,7 +300,7 @@ def test_runs_of_the_same_second_have_their_own_folders(tmp_path):
 
 def test_unwritable_cache_is_said_and_survived(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    assert len(datasets.mnist1d(40, 50, tmp_path / "file").train.y) == 40
+    assert len(data_set.load(40, 50, tmp_path / "file").train.y) == 40
     assert "not cached" in caplog.text
 
 
@@ -306,34 +319,34 @@ def test_unreadable_checkpoint_is_not_called_damaged(tmp_path, monkeypatch):
 
 def test_resume_of_something_else(tmp_path):
     with pytest.raises(SystemExit, match=r"error: .* is no run folder"):
-        mnist1d.main(["--resume", str(tmp_path)])
+        launch("mnist1d", "--resume", str(tmp_path))
     with pytest.raises(SystemExit, match=r"run's own options: drop --training\.epochs=7"):
-        mnist1d.main(["--resume", str(tmp_path), "--training.epochs=7"])
+        launch("mnist1d", "--resume", str(tmp_path), "--training.epochs=7")
 
 
 def test_corrupt_cache_is_made_anew(tmp_path, caplog):
     """Prevents: training on a damaged file."""
-    first = datasets.mnist1d(40, 50, tmp_path)
+    first = data_set.load(40, 50, tmp_path)
     archive = next(tmp_path.glob("*.npz"))
     content = bytearray(archive.read_bytes())
     content[len(content) // 2] ^= 1
     archive.write_bytes(content)
-    again = datasets.mnist1d(40, 50, tmp_path)
+    again = data_set.load(40, 50, tmp_path)
     assert "damaged" in caplog.text
     assert torch.equal(first.train.x, again.train.x)
     caplog.clear()
     archive.with_suffix(".json").unlink()
-    assert torch.equal(datasets.mnist1d(40, 50, tmp_path).test.x, first.test.x)
+    assert torch.equal(data_set.load(40, 50, tmp_path).test.x, first.test.x)
     assert "damaged" in caplog.text
     caplog.clear()
-    datasets.mnist1d(40, 50, tmp_path)
+    data_set.load(40, 50, tmp_path)
     assert not caplog.records
 
 
 def test_data_splits_are_independent(tmp_path):
-    data = datasets.mnist1d(40, 200, tmp_path)
+    data = data_set.load(40, 200, tmp_path)
     assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (160, 40, 200)
-    rows = torch.cat([s.x for s in data])
+    rows = torch.cat([s.x for s in (data.train, data.validation, data.test)]).squeeze(-1)
     assert len(torch.unique(rows, dim=0)) == len(rows)
 
 
@@ -345,7 +358,7 @@ def test_data_leave_the_global_generators_alone(tmp_path):
     random.seed(1), np.random.seed(1)
     expected = random.random(), np.random.rand()
     random.seed(1), np.random.seed(1)
-    datasets.mnist1d(40, 30, tmp_path)
+    data_set.load(40, 30, tmp_path)
     assert (random.random(), np.random.rand()) == expected
 
 
@@ -367,14 +380,12 @@ def test_disk_full_while_saving(tmp_path, monkeypatch):
 
 
 def test_disk_full_stops_the_run_with_advice(tmp_path, monkeypatch, capsys):
-    config = mnist1d.parse(["--smoke", "true", "--runs", str(tmp_path)])
-
     def full(*_):
         raise files.SaveError("could not save checkpoint.pt: No space left on device")
 
     monkeypatch.setattr(files.Run, "checkpoint", full)
     with pytest.raises(SystemExit) as stop:
-        mnist1d.run_one(config)
+        launch("mnist1d", "--config", "mlp", "--smoke", "true", "--runs", str(tmp_path))
     assert stop.value.code == 1
     assert "--resume" in capsys.readouterr().err
 
@@ -384,7 +395,7 @@ def test_killed_while_saving(tmp_path):
     program = f"""
 import os, signal, torch
 from pathlib import Path
-from bench import files
+from bench.kit import folder as files
 run = files.Run.create(Path({str(tmp_path)!r}), "x", "a: 1", torch.device("cpu"))
 run.log({{"epoch": 1}})
 run.checkpoint({{"epoch": 1}})
@@ -426,7 +437,7 @@ def test_report(tmp_path, capsys):
 def test_order_of_samples(balanced):
     """Each sample exactly once an epoch; balanced batches differ by few samples of a class."""
     y = torch.arange(10).repeat_interleave(torch.tensor([38, 42] * 5))
-    order = mnist1d.sample_order(y, balanced, torch.Generator().manual_seed(0))
+    order = sample_order(y, balanced, torch.Generator().manual_seed(0))
     assert sorted(order.tolist()) == list(range(400))
     counts = torch.stack([y[b].bincount(minlength=10) for b in order.split(50)])
     assert ((counts - 5).abs().max() <= 1) == balanced
@@ -435,12 +446,11 @@ def test_order_of_samples(balanced):
 @pytest.mark.parametrize("staggered", [False, True])
 def test_streams(staggered):
     """Every stream shows each of its samples whole, one after the other; targets follow, faded where asked."""
-    training = mnist1d.Training(batch=8, staggered=staggered, fade=4.0)
-    config = mnist1d.Config(training=training, seeds=2)
+    form = Form(360, 1, 10)
     g = torch.Generator().manual_seed(0)
-    split = Split(torch.randn(40, 360, generator=g), torch.randint(10, (40,), generator=g))
+    split = Split(torch.randn(40, 360, 1, generator=g), torch.randint(10, (40,), generator=g))
     order = torch.stack([torch.randperm(40, generator=g) for _ in range(2)])
-    streams = mnist1d.Streams(config)
+    streams = Streams(form, 2, 8, staggered, fade=20)
     turns = [streams.turn(split, index) for index in order.split(8, dim=1)]
     x, y = (torch.cat(parts) for parts in zip(*turns))
     for member, i in itertools.product(range(2), range(8)):
@@ -448,13 +458,13 @@ def test_streams(staggered):
         for turn in range(4):
             sample = order[member, 8 * turn + i]
             during = slice(offset + 360 * turn, offset + 360 * (turn + 1))
-            assert torch.equal(x[during, member, i, 0], split.x[sample])
+            assert torch.equal(x[during, member, i], split.x[sample])
             settled = y[during, member, i][20:]
             assert torch.equal(settled, torch.eye(10)[split.y[sample]].expand_as(settled))
         assert not x[:offset, member, i].any()
     torch.testing.assert_close(y.sum(-1), torch.ones(y.shape[:-1]))
     assert y.diff(dim=0).abs().max() < 0.1  # 15/8 per 20 steps at the steepest
-    jumping = mnist1d.Streams(dataclasses.replace(config, training=dataclasses.replace(training, fade=0.0)))
+    jumping = Streams(form, 2, 8, staggered)
     assert jumping.turn(split, order[:, :8])[1].diff(dim=0).abs().max() == (0.9 if staggered else 0)
 
 
@@ -464,18 +474,18 @@ def test_streams(staggered):
 )
 def test_schedules(schedule, expected):
     """The rate at the beginning, half-way and at the end of a run."""
-    training = mnist1d.Training(epochs=4, lr=1.0, lr_end=0.01, schedule=schedule)
-    rates = mnist1d.Schedule(training, 2)
+    training = Training(epochs=4, lr=1.0, lr_end=0.01, schedule=schedule)
+    rates = Schedule(training, 2)
     assert [rates.rates(p)[1] for p in (0.0, 0.5, 1.0)] == pytest.approx(expected)
     assert rates.during(1)(0.5) == rates.rates(1.5 / 4)
 
 
 def test_plateau_acts_per_seed():
     """A seed whose loss stalls for more than `patience` epochs halves its rate; the other keeps it."""
-    rates = mnist1d.Schedule(mnist1d.Training(lr=1.0, patience=2), 2)
+    rates = Schedule(Training(lr=1.0, patience=2), 2)
     for epoch in range(4):
         rates.after_epoch([1.0, 1.0 / (1 + epoch)])
     assert rates.rates(0) == [0.5, 1.0]
-    again = mnist1d.Schedule(mnist1d.Training(lr=1.0, patience=2), 2)
+    again = Schedule(Training(lr=1.0, patience=2), 2)
     again.load_state_dict(rates.state_dict())
     assert again.rates(0) == [0.5, 1.0]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from studies import finished, launch, smoke_flags
 
-from bench import maze, reasoning, sudoku
+from bench import maze, sudoku
+from bench.puzzles import reasoning
 
 EXAMPLE = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
 ANSWER = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"

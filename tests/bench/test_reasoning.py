@@ -16,8 +16,9 @@ import yaml
 from studies import finished, launch, run_folder, smoke_flags
 
 import hrm
-from bench import arc, hrm_dynamics, maze, reasoning, sudoku
-from bench.study import plain
+from bench import arc, hrm_dynamics, maze, sudoku
+from bench.kit.options import plain
+from bench.puzzles import reasoning
 from hrm import act, controls, train
 from hrm.model import Config
 from hrm.tasks.task import Grids, Task
@@ -138,7 +139,7 @@ def test_changes_are_bold_in_a_terminal(sudoku_weights, capsys, monkeypatch):
         ("sudoku", ["--solve", FOUR, "--weights", "no.pt"], "no.pt holds no weights of this version: No such file"),
         ("sudoku", ["--solve", FOUR, "--weights", "@", "--segments", "-1"], "segments must be ≥ 0, got -1"),
         ("maze", ["--solve", "#S..", "--weights", "@"], "was trained on sudoku 4x4: use bench.sudoku in"),
-        ("sudoku", ["--resume", "runs", "--solve", FOUR], "drop --solve"),
+        ("sudoku", ["--resume", "runs", "--solve", FOUR], "drop --resume"),
     ],
 )
 def test_what_cannot_be_solved(study, flags, message, sudoku_weights):
@@ -213,16 +214,15 @@ def test_a_right_model_solves_arc(tmp_path, monkeypatch):
     assert len(submission) == 4
 
 
-def test_arc_without_solutions(tmp_path, capsys):
+def test_arc_without_solutions(tmp_path):
     """Prevents: a run that ends in an error, or in shares of nothing, where a competition keeps the solutions."""
     folders = toys(tmp_path)
     for file in folders[1].glob("*.json"):
         content = json.loads(file.read_text())
         content["test"] = [{"input": pair["input"]} for pair in content["test"]]
         file.write_text(json.dumps(content))
-    kinds = {"smoke": True, "training_folder": folders[0], "evaluation_folder": folders[1]}
-    result = arc.run(arc.Arc(**kinds, runs=tmp_path / "runs", threads=1))
-    printed = capsys.readouterr().out
+    flags = ["--training_folder", str(folders[0]), "--evaluation_folder", str(folders[1]), "--threads", "1"]
+    _, result, printed = finished(tmp_path / "runs", launch("arc", *flags, *smoke_flags("arc", tmp_path / "runs")))
     assert "validation %" in printed
     assert "test" not in printed.split("results:")[0]
     assert result["puzzles"]["test"] == 0
@@ -270,7 +270,7 @@ def test_tensorboard(tmp_path, monkeypatch):
     assert [e.value for e in found.Scalars("validation_exact")] == pytest.approx([0.1, 0.2])
     monkeypatch.setattr(reasoning.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="tensorboard is not installed"):
-        reasoning.check(reasoning.Reasoning(tensorboard=True))
+        reasoning.check_options(reasoning.Reasoning(tensorboard=True))
 
 
 @pytest.mark.slow
@@ -371,15 +371,15 @@ def test_page_is_whole(model):
     task = Copy()
     steps = [{"answer": task.test.x[:1].tolist(), "confidence": [[0.5] * 4], "H": False}] * 6
     thoughts = {"x": task.test.x[:1].tolist(), "y": task.test.y[:1].tolist(), "difficulty": [1.0], "steps": steps}
-    text = hrm_dynamics.page({"thoughts": thoughts, "options": {"segments": 2}}, task)
+    grid = {"height": 2, "width": 2, "symbols": list(task.symbols), "blank": task.blank}
+    result = {"thoughts": thoughts, "options": {"segments": 2}, "task": task.name, "grid": grid}
+    text = hrm_dynamics.page(result)
     assert '"perSegment": 3' in text
     assert "copy, step by step" in text
     assert "http" not in text
     assert "@@" not in text
-    task.name = "a<b> SIZE @@DATA@@"
-    assert "<title>a&lt;b&gt; SIZE @@DATA@@, step by step</title>" in hrm_dynamics.page(
-        {"thoughts": thoughts, "options": {"segments": 2}}, task
-    )
+    named = hrm_dynamics.page({**result, "task": "a<b> SIZE @@DATA@@"})
+    assert "<title>a&lt;b&gt; SIZE @@DATA@@, step by step</title>" in named
 
 
 def test_larger_mazes():

@@ -16,11 +16,13 @@ import pytest
 import torch
 from studies import finished, heed_interrupts, launch, numbers, run_folder, smoke_flags
 
-from bench import figures, teacher_student
-from bench.study import Study
+from bench import registry
+from bench.kit import figures
+from bench.kit.folder import Run
+from bench.teacher_student import small
 
 ROOT = Path(__file__).parents[2]
-FIGURES = {
+FIGURES = {  # of each benchmark but mnist1d, whose rows have tests of their own
     "frequency_response": {"operators", "ratios", "adaptation", "steps"},
     "receptive_fields": {"chains", "centres", "dense", "spatiotemporal"},
     "teacher_student chain": {"chain"},
@@ -28,6 +30,8 @@ FIGURES = {
     "gradient_map": {"one_tone", "several_tones", "gradient_steps"},
     "credit": {"credit"},
     "error_timing": {"error_timing"},
+    "speed": {"speed"},
+    "device": {"device"},
     "mackey_glass": {"mackey_glass"},
     "sudoku": {"sudoku"},
     "maze": {"maze"},
@@ -48,6 +52,8 @@ TABLES = {  # parts of what is printed
     "gradients": ["neumann 4", "MiB, N·T = 2"],
     "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
     "error_timing": ["cos(ΔWᵀe, r)", "late, sent e"],
+    "speed": ["floor ms", "evaluate 1000"],
+    "device": ["memory of a step, one-step gradient", "per seed"],
     "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
 }
 TRAINING = {"checkpoint.pt", "metrics.jsonl"}
@@ -61,6 +67,10 @@ BESIDES = {  # what else lies in the run folder
 }
 slow = {"credit": pytest.mark.slow}
 studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ())) for s in FIGURES])
+
+
+def test_every_benchmark_is_here():
+    assert {*FIGURES, "mnist1d"} == set(registry.MODULES)
 
 
 # -- smoke runs --------------------------------------------------------------------------------------------------------
@@ -127,7 +137,7 @@ def test_phase_of_all_students_weighs_them_by_amplitude(smoke):
     spectrum = result["rules"]["gle"]["spectra"]["during"]
     for name, phases in (("e", [-0.1, 2.0]), ("lambda", [0.2, 0.0])):
         spectrum[name] |= {"phase": [[phases] * 3] * 2, "amplitude": [[[1.0, 1e-3]] * 3] * 2}
-    header, *_, row = teacher_student.small_tables(result)[1]
+    header, *_, row = small.tables(result)[1].rows
     found = dict(zip(header, row))
     assert (found["phase of e λ*: all"], found["largest"]) == ("-0.300", "2.000")
 
@@ -188,7 +198,8 @@ def test_shapes_of_credit(smoke):
 # -- going on after an interruption ------------------------------------------------------------------------------------
 
 
-TIMED = {"ms", "seconds", "bytes", "carried"}  # what a measurement of costs finds again only roughly
+# what a measurement of costs finds again only roughly
+TIMED = {"ms", "seconds", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms"}
 
 
 def comparable(item):
@@ -205,7 +216,7 @@ def test_interrupted(study, tmp_path, monkeypatch, capsys):
     def stopped(self, name, compute):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Study, "part", stopped)
+    monkeypatch.setattr(Run, "part", stopped)
     with pytest.raises(SystemExit) as stop:
         launch(study, *smoke_flags(study, tmp_path))
     assert stop.value.code == 130
@@ -228,22 +239,22 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
     missing = list(dict.fromkeys((names[0], names[-1])))
     for name in missing:
         (folder / "parts" / f"{name}.json").unlink()
-    part, computed, save = Study.part, [], figures.save
+    part, computed, save = Run.part, [], figures.save
 
-    def before_tables(figure, path):
+    def before_tables(*drawn):
         assert not any(table in sys.stdout.getvalue() for table in TABLES[study])
-        save(figure, path)
+        save(*drawn)
 
     monkeypatch.setattr(figures, "save", before_tables)
 
     def counted(self, name, compute):
         def count():
-            computed.append(name)
+            computed.append(name.replace(" ", "_"))
             return compute()
 
         return part(self, name, count)
 
-    monkeypatch.setattr(Study, "part", counted)
+    monkeypatch.setattr(Run, "part", counted)
     again = finished(tmp_path, launch(study, "--resume", str(folder)))
     assert computed == missing
     assert comparable(again.result) == comparable(whole.result)
@@ -315,7 +326,7 @@ BAD = {
         (["--training_folder", "hrm", "--evaluation_folder", "hrm"], "hrm holds no ARC tasks (*.json)"),
     ],
     "hrm_dynamics": [
-        (["--run", "."], ". is no finished run of bench.sudoku or bench.maze"),
+        (["--run", "."], " is no finished run of bench.sudoku or bench.maze"),
         (["--shapes", "[[2, 30]]"], "a width that is a multiple of 8"),
         (["--segments", "0"], "segments must be at least 1, got 0"),
         (["--seed", "1"], "seed = 1 is of a run's models: give --run"),
@@ -392,6 +403,16 @@ BAD = {
         (["--depths", "[0]"], "depths, width, batch and seeds must be at least 1"),
         (["--duration", "0.1"], "duration = 0.1 holds no two steps of 0.2"),
     ],
+    "speed": [
+        (["--sizes", "[9k]"], "sizes must be some of 15k, 42k, got '9k'"),
+        (["--modes", "[]"], "modes is empty: give at least one"),
+        (["--cores", "[0]"], "cores must be at least 1"),
+    ],
+    "device": [
+        (["--sizes", "[9k]"], "unknown size '9k'; choose some of 15k, 42k"),
+        (["--timing", "-1"], "timing must be ≥ 0 seconds, got -1"),
+        (["--d", "20"], "d must be a multiple of the 8 heads, got 20"),
+    ],
     "credit": [
         (["--rows", "[magic]"], "unknown row 'magic': choose of gle, bptt"),
         (["--rows", "[]"], "rows is empty: give at least one"),
@@ -453,7 +474,7 @@ def test_resume_elsewhere(smoke, tmp_path):
         ("teacher_student small", "teacher_student chain"),
     ):
         folder = smoke(other).folder
-        with pytest.raises(SystemExit, match=f"error: {folder} is a run of another study"):
+        with pytest.raises(SystemExit, match=f"error: {folder} is a run of another benchmark"):
             launch(study, "--resume", str(folder))
 
 

@@ -50,7 +50,7 @@ def documented() -> dict[str, list[str]]:
     command that takes it."""
     found: dict[str, list[str]] = {}
     sources = [(p, of_text(p.read_text("utf-8"))) for p in DOCUMENTS]
-    sources += [(p, of_docstring(p)) for p in sorted((ROOT / "bench").glob("*.py"))]
+    sources += [(p, of_docstring(p)) for p in sorted((ROOT / "bench").rglob("*.py"))]
     sources.append((ROOT / "Makefile", of_makefile()))
     for path, commands in sources:
         for command in commands:

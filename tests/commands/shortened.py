@@ -15,13 +15,14 @@ class Run(NamedTuple):
 
 # What a flag of `counts` may be called: numbers of things, and their sizes; nothing that takes another path
 COUNTS = {
-    "augmentations", "baselines", "batch", "block", "canvas", "climbs", "costs", "cycles", "d", "depth",
-    "depths", "dt", "dts", "duration", "during", "ensembles", "epochs", "evaluate", "features", "free", "gammas",
-    "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "integrators", "L_layers", "larger",
-    "layers", "learned", "lengths", "most", "multiple", "networks", "omega", "omega_tau", "points",
-    "population", "probes", "products", "puzzles", "ratio_points", "ratios", "repeats", "samples", "scaling",
-    "seeds", "segments", "shape_steps", "shapes", "sizes", "splits", "steps", "stretch", "stretches", "threads",
-    "trained", "turns", "warm_up", "watched", "width", "window",
+    "augmentations", "baselines", "batch", "block", "canvas", "climbs", "cores", "costs", "cycles", "d",
+    "depth", "depths", "dt", "dts", "duration", "during", "ensembles", "epoch", "epochs", "evaluate", "every",
+    "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers",
+    "integrators", "L_layers", "larger", "layers", "learned", "lengths", "most", "multiple", "networks",
+    "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "ratio_points", "ratios",
+    "reasoning", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
+    "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns", "warm_up",
+    "watched", "width", "window",
 }  # fmt: skip
 
 ROW = "--samples 130 --training.epochs 1"  # one batch of 100
@@ -98,11 +99,17 @@ RUNS = {
         for name in ("gle_15k_tuned", "gle_42k_tuned")
     },
     "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),
-    "python -m bench.speed": Run(f"{SPEED} --threads [1]", slow=True),
+    "python -m bench.speed": Run(f"{SPEED} --cores [1]", slow=True),
     "python -m bench.speed --quick true": Run("--steps 12"),
-    "python -m bench.speed --turns 5": Run(f"{SPEED} --threads [1] --sizes [15k]", slow=True),
-    "python -m bench.speed --every '[1]' --modes '[compiled]' --threads '[1,2]'": Run(
+    "python -m bench.speed --turns 5": Run(f"{SPEED} --cores [1] --sizes [15k]", slow=True),
+    "python -m bench.speed --every '[1]' --modes '[compiled]' --cores '[1,2]'": Run(
         f"{SPEED} --sizes [15k]", slow=True
+    ),
+    "python -m bench.device --device cuda": Run(
+        "--tests 0 --timing 20 --sizes [15k] --ensembles [1,2] --every [1] --turns 1 --steps 12 --block 1 --epoch 1 "
+        "--seeds 2 --samples 500 --reasoning 1 --d 16 --batch 8",
+        (("--device cuda", "--device cpu"),),
+        slow=True,
     ),
     MACKEY: Run(SERIES, slow=True),
     PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1,2]", slow=True),

@@ -60,7 +60,7 @@ class Commands:
         if "--resume" in arguments or "bench.report" in arguments:
             out = Path(arguments[-1])
         elif "--help" not in arguments and "--solve" not in arguments:
-            arguments += ["--out" if "bench.speed" in arguments else "--runs", str(out)]
+            arguments += ["--runs", str(out)]
         module = arguments.index("-m") + 1
         if arguments[0] == "torchrun":
             torchrun = [sys.executable, "-m", "torch.distributed.run", *arguments[1:]]
@@ -261,15 +261,12 @@ def test_runs(command, commands):
         assert (ended.folder / "learning_curves.png").stat().st_size > 5000
         assert "| gle_15k |" in ended.printed
         return
-    results = list(ended.folder.rglob("*.json" if "speed" in command else "result.json"))
+    results = list(ended.folder.rglob("result.json"))
     assert results
     for file in results:
         assert all(math.isfinite(n) for n in numbers(json.loads(file.read_text())))
-    if "speed" in command:
-        assert "floor ms" in ended.printed
-        return
     assert len(list(ended.folder.rglob("*.png"))) >= 1
-    assert "results: " in ended.printed or "Learning curves: " in ended.printed
+    assert "results: " in ended.printed or "Figures: " in ended.printed
     if "--smoke" not in command and ("--config" in command or "bench.sudoku" in command):
         options = json.loads((ended.run / "env.json").read_text())["options"]
         assert options["compile"] is True

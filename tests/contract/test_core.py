@@ -132,7 +132,7 @@ def test_compiled_once(scheme, every, block, traces, members, monkeypatch):
     [(pl.SGD(), "prospective"), (pl.SGD(0.9), "prospective"), (pl.Adam(), "prospective"), (pl.SGD(), "instantaneous")],
 )
 def test_every_k_equals_summed_updates(scheme, errors, propagation):
-    """k steps at once (the sweep) against k single steps whose gradients are summed and applied once."""
+    """k steps at once (the scan) against k single steps whose gradients are summed and applied once."""
     k, x_y = 5, signals(30)
     net = mixed_network(errors=errors)
     plasticity = gle.Plasticity(scheme, lr=0.01, learn=ALL, every=k)
@@ -172,7 +172,7 @@ def test_blocks_do_not_matter():
             same(whole, cut, atol=1e-12)
 
 
-def test_one_step_updates_equal_the_sweepless_run():
+def test_one_step_updates_equal_the_scanless_run():
     """every = 1 learns at each step: a run that only learned per block would differ."""
     x, y = signals(24)
     each = trained(mixed_network(), x, y)
@@ -487,7 +487,7 @@ def test_dtypes_and_devices(dtype, device):
 
 
 @pytest.mark.parametrize("ensemble", [(3,), (2, 2)])
-def test_members_keep_their_nudging_in_a_sweep(ensemble):
+def test_members_keep_their_nudging_in_a_scan(ensemble):
     """Prevents: β per member that lands on the axis of steps, where several steps are taken at once."""
     members = torch.Size(ensemble).numel()
     x, y = signals(12, members=ensemble)

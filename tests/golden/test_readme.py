@@ -4,11 +4,17 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from bench import credit, error_timing, gradients, hrm_dynamics, mackey_glass, mnist1d, reasoning, teacher_student
-from bench.tables import markdown
+from bench import credit, error_timing, gradients, hrm_dynamics, mackey_glass, mnist1d, registry, report
+from bench.kit.options import plain, read
+from bench.kit.tables import markdown
+from bench.learning.run import table as rows_of
+from bench.learning.trainers import Online
+from bench.puzzles import reasoning
+from bench.teacher_student import chain, small
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -43,15 +49,16 @@ def test_task_of_ones_own(capsys):
 def test_table_is_made_from_the_result_files():
     """Prevents: figures typed by hand."""
     table = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)[1]
-    assert table == markdown(mnist1d.table(mnist1d.load_results(RESULTS)))
+    results = [result for _, result in report.found(RESULTS)["mnist1d"]]
+    assert table == markdown(rows_of(results, mnist1d.PUBLISHED).rows)
 
 
 STUDIES = {  # the tables of docs/: result file, and what makes the table from it
-    "chain": ("teacher_student/chain", teacher_student.chain_table),
-    "chain annealed": ("teacher_student/chain_annealed", teacher_student.chain_table),
-    "small": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[0]),
-    "phases": ("teacher_student/small", lambda r: teacher_student.small_tables(r)[1]),
-    "phases instant": ("teacher_student/small_instant", lambda r: teacher_student.small_tables(r)[1]),
+    "chain": ("teacher_student/chain", chain.table),
+    "chain annealed": ("teacher_student/chain_annealed", chain.table),
+    "small": ("teacher_student/small", lambda r: small.tables(r)[0]),
+    "phases": ("teacher_student/small", lambda r: small.tables(r)[1]),
+    "phases instant": ("teacher_student/small_instant", lambda r: small.tables(r)[1]),
     "training": ("credit/result", credit.training_table),
     "error timing": ("error_timing/result", error_timing.push_table),
     "mackey_glass": ("mackey_glass/result", lambda r: mackey_glass.tables(r)[0]),
@@ -79,7 +86,7 @@ def test_tables_of_the_studies(name):
     file, made = STUDIES[name]
     result = json.loads((RESULTS.parent / f"{file}.json").read_text())
     table = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", ANALYSES, re.DOTALL)[1]
-    assert table == markdown(made(result))
+    assert table == markdown(made(result).rows)
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
@@ -90,12 +97,26 @@ def test_result_files_are_whole(path):
     assert len(result["seeds"]) == len(result["validation"]) == len(result["test"]) >= 3
     assert result["validation"] == result["curve"][-1]
     assert result["epochs"] == len(result["curve"])
-    config = mnist1d.parse(["--config", str(ROOT / "configs" / "mnist1d" / f"{path.stem}.yaml")])
-    defaults = mnist1d.plain(mnist1d.Config())
+    config = read(mnist1d.Options, ["--config", str(ROOT / "configs" / "mnist1d" / f"{path.stem}.yaml")])
+    defaults = plain(mnist1d.Options())
     for part in ("model", "training"):  # settings younger than the result stand at their defaults
-        assert {**defaults[part], **result["config"][part]} == mnist1d.plain(config)[part]
-    assert result["config"].get("consolidation") == mnist1d.plain(config)["consolidation"]
-    assert not result["config"]["smoke"]
+        assert {**defaults[part], **result["options"][part]} == plain(config)[part]
+    assert result["options"].get("consolidation") == plain(config)["consolidation"]
+    assert not result["options"]["smoke"]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.parent.glob("*/*.json")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_result_file_makes_its_tables_and_figures(path):
+    """Prevents: results that nobody can read any more. Nothing is trained, and nothing written."""
+    ((name, ((_, result),)),) = report.found(path).items()
+    benchmark = registry.benchmark(name)
+    tables, drawn = benchmark.tables(result), benchmark.draw(result)
+    assert all(len(table.rows) > 1 for table in tables)
+    assert drawn
+    for picture in drawn.values():
+        if not isinstance(picture, str):
+            assert picture.axes
+            plt.close(picture)
 
 
 def test_published_figures():
@@ -113,8 +134,8 @@ def test_published_figures():
 def test_frozen_trace():
     """Output of the 15k network at three steps, as first recorded: any change of initialisation, populations, scheme or
     readout shows here. Its correctness rests on the other tests."""
-    config = mnist1d.Config(dtype="float64", compile=False)
-    trainer = mnist1d.OnlineTrainer(config)
+    config = mnist1d.Options(dtype="float64", compile=False)
+    trainer = Online(config, config.training, mnist1d.form(config))
     t = torch.arange(30, dtype=torch.float64)
     outputs, _ = trainer.simulation.predict(torch.sin(0.3 * t).reshape(-1, 1, 1))
     assert trainer.parameters == 14956

@@ -231,12 +231,12 @@ def test_bias_takes_up_what_weights_add_to_the_mean():
         assert ((new.W - old.W) @ mean.mT).abs().max() > 1e-5
 
 
-# a sweep, and single steps (with filters that filter nothing)
+# a scan, and single steps (with filters that filter nothing)
 @pytest.mark.parametrize("traces", [None, (0.0, 0.0)])
 def test_instantaneous_errors_are_backprop_at_every_instant(traces):
     """Whatever the time constants: the gradients of `rules.Instantaneous`, which knows no error neurons.
 
-    Prevents: time constants that still act on instantaneous errors, in single steps or in the sweep."""
+    Prevents: time constants that still act on instantaneous errors, in single steps or in the scan."""
     x, y = signals(12)
     instant = {"dt": DT, "cost": "cross_entropy", "integrator": Euler("instant")}
 

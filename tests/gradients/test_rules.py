@@ -388,16 +388,16 @@ def test_windows_are_stretches():
     assert (chunks - each).norm() > 1e-3 * each.norm()
 
 
-def test_trajectory_without_the_sweep(monkeypatch):
+def test_trajectory_without_the_scan(monkeypatch):
     """The whole stretch at once, and step by step: the same tensors, of which the rates are the computed ones and those
-    that neighbours see. Prevents: rates of another step where γ ≠ 0 or RK4 rules out the sweep."""
+    that neighbours see. Prevents: rates of another step where γ ≠ 0 or RK4 rules out the scan."""
     for integrator in ("euler", "euler instant"):
         sim, x, y = simulation(integrator=integrator)
         xs, ts = sim.sampled(x, y)
         problem = rules.Problem(sim.network, sim.integrator, sim.dynamics, LEARN)
         taken = []
         for swept in (True, False):
-            monkeypatch.setattr(rules.trajectory, "can_sweep", lambda *_, swept=swept: swept)
+            monkeypatch.setattr(rules.trajectory, "can_scan", lambda *_, swept=swept: swept)
             with torch.no_grad():
                 taken.append(rules.trajectory.trajectory(problem, sim.carry.theta, sim.carry.state, xs, ts)[0])
         for swept, stepped in zip(*taken):

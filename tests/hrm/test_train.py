@@ -563,3 +563,18 @@ def test_a_task_of_one_s_own():
         t.step()
     assert t.evaluate(task.test)["curve"]["exact"][-1] > 0.9
     assert task.show(task.test.x[0])[0] == "".join(str(d) for d in task.test.x[0, :3])
+
+
+def test_fit_is_steps_until_the_end():
+    """Prevents: a loop that forgets where a resumed training stands, or its last row."""
+    by_hand, fitted = trainer(steps=6), trainer(steps=6)
+    rows = [by_hand.step() for _ in range(by_hand.o.steps)]
+    seen = []
+    assert fitted.fit(3, callback=lambda t, row: seen.append((t.steps, row["loss"]))) == rows[2]
+    assert fitted.fit(callback=lambda t, row: seen.append((t.steps, row["loss"]))) == rows[-1]
+    assert seen == [(i + 1, row["loss"]) for i, row in enumerate(rows)]
+    with pytest.raises(ValueError, match=f"no step is left: {len(rows)} of {len(rows)} are done"):
+        fitted.fit()
+    stopped = trainer()
+    stopped.fit(callback=lambda t, row: t.steps == 2)
+    assert stopped.steps == 2

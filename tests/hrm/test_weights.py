@@ -250,3 +250,19 @@ def test_names_of_the_package():
         assert name in dir(hrm)
     with pytest.raises(AttributeError, match="'hrm' has no attribute 'magic'"):
         hrm.magic  # noqa: B018
+
+
+def test_models_and_trainers_save_what_is_loaded(tmp_path):
+    """Prevents: the weights of the last step where averaged ones are evaluated, and another way to halt."""
+    task = sudoku.Sudoku(4, *sudoku.generate(4, 8, (8, 4, 4), 0, "digits"))
+    halting = Halting(halt_max_steps=3)
+    trainer = Trainer(model_for(task), task, Training(steps=2, batch=4, average=0.5, halting=halting))
+    trainer.fit()
+    trainer.save(tmp_path / "trainer.pt")
+    trainer.model.save(tmp_path / "model.pt", task, halting)
+    averaged, last = (hrm.load(tmp_path / f"{name}.pt") for name in ("trainer", "model"))
+    assert averaged.halting == last.halting == halting
+    for found, own in ((averaged, trainer.evaluated), (last, trainer.model)):
+        for name, value in own.state_dict().items():
+            assert torch.equal(found.model.state_dict()[name], value), name
+    assert not torch.equal(averaged.model.embedding.weight, last.model.embedding.weight)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace, auto_cli
+from jsonargparse import ArgumentParser, Namespace
 
-from bench.files import SaveError
+from bench.kit.folder import Stopped
 
 
 class Parser(ArgumentParser):
@@ -54,10 +54,21 @@ def config_first(arguments: Sequence[str]) -> list[str]:
     return [*left[:subcommand], *config, *left[subcommand:]]
 
 
-def options(choice: Any, arguments: Sequence[str]) -> Any:
-    """The options that the arguments ask for: of the class `choice`, or of one in a dict of subcommands."""
-    prog = f"python -m bench.{Path(sys.argv[0]).stem}"
-    return auto_cli(choice, args=list(arguments), as_positional=False, prog=prog, parser_class=Parser)
+def with_configs(arguments: Sequence[str], folder: Path) -> list[str]:
+    """The arguments, in which `--config gle_15k` means gle_15k.yaml of the folder, where no file has that name."""
+
+    def found(value: str) -> str:
+        named = folder / f"{value.removesuffix('.yaml')}.yaml"
+        return str(named) if value and not Path(value).exists() and named.is_file() else value
+
+    out: list[str] = []
+    for argument in arguments:
+        if out and out[-1] == "--config":
+            argument = found(argument)
+        elif argument.startswith("--config="):
+            argument = "--config=" + found(argument.removeprefix("--config="))
+        out.append(argument)
+    return out
 
 
 def check_resume(arguments: Sequence[str]) -> None:
@@ -79,7 +90,7 @@ def command(hint: Callable[[], str] = lambda: "") -> Iterator[None]:
         raise  # a ValueError, but no user's
     except (ValueError, FloatingPointError) as error:
         sys.exit("error: " + " ".join(str(error).splitlines()))
-    except (KeyboardInterrupt, SaveError) as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         stopped(stop, hint())
 
 

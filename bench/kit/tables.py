@@ -1,9 +1,23 @@
-"""Plain tables."""
+"""Tables: a caption and rows of text, of which the first is the heading."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def text(self) -> str:
+        """Aligned columns, for a terminal."""
+        return "\n".join(filter(None, [self.caption, layout(self.rows)]))
+
+    def markdown(self) -> str:
+        """For a document."""
+        return "\n\n".join(filter(None, [self.caption, markdown(self.rows)]))
 
 
 def layout(rows: Sequence[Sequence[str]]) -> str:

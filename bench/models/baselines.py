@@ -1,4 +1,5 @@
-"""The reference networks of Table 2 (§12.3), trained offline with backprop."""
+"""The reference networks of Table 2 (§12.3), trained offline with backprop. Each takes series of one feature,
+[samples, steps, 1]."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.layers(x.squeeze(-1))
 
 
 class TCN(nn.Module):
@@ -41,7 +42,7 @@ class TCN(nn.Module):
         self.readout = nn.Linear(25 * 32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.readout(self.convolutions(x.unsqueeze(1)).flatten(1))
+        return self.readout(self.convolutions(x.mT).flatten(1))
 
 
 class GRU(nn.Module):
@@ -53,7 +54,7 @@ class GRU(nn.Module):
         self.readout = nn.Linear(2 * 6 * LENGTHS["gru"], 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.gru(x.unsqueeze(-1))
+        states, _ = self.gru(x)
         return self.readout(states.flatten(1))
 
 

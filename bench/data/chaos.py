@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.datasets import cache_dir, cached
+from bench.data.cache import cache_dir, cached
 
 BETA, GAMMA, N, TAU = 0.2, 0.1, 10, 17.0
 LYAPUNOV_TIME = 197.0  # as NeuroBench and the paper count

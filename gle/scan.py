@@ -15,16 +15,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gle.integrators import Dynamics, Euler, Integrator, _is_zero, _neuron, error, nudge, rate, select
+from gle.integrators import Dynamics, Euler, Integrator, error, is_zero, nudge, per_neuron, rate, select
 from gle.network import LayerState, Local, Network, State, Theta, Thetas, changed
 from gle.operators import scan_low_pass
 
 STEPS = -3  # the axis of steps
 
 
-def can_sweep(integrator: Integrator, gamma: float | Tensor = 0.0) -> bool:
+def can_scan(integrator: Integrator, gamma: float | Tensor = 0.0) -> bool:
     """Whether this module gives what the integrator's own steps give: for Euler's step, inherited or not, at γ = 0."""
-    return isinstance(integrator, Euler) and type(integrator).step is Euler.step and _is_zero(gamma)
+    return isinstance(integrator, Euler) and type(integrator).step is Euler.step and is_zero(gamma)
 
 
 class Forward(NamedTuple):
@@ -65,7 +65,7 @@ def forward(net: Network, integrator: Euler, theta: Thetas, state: State, xs: Te
     for i, d in net.places():
         layer, p, s = net.layers[i], select(theta[i], d), select(state[i], d)
         current = layer.synapse.current(p.W, p.b, _rows(below)).unflatten(-2, below.shape[STEPS:-1])
-        u, u_end = scan_low_pass(s.u, current, _neuron(integrator.fraction(dt, p.tau_m)), STEPS)
+        u, u_end = scan_low_pass(s.u, current, per_neuron(integrator.fraction(dt, p.tau_m)), STEPS)
         r = rate(layer, _over_steps(p), u, current)
         seen = _delay(s.r, r) if integrator.propagation == "delayed" else r
         passes.append(Forward(below, current, u, r, seen, u_end))
@@ -84,7 +84,7 @@ def _over_steps(p: Theta) -> Theta:
     return changed(p, tau_m=p.tau_m.unsqueeze(-2), tau_r=p.tau_r.unsqueeze(-2))
 
 
-def sweep(
+def scan(
     net: Network,
     integrator: Euler,
     theta: Thetas,

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from bench import maze, reasoning, sudoku
-from bench.study import DeviceOptions, Study, resumed, saved
+from bench import registry
+from bench.kit.benchmark import begin, complete, prepared
+from bench.kit.folder import Run
+from bench.kit.options import DeviceOptions, saved
+from bench.puzzles import reasoning
+from bench.puzzles.reasoning import Puzzles, Reasoning
 from hrm import weights
 from hrm.model import HRM
 from hrm.tasks.task import Task
 
-STUDIES: dict[str, Any] = {"sudoku": (sudoku, sudoku.Sudoku), "maze": (maze, maze.Maze)}
+OF_RUNS = ("sudoku", "maze")  # benchmarks whose runs can be looked at
 
 
 @dataclass
@@ -43,7 +47,8 @@ def check(o: Trained) -> None:
     if o.run is None and o.seed:
         raise ValueError(f"seed = {o.seed} is of a run's models: give --run, or seed 0 for the model trained here")
     if o.run is None:
-        sudoku.check(learner(o, o.runs))
+        sudoku = puzzles("sudoku")
+        sudoku.check(prepared(sudoku, learner(o, o.runs)))
     else:
         options(o.run)
         path = reasoning.weights_file(o.run, o.seed, "last")
@@ -53,47 +58,55 @@ def check(o: Trained) -> None:
             weights.load(each)  # complains of files of another version before there is a run folder
 
 
-def options(folder: Path) -> tuple[Any, reasoning.Reasoning]:
-    """Module and options of a finished run, as it used them. Raises ValueError for any other folder."""
+def puzzles(name: str) -> Puzzles[Any]:
+    found = registry.benchmark(name)
+    assert isinstance(found, Puzzles)
+    return found
+
+
+def options(folder: Path) -> tuple[Puzzles[Any], Reasoning]:
+    """Benchmark and options of a finished run, as it used them. Raises ValueError for any other folder."""
     try:
-        name = json.loads((folder / "result.json").read_text("utf-8"))["name"]
-        module, kind = STUDIES[name]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} is no finished run of bench.{' or bench.'.join(STUDIES)}: {error!r}") from error
-    o = saved(kind, folder)
-    return module, module.tiny(o) if o.smoke else o
+        result = json.loads((folder / "result.json").read_text("utf-8"))
+        name = result.get("benchmark", result.get("name"))
+        if name not in OF_RUNS:
+            raise ValueError(name)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{folder} is no finished run of bench.{' or bench.'.join(OF_RUNS)}: {error!r}") from error
+    found = puzzles(name)
+    return found, prepared(found, saved(found.Options, folder))
 
 
-def learner(o: Trained, runs: Path) -> sudoku.Sudoku:
+def learner(o: Trained, runs: Path) -> Reasoning:
     """What is trained where no run is given."""
-    own = sudoku.Sudoku(seeds=1, puzzles=o.splits, runs=runs, device=o.device, smoke=o.smoke, threads=o.threads)
+    own = puzzles("sudoku").Options(
+        seeds=1, puzzles=o.splits, runs=runs, device=o.device, smoke=o.smoke, threads=o.threads
+    )
     return dataclasses.replace(own, training=dataclasses.replace(own.training, steps=o.steps))
 
 
-def folder_of(o: Trained, study: Study) -> Path:
+def folder_of(o: Trained, run: Run) -> Path:
     """The run folder: the one asked for, or one inside the study's own, trained now as far as it is not yet."""
     if o.run is not None:
         return o.run
-    begun = next(iter(sorted((study.path / "sudoku").glob("*/config.yaml"))), None)
+    begun = next(iter(sorted((run.path / "sudoku").glob("*/config.yaml"))), None)
     if begun is None or not (begun.parent / "result.json").exists():
-        own = learner(o, study.path)
+        own = learner(o, run.path)
         if begun is not None:
-            own = resumed(sudoku.Sudoku(resume=begun.parent))
-        try:
-            sudoku.run(own)
-        finally:
-            Study.latest = study  # an interruption is gone on with there, not here
-    (config,) = (study.path / "sudoku").glob("*/config.yaml")
+            own = dataclasses.replace(own, resume=begun.parent)
+        sudoku = puzzles("sudoku")
+        complete(sudoku, *begin(sudoku, own))
+    (config,) = (run.path / "sudoku").glob("*/config.yaml")
     return config.parent
 
 
 class Subject:
     """The models of a run folder, and their task."""
 
-    def __init__(self, o: Trained, study: Study):
-        self.folder, self.o = folder_of(o, study), o
-        module, self.options = options(self.folder)
-        self.task: Task = module.task(self.options)
+    def __init__(self, o: Trained, run: Run):
+        self.folder, self.o = folder_of(o, run), o
+        self.benchmark, self.options = options(self.folder)
+        self.task: Task = self.benchmark.task(self.options)
 
     def model(self, when: str) -> HRM:
         """when: init, half, best or last."""

@@ -1,6 +1,6 @@
 """Run folders: configuration, environment, metrics, checkpoint and result, written so that a kill loses nothing.
 
-runs/<name>/<time>-<hash>/   config.yaml  env.json  metrics.jsonl  checkpoint.pt  result.json  *.png
+runs/<name>/<time>-<hash>/   config.yaml  env.json  metrics.jsonl  checkpoint.pt  parts/  result.json  *.png
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import pickle
 import platform
@@ -22,8 +23,14 @@ from typing import Any, BinaryIO, TypeVar
 import torch
 import yaml
 
+log = logging.getLogger(__name__)
 
-class SaveError(RuntimeError):
+
+class Stopped(RuntimeError):
+    """A run ends early, and can be gone on with."""
+
+
+class SaveError(Stopped):
     """A file could not be written; what was there before is intact."""
 
 
@@ -157,7 +164,7 @@ def _digest(config: bytes) -> str:
 
 
 class Run:
-    """One run folder."""
+    """One run folder. What is expensive is kept there as soon as it is done: as a part, or in the checkpoint."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -194,6 +201,17 @@ class Run:
         """Where, and with what code, the run began."""
         kept = read_json(self.path / "env.json", "put it back as it was, or start a new run")
         return {k: v for k, v in kept.items() if k != "options"}
+
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns (plain values for JSON), or what it returned before an interruption. Kept in
+        parts/<name>.json, with _ for a space."""
+        file = self.path / "parts" / f"{name.replace(' ', '_')}.json"
+        if file.exists():
+            return read_json(file, "delete it, and --resume computes it again")
+        log.info("%s: %s", self.path.parent.name, name)
+        result = json.loads(json.dumps(compute()))  # a fresh result and a kept one are the same thing
+        write_text(file, json.dumps(result))
+        return result
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to metrics.jsonl."""
@@ -242,6 +260,10 @@ class Follower(Run):
 
     def __init__(self, resumed: Path | None):
         super().__init__(resumed or Path("/nonexistent"))
+
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        file = self.path / "parts" / f"{name.replace(' ', '_')}.json"
+        return read_json(file, "delete it, and --resume computes it again") if file.exists() else compute()
 
     def log(self, row: dict[str, Any]) -> None:
         self.rows.append(row)

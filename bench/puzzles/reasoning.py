@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import logging
 import os
 import statistics
 import sys
@@ -21,24 +22,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench import study as studies
-from bench.datasets import cache_dir, cached
-from bench.figures import plt, save
-from bench.files import write_atomically
-from bench.study import DeviceOptions, Study, is_first, plain, processes
-from bench.tables import layout, mean_std
+from bench.data.cache import cache_dir, cached
+from bench.kit.benchmark import Benchmark
+from bench.kit.figures import band, plt
+from bench.kit.folder import Run, write_atomically
+from bench.kit.options import OF_CALL, DeviceOptions, O
+from bench.kit.processes import is_first
+from bench.kit.tables import Table, mean_std
 from gle.compiling import compiled
 from hrm import weights
 from hrm.checks import fits
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training, evaluate
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,11 +70,14 @@ class Reasoning(DeviceOptions):
     compile: bool = True
     tensorboard: bool = False
     threads: int = 0
-    solve: str = ""
-    weights: Optional[Path] = None
+    solve: str = field(default="", metadata=OF_CALL)
+    weights: Optional[Path] = field(default=None, metadata=OF_CALL)
 
 
-def check(o: Reasoning) -> None:
+R = TypeVar("R", bound=Reasoning)
+
+
+def check_options(o: Reasoning) -> None:
     """Raises ValueError with the value and what it must be."""
     for name in ("seeds", "evaluate"):
         if getattr(o, name) < 1:
@@ -156,18 +163,18 @@ def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
 Judge = Callable[[HRM, Path], dict[str, Any]]
 
 
-def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int) -> dict[str, Any]:
+def train(o: Reasoning, task: Task, run: Run, judge: Judge | None, seed: int) -> dict[str, Any]:
     """One model, from its beginning or from a checkpoint."""
     model = build(o, task, seed)
     trainer = Trainer(model, task, o.training, seed, compiled if o.compile else None)
-    saved = study.run.restore()
+    saved = run.restore()
     best = -1.0
     curve: list[dict[str, Any]] = []
     if saved and saved["seed"] == seed:
         trainer.load_state_dict(saved["trainer"])
         best, curve = saved["best"], saved["curve"]
     else:
-        keep(o, trainer.evaluated, weights_file(study.path, seed, "init"), task)
+        keep(o, trainer.evaluated, weights_file(run.path, seed, "init"), task)
     total, quiet = o.training.steps, not (is_first() and sys.stderr.isatty())
     bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=quiet, desc=f"seed {seed}")
     seconds = curve[-1]["seconds"] if curve else 0.0
@@ -184,27 +191,26 @@ def train(o: Reasoning, task: Task, study: Study, judge: Judge | None, seed: int
         curve.append({"seed": seed, "step": trainer.steps, "seconds": seconds, **means, "validation": validation})
         if validation[task.measure] > best:
             best = validation[task.measure]
-            keep(o, trainer.evaluated, weights_file(study.path, seed, "best"), task)
+            keep(o, trainer.evaluated, weights_file(run.path, seed, "best"), task)
         if abs(trainer.steps - total / 2) <= o.evaluate / 2:
-            keep(o, trainer.evaluated, weights_file(study.path, seed, "half"), task)
-        study.run.log(curve[-1])
+            keep(o, trainer.evaluated, weights_file(run.path, seed, "half"), task)
+        run.log(curve[-1])
         if o.tensorboard and is_first():
-            to_tensorboard(study.path, curve[-1])
-        study.run.checkpoint({"seed": seed, "trainer": trainer.state_dict(), "best": best, "curve": curve})
+            to_tensorboard(run.path, curve[-1])
+        run.checkpoint({"seed": seed, "trainer": trainer.state_dict(), "best": best, "curve": curve})
         if quiet and is_first():
-            print(
-                f"seed {seed}, step {trainer.steps}/{total}: loss {means['loss']:.3f}, validation "
-                f"{100 * validation[task.measure]:.1f} % {task.measure}, {seconds:.0f} s",
-                flush=True,
-            )
+            log.info(
+                "seed %d, step %d/%d: loss %.3f, validation %.1f %% %s, %.0f s",
+                seed, trainer.steps, total, means["loss"], 100 * validation[task.measure], task.measure, seconds,
+            )  # fmt: skip
     bar.close()
-    keep(o, trainer.evaluated, weights_file(study.path, seed, "last"), task)
+    keep(o, trainer.evaluated, weights_file(run.path, seed, "last"), task)
     test: dict[str, Any] = {}
     if not is_first():  # the first process answers alone
         return test
     for when in ("best", "last"):
-        found = load(weights_file(study.path, seed, when), task, o.device)
-        file = study.path / "submissions" / f"{seed}-{when}.json"
+        found = load(weights_file(run.path, seed, when), task, o.device)
+        file = run.path / "submissions" / f"{seed}-{when}.json"
         test[when] = answer(o, task, found) | (judge(found, file) if judge else {})
     return {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
 
@@ -247,8 +253,10 @@ def buckets(difficulty: np.ndarray, most: int = 4) -> list[tuple[str, np.ndarray
 HEEDED = ("--solve", "--weights", "--segments", "--device", "--threads")  # by --solve
 
 
-def solve(o: Reasoning, name: str) -> None:
-    """Answers one puzzle, and prints what the model thinks after each segment. name: of the module in `bench`."""
+def solve(name: str, o: Reasoning, given: Sequence[str]) -> None:
+    """Answers one puzzle, and prints what the model thinks after each segment. name: of the benchmark."""
+    if idle := [a for a in given if a not in HEEDED]:
+        raise ValueError(f"--solve answers with trained weights as they are: drop {', '.join(idle)}")
     if o.weights is None:
         raise ValueError("--solve needs trained weights: give --weights <run folder>/weights/<seed>-best.pt")
     found = weights.load(o.weights, o.device)
@@ -282,21 +290,8 @@ def show(answer: weights.Answer) -> None:
     print(f"\n{answer.summary()}")
 
 
-def main(name: str, kind: type[Reasoning], run: Callable[[Any], Any]) -> None:
-    """The command line of bench.<name>: a run, or with --solve a puzzle of one's own."""
-    given = [a.partition("=")[0] for a in sys.argv[1:] if a.startswith("--")]
-
-    def either(o: Any) -> None:
-        if "--solve" in given:
-            if idle := [a for a in given if a not in HEEDED]:
-                raise ValueError(f"--solve answers with trained weights as they are: drop {', '.join(idle)}")
-            solve(o, name)
-        elif "--weights" in given:
-            raise ValueError("--weights is for --solve: give a puzzle, too")
-        else:
-            run(o)
-
-    studies.main((kind, either))
+def unasked(o: Reasoning, given: Sequence[str]) -> None:
+    raise ValueError("--weights is for --solve: give a puzzle, too")
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -310,39 +305,87 @@ def small(o: Any, **changes: Any) -> Any:
     return dataclasses.replace(o, seeds=2, evaluate=2, model=model, training=training, compile=False, **changes)
 
 
-def run(o: Reasoning, name: str, task: Task, judge: Judge | None = None) -> dict[str, Any]:
-    """Trains, answers, and draws. name: of the module in `bench`. judge: adds measures of its own on the test puzzles,
-    "votes" among them: {measure: share}; it may write what it answered to a file."""
-    task.check()
-    build(o, task, 0)  # complains of sizes before there is a run folder
-    with processes(o) as o:
+Beyond = tuple[str, Task, HRM, Grids]  # puzzles unlike those that were learned: label, task, model, puzzles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Puzzles(Benchmark[O]):
+    """A benchmark of grids that a model of the options learns.
+
+    Args:
+        task: the puzzles, from the options.
+        beyond: puzzles harder or larger than those that a trained model has learned, from options, task, model and how
+            many. Those of the same task are told apart by difficulty, which the label has a {} for.
+    """
+
+    task: Callable[[O], Any]
+    beyond: Callable[[O, Any, HRM, int], Iterable[Beyond]]
+
+
+def nothing_beyond(o: Any, task: Task, model: HRM, number: int) -> Iterable[Beyond]:
+    return ()
+
+
+def puzzles(
+    *,
+    name: str,
+    summary: str,
+    Options: type[R],
+    task: Callable[[R], Any],
+    check: Callable[[R], None],
+    tiny: Callable[[R], R],
+    judge: Callable[[R, Any], Judge] | None = None,
+    beyond: Callable[[R, Any, HRM, int], Iterable[Beyond]] = nothing_beyond,
+) -> Puzzles[R]:
+    """The benchmark of a task. judge: adds measures of its own on the test puzzles, "votes" among them:
+    {measure: share}; it may write what it answered to a file."""
+    made: dict[str, Task] = {}  # what `check` has read, until it is learned from
+
+    def key(o: R) -> str:
+        return repr(dataclasses.replace(o, device="", resume=None))  # type: ignore[call-arg]
+
+    def checked(o: Any) -> None:
+        check_options(o)
+        check(o)
+        found = task(o)
+        found.check()
+        build(o, found, 0)  # complains of sizes
+        made.clear()
+        made[key(o)] = found
+
+    def run(o: Any, run: Run) -> dict[str, Any]:
         o.training.check()  # divides the batch among processes
-        study = Study(name, o)
-        seeds = [study.part(f"seed{s}", partial(train, o, task, study, judge, s)) for s in range(o.seeds)]
-        if not is_first():
-            return {}
-    result = study.finish(
-        {
-            "name": name,
-            "task": task.name,
-            "measure": task.measure,
-            "options": plain(o),
-            "puzzles": {split: len(getattr(task, split)) for split in ("train", "validation", "test")},
+        of = made.pop(key(o), None) or task(o)
+        judged = judge(o, of) if judge else None
+        seeds = [run.part(f"seed{s}", partial(train, o, of, run, judged, s)) for s in range(o.seeds)]
+        return {
+            "task": of.name,
+            "measure": of.measure,
+            "puzzles": {split: len(getattr(of, split)) for split in ("train", "validation", "test")},
             "seeds": seeds,
         }
+
+    return Puzzles(
+        name=name,
+        summary=summary,
+        Options=Options,
+        task=task,
+        beyond=beyond,
+        check=checked,
+        tiny=tiny,
+        run=run,
+        tables=tables,
+        draw=lambda result: {f"{name}.png": draw(result)},
+        several_processes=True,
+        instead={"--solve": partial(solve, name), "--weights": unasked},
     )
-    draw(result, study.path / f"{name}.png")
-    for rows in tables(result):
-        print(layout(rows), "\n")
-    print(f"results: {study.path}")
-    return result
 
 
 def percent(shares: Sequence[float]) -> str:
     return mean_std([100 * s for s in shares], 1)
 
 
-def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     """Shares of right answers by the best and the last weights, after 1, M_max and all segments; then by difficulty."""
     seeds, measure = result["seeds"], result["measure"]
     trained = result["options"]["training"]["halting"]["halt_max_steps"]
@@ -374,10 +417,10 @@ def tables(result: Mapping[str, Any]) -> list[list[tuple[str, ...]]]:
         for of_seeds in zip(*by, strict=True):
             shares = (percent([b["curve"][n - 1] for b in of_seeds]) for n in shown)
             out[-1].append((of_seeds[0]["label"], str(of_seeds[0]["puzzles"]), *shares))
-    return out
+    return [Table(rows) for rows in out]
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Mapping[str, Any]) -> plt.Figure:
     """Validation over training steps, and test over segments for each range of difficulty."""
     seeds, measure = result["seeds"], result["measure"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -390,12 +433,11 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     for i, of_seeds in enumerate(zip(*by, strict=True)):
         shares = 100 * np.array([b["curve"] for b in of_seeds])
         segments = np.arange(1, shares.shape[1] + 1)
-        mean, std = shares.mean(0), shares.std(0, ddof=1) if len(shares) > 1 else np.zeros(len(segments))
-        right.plot(segments, mean, f"C{i}.-", label=f"difficulty {of_seeds[0]['label']} ({of_seeds[0]['puzzles']})")
-        right.fill_between(segments, mean - std, mean + std, color=f"C{i}", alpha=0.2, linewidth=0)
+        label = f"difficulty {of_seeds[0]['label']} ({of_seeds[0]['puzzles']})"
+        band(right, segments, shares.T, color=f"C{i}", marker=".", label=label)
     trained = result["options"]["training"]["halting"]["halt_max_steps"]
     right.axvline(trained, color="0.6", linewidth=0.8, linestyle=":", label="most in training")
     right.set(xlabel="segments at test", ylabel=f"test, {measure} / %", ylim=(0, 101))
     if any(by):
         right.legend(fontsize=7)
-    save(figure, path)
+    return figure

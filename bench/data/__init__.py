@@ -1,0 +1,1 @@
+"""Data sets: generated and cached, or read from files."""

@@ -1,0 +1,1 @@
+"""What every command shares: it runs anything, and knows no science."""

@@ -1,0 +1,1 @@
+"""Networks that learn labelled series: streams, schedules, trainers, readouts."""

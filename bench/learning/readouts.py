@@ -1,0 +1,32 @@
+"""How outputs over time name a class. A new readout is one function and one line in `READOUTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def summed(outputs: Tensor) -> Tensor:
+    """The largest sum over the sample, as published."""
+    return outputs.sum(0)
+
+
+def averaged(outputs: Tensor) -> Tensor:
+    """The largest mean probability: a step counts no more for being loud."""
+    return outputs.softmax(-1).mean(0)
+
+
+def voted(outputs: Tensor) -> Tensor:
+    """The class that most steps name."""
+    return F.one_hot(outputs.argmax(-1), outputs.shape[-1]).sum(0)
+
+
+def last(outputs: Tensor) -> Tensor:
+    """What the network says at the end of the sample."""
+    return outputs[-1]
+
+
+# [T, …, classes] → [..., classes], of which the largest wins
+READOUTS: dict[str, Callable[[Tensor], Tensor]] = {"sum": summed, "mean": averaged, "vote": voted, "last": last}

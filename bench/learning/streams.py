@@ -1,0 +1,58 @@
+"""Series one after the other: orders of samples, and the streams that a network sees."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.data.series import Form, Split
+
+
+def sample_order(y: Tensor, balanced: bool, g: torch.Generator) -> Tensor:
+    """Each sample once, in random order; balanced: with the classes evenly spread over it."""
+    order = torch.randperm(len(y), generator=g)
+    if not balanced:
+        return order
+    place = torch.empty(len(y))
+    for c in range(int(y.max()) + 1):
+        members = (y[order] == c).nonzero()[:, 0]
+        place[members] = (torch.arange(len(members)) + torch.rand(1, generator=g)) / max(1, len(members))
+    return order[place.argsort()]
+
+
+class Streams:
+    """`batch` streams in which one sample follows the other, for each member of the ensemble.
+
+    Staggered, stream i begins its samples i/batch of a sample later than stream 0. While the streams take the samples
+    in a balanced order, any window in time then holds as many of every class, and the network never sees all targets
+    jump at once. fade: steps over which a target passes to the next one.
+    """
+
+    def __init__(self, form: Form, members: int, batch: int, staggered: bool = False, fade: float = 0.0):
+        self.steps, self.classes, self.fade = form.steps, form.classes, fade
+        self.offset = torch.arange(batch) * (form.steps if staggered else 0) // batch
+        # the samples of the last two turns [2, members, batch]; −1: none yet
+        self.past = torch.full((2, members, batch), -1)
+
+    def turn(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Each stream goes on, and turns to its next sample, index [members, batch]: inputs
+        [T, members, batch, features] and targets [T, members, batch, classes]."""
+        since = torch.arange(self.steps)[:, None] - self.offset  # steps since the stream turned [T, batch]
+        turned = (since >= 0).unsqueeze(1)
+        before, last = self.past
+        current = torch.where(turned, index, last)
+        since = since.remainder(self.steps).unsqueeze(1).expand(current.shape)
+        # before its first sample a stream is silent, and its target tells nothing
+        x = torch.where((current >= 0).unsqueeze(-1), split.x[current, since], 0.0)
+        y = self._target(split, current)
+        if self.fade:
+            z = ((since + 1) / self.fade).clamp(max=1).unsqueeze(-1)
+            passed = z**3 * (10 - 15 * z + 6 * z * z)  # smooth up to its second derivative
+            y = torch.lerp(self._target(split, torch.where(turned, last, before)), y, passed)
+        self.past = torch.stack([last, index])
+        return x, y
+
+    def _target(self, split: Split, index: Tensor) -> Tensor:
+        known = F.one_hot(split.y[index], self.classes).to(split.x.dtype)
+        return torch.where((index >= 0).unsqueeze(-1), known, 1 / self.classes)

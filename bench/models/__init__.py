@@ -1,0 +1,1 @@
+"""Networks that more than one command trains, and the baselines beside them."""

@@ -1,0 +1,80 @@
+"""GLE networks of equal hidden layers, each of several populations; and LagNet (§2.7.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+import gle
+
+
+@dataclass
+class Model:
+    """What is trained.
+
+    Args:
+        kind: a GLE network, LagNet chains below an instantaneous network (§2.7.3), or a baseline of Table 2.
+        populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
+        hidden_layers: number of hidden layers (of the plastic network, for LagNet).
+        output_tau: both time constants of the output neurons, which are instantaneous.
+        lags: time constants tau_m of LagNet's chains.
+        lag_layers: length of LagNet's chains.
+        weight_gain: factor on the initial weights of a GLE network's hidden layers (1: uniform in ± 1/√fan-in).
+        bias_gain: the same for their biases.
+    """
+
+    kind: Literal["gle", "lagnet", "mlp", "tcn", "gru"] = "gle"
+    populations: list[tuple[int, float, float]] = field(
+        default_factory=lambda: [(18, 0.6, 0.2), (18, 1.2, 0.2), (17, 1.2, 1.2)]
+    )
+    hidden_layers: int = 6
+    output_tau: float = 1.0
+    lags: list[float] = field(default_factory=list)
+    lag_layers: int = 4
+    weight_gain: float = 1.0
+    bias_gain: float = 1.0
+
+
+def taus(populations: list[tuple[int, float, float]]) -> dict[str, Any]:
+    """tau_m and tau_r of the neurons of a layer."""
+    return {
+        name: torch.cat([torch.full((n,), tau[i]) for n, *tau in populations])
+        for i, name in enumerate(("tau_m", "tau_r"))
+    }
+
+
+def network(
+    m: Model, features: int, classes: int, seeds: list[int], dt: float, errors: str, **where: Any
+) -> gle.Network:
+    """One ensemble member per seed. errors: of the hidden layers. where: dtype and device."""
+    common: dict[str, Any] = {"ensemble": (len(seeds),), **where}
+    n = sum(size for size, *_ in m.populations)
+    hidden: dict[str, Any] = {**taus(m.populations), "errors": errors, **common}
+    output = gle.Layer(n, classes, tau_m=m.output_tau, tau_r=m.output_tau, phi="linear", **common)
+    if m.kind == "gle":  # the first hidden layer has no φ in the published runs
+        hiddens = [gle.Layer(features, n, phi="linear", **hidden), *_hidden(n, m.hidden_layers - 1, hidden)]
+        made = gle.Network([*hiddens, output], seeds)
+        with torch.no_grad():
+            for layer in hiddens:
+                layer.W.mul_(m.weight_gain)
+                layer.theta().b.mul_(m.bias_gain)
+        return made
+
+    lags = len(m.lags)
+    chain: dict[str, Any] = {"tau_m": m.lags, "tau_r": dt, "phi": "linear", "bias": False, "plastic": False}
+    chains = [
+        gle.Layer(features, lags, **chain, **common),
+        gle.Layer(lags, lags, depth=m.lag_layers - 1, **chain, **common),
+    ]
+    top = [gle.Layer(lags, n, **hidden), *_hidden(n, m.hidden_layers - 1, hidden)]
+    made = gle.Network([*chains, *top, output], seeds)
+    with torch.no_grad():
+        chains[0].W.fill_(1.0)
+        chains[1].W.copy_(torch.eye(lags).expand_as(chains[1].W))
+    return made
+
+
+def _hidden(n: int, depth: int, hidden: dict[str, Any]) -> list[gle.Layer]:
+    return [gle.Layer(n, n, depth=depth, **hidden)] if depth else []

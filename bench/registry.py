@@ -1,0 +1,34 @@
+"""Every benchmark: its name, with that of a subcommand, and the module that ends with it. Nothing is imported before it
+is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from bench.kit.benchmark import Benchmark
+
+MODULES = {
+    "mnist1d": "bench.mnist1d",
+    "mackey_glass": "bench.mackey_glass",
+    "frequency_response": "bench.frequency_response",
+    "receptive_fields": "bench.receptive_fields",
+    "teacher_student chain": "bench.teacher_student.chain",
+    "teacher_student small": "bench.teacher_student.small",
+    "gradient_map": "bench.gradient_map",
+    "credit": "bench.credit",
+    "error_timing": "bench.error_timing",
+    "speed": "bench.speed",
+    "device": "bench.device",
+    "sudoku": "bench.sudoku",
+    "maze": "bench.maze",
+    "arc": "bench.arc",
+    "gradients": "bench.gradients",
+    "hrm_dynamics": "bench.hrm_dynamics",
+}
+
+
+def benchmark(name: str) -> Benchmark:
+    """Raises ValueError for a name that is none."""
+    if name not in MODULES:
+        raise ValueError(f"there is no benchmark {name!r}; choose one of {', '.join(MODULES)}")
+    return importlib.import_module(MODULES[name]).benchmark

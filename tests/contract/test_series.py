@@ -1,0 +1,169 @@
+"""Labelled series as data sets hold them: labels, lengths, masks, batch first."""
+
+import numpy as np
+import pytest
+import torch
+
+import gle
+from gle.series import lengths_of
+
+CLASSES, T = 3, 12
+
+
+def network(ensemble=(), dtype=torch.float64):
+    common = {"ensemble": ensemble, "dtype": dtype}
+    return gle.Network(
+        [
+            gle.Layer(2, 5, tau_m=1.0, tau_r=0.4, **common),
+            gle.Layer(5, 5, tau_m=0.8, tau_r=0.3, **common),
+            gle.Layer(5, CLASSES, tau_m=1.0, tau_r=1.0, phi="linear", **common),
+        ],
+        list(range(ensemble[0])) if ensemble else 0,
+    )
+
+
+def simulation(ensemble=(), cost="cross_entropy", integrator="euler", **plasticity):
+    learning = gle.Plasticity("sgd", lr=0.1, **plasticity)
+    return gle.Simulation(network(ensemble), dt=0.2, cost=cost, integrator=integrator, plasticity=learning)
+
+
+@pytest.fixture
+def series():
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(T, 4, 2, generator=g, dtype=torch.float64), torch.tensor([2, 0, 1, 1])
+
+
+LENGTHS = [5, 12, 1, 5]
+
+
+@pytest.mark.parametrize("integrator", ["euler", "rk4"])
+@pytest.mark.parametrize("ensemble", [(), (2,)])
+def test_a_sample_in_a_padded_batch_is_the_sample_alone(series, ensemble, integrator):
+    """Outputs up to its end, zero after it, and the state at its end. Prevents: padding that is read as input."""
+    x, _ = series
+    sim = simulation(ensemble, integrator=integrator)
+    x = x.index_put((torch.tensor([9]), torch.tensor([0])), torch.tensor(1e6, dtype=x.dtype))  # padding of sample 0
+    outputs, state = sim.predict(x, lengths=LENGTHS)
+    for i, length in enumerate(LENGTHS):
+        alone, after = sim.predict(x[:length, i : i + 1])
+        torch.testing.assert_close(outputs[:length, ..., i : i + 1, :], alone, atol=1e-12, rtol=0)
+        assert not outputs[length:, ..., i, :].any()
+        for whole, own in zip(state, after):
+            torch.testing.assert_close(whole.u[..., i : i + 1, :], own.u, atol=1e-12, rtol=0)
+            torch.testing.assert_close(whole.r[..., i : i + 1, :], own.r, atol=1e-12, rtol=0)
+
+
+def test_a_mask_is_lengths(series):
+    x, _ = series
+    sim = simulation()
+    mask = torch.arange(T)[:, None] < torch.tensor(LENGTHS)
+    expected, _ = sim.predict(x, lengths=np.array(LENGTHS))
+    for outputs in (
+        sim.predict(x, mask=mask)[0],
+        sim.predict(x.transpose(0, 1), mask=mask.T.numpy(), batch_first=True)[0].transpose(0, 1),
+        sim.predict(x.transpose(0, 1).numpy(), lengths=LENGTHS, batch_first=True)[0].transpose(0, 1),
+    ):
+        assert torch.equal(outputs, expected)
+
+
+def learned(sim, *args, **kwargs):
+    before = sim.network.layers[0].W.detach().clone()
+    sim.run(*args, **kwargs)
+    W = sim.network.layers[0].W.detach()
+    assert not torch.equal(W, before)
+    return W
+
+
+@pytest.mark.parametrize("ensemble", [(), (2,)])
+def test_labels_and_orders_of_axes(series, ensemble):
+    """Prevents: labels that are read as values, a batch that is read as time."""
+    x, labels = series
+    targets = torch.nn.functional.one_hot(labels, CLASSES).double().expand(T, -1, -1)
+    expected = learned(simulation(ensemble), x, targets)
+    for args, flags in (
+        ((x, labels), {}),
+        ((x.numpy(), labels.int().numpy()), {}),
+        ((x, labels.expand(T, -1)), {}),
+        ((x.transpose(0, 1), labels), {"batch_first": True}),
+        ((x.transpose(0, 1), labels.expand(T, -1).T), {"batch_first": True}),
+        ((x.transpose(0, 1), targets.transpose(0, 1)), {"batch_first": True}),
+    ):
+        assert torch.equal(learned(simulation(ensemble), *args, **flags), expected)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_no_teacher_after_the_end(series, every):
+    """Under cross-entropy a target of zeros gives no error: an oracle for one that is not there. The padding's target
+    is of no account."""
+    x, labels = series
+    targets = torch.nn.functional.one_hot(labels, CLASSES).double().expand(T, -1, -1).clone()
+    other = targets.roll(1, -1)
+    over = torch.arange(T)[:, None] >= torch.tensor(LENGTHS)
+    zeros = targets.masked_fill(over.unsqueeze(-1), 0.0)
+    expected = learned(simulation(every=every), x, zeros)
+    wrong = torch.where(over.unsqueeze(-1), other, targets)
+    assert torch.equal(learned(simulation(every=every), x, wrong, lengths=LENGTHS), expected)
+    assert torch.equal(learned(simulation(every=every), x, labels, mask=~over), expected)
+    assert not torch.equal(learned(simulation(every=every), x, labels), expected)
+
+
+def test_no_teacher_after_the_end_with_the_squared_error(series):
+    """The output layer alone, at every step: e = (target − r) up to the end, zero from there on."""
+    x, _ = series
+    layer = gle.Layer(2, CLASSES, tau_m=1.0, tau_r=1.0, phi="linear", dtype=torch.float64)
+    sim = gle.Simulation(gle.Network([layer], 0), dt=0.2, plasticity=gle.Plasticity("sgd", lr=0.1))
+    record = gle.Record("e", "loss", every=1)
+    sim.run(x, torch.ones(T, 4, CLASSES), lengths=LENGTHS, record=record)
+    over = torch.arange(T)[:, None] >= torch.tensor(LENGTHS)
+    e = record["e"][0]
+    assert not e[over].any()
+    assert (e[~over] != 0).all()
+    assert torch.equal(torch.isnan(record["loss"]), over)
+
+
+def test_rules_take_labels(series):
+    from gle import rules
+
+    x, labels = series
+    targets = torch.nn.functional.one_hot(labels, CLASSES).double().expand(T, -1, -1)
+    sim = simulation()
+    a, b = (rules.assign(rules.BPTT(), sim, x, y).grads for y in (labels, targets))
+    assert torch.equal(a[0]["W"] if isinstance(a[0], dict) else a[0].W, b[0]["W"] if isinstance(b[0], dict) else b[0].W)
+
+
+def test_progress(series, capsys):
+    x, labels = series
+    sim = simulation()
+    sim.run(x, labels, progress=True)
+    assert f"{T}/{T}" in capsys.readouterr().err
+    assert sim.step == T
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s, x, y: s.run(x, torch.tensor([0, 1, 2, 3])), "labels must lie in 0 … 2, .* 3 outputs; got 3"),
+        (lambda s, x, y: s.run(x, torch.tensor([0, 1, -1, 2])), "got -1"),
+        (lambda s, x, y: s.run(x.transpose(0, 1), y), r"labels have shape \(4,\), expected \[12\]"),
+        (lambda s, x, y: s.run(x, y, lengths=[1, 2]), r"lengths must be 4 whole numbers"),
+        (lambda s, x, y: s.run(x, y, lengths=[1.0, 2, 3, 4]), r"lengths must be 4 whole numbers"),
+        (lambda s, x, y: s.predict(x, lengths=[0, 2, 3, 4]), "lengths must lie between 1 and the 12 steps .* got 0"),
+        (lambda s, x, y: s.predict(x, lengths=[13, 2, 3, 4]), "got 13"),
+        (lambda s, x, y: s.predict(x, lengths=[1] * 4, mask=torch.ones(T, 4)), "give one of them"),
+        (lambda s, x, y: s.predict(x, mask=torch.ones(4, T)), r"mask has shape \(4, 12\), expected \[T, batch\]"),
+        (lambda s, x, y: s.predict(x, mask=(torch.arange(T) % 2).expand(4, T).T), "series have no gaps"),
+        (lambda s, x, y: s.predict(x[0], batch_first=True), r"expected \[batch, T, features\]"),
+        (lambda s, x, y: s.run(iter(x), lengths=[1] * 4), "for inputs given as a tensor"),
+        (lambda s, x, y: s.run(x, torch.full((T, 4, CLASSES), torch.nan)), "targets are not finite at step 0"),
+    ],
+)
+def test_what_cannot_be(series, call, message):
+    sim = simulation()
+    with pytest.raises(ValueError, match=message):
+        call(sim, *series)
+    assert sim.step == 0
+
+
+def test_whole_samples_have_no_lengths():
+    assert lengths_of(None, None, 5, 2) is None
+    assert lengths_of(None, torch.ones(5, 2), 5, 2).tolist() == [5, 5]
