@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gle.showing import shown
+
 
 class Cost(Protocol):
     def value(self, r: Tensor, target: Tensor) -> Tensor:
@@ -19,6 +21,9 @@ class Cost(Protocol):
 class MeanSquaredError:
     """C = ½ Σ (r_trg − r)² (Eq. 51)."""
 
+    def __repr__(self) -> str:
+        return shown(self)
+
     def value(self, r: Tensor, target: Tensor) -> Tensor:
         return 0.5 * (target - r).square().sum(-1)
 
@@ -28,6 +33,9 @@ class MeanSquaredError:
 
 class CrossEntropy:
     """C = −Σ r_trg log softmax(r) (Eqs. 53, 54): the softmax belongs to the cost, the output neurons are linear."""
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def value(self, r: Tensor, target: Tensor) -> Tensor:
         return -(target * torch.log_softmax(r, -1)).sum(-1)

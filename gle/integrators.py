@@ -21,6 +21,7 @@ from torch import Tensor
 from gle.costs import Cost
 from gle.network import Layer, LayerState, Local, Network, State, Theta, Thetas
 from gle.operators import euler_fraction, exponential_fraction, low_pass, prospective, rate_of_change
+from gle.showing import shown
 
 Fields = TypeVar("Fields", bound=tuple)
 
@@ -160,6 +161,9 @@ class Euler:
             v = low_pass(v, local.e_inst, self.error_fraction(dt, p))
         return LayerState(low_pass(local.u, local.current, a), v, r, local.e, sent)
 
+    def __repr__(self) -> str:
+        return shown(self, "propagation")
+
     def step(
         self, net: Network, theta: Thetas, state: State, xs: tuple[Tensor, ...], targets: tuple, dynamics: Dynamics
     ) -> tuple[State, tuple[Local, ...]]:
@@ -215,6 +219,9 @@ class RK4:
     order = 4
     propagation = "instant"
     nodes = (0.0, 0.5, 1.0)
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     def step(
         self, net: Network, theta: Thetas, state: State, xs: tuple[Tensor, ...], targets: tuple, dynamics: Dynamics

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from gle.neurons import Activation, activation
 from gle.seeding import generator
+from gle.showing import spread
 from gle.synapses import Synapse
 from gle.synapses import synapse as synapse_called
 
@@ -166,6 +167,14 @@ class Layer(nn.Module):
     def theta(self) -> Theta:
         """The layer's parameters themselves (no copies)."""
         return Theta(self.W, self.b, self.tau_m, self.tau_r, self.B)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.n_in} → {self.n_out}", f"tau_m={spread(self.tau_m)}", f"tau_r={spread(self.tau_r)}"]
+        parts += [f"phi={self.phi.name}", f"errors={self.errors}"]
+        parts += [f"depth={self.depth}"] if self.depth > 1 else []
+        parts += [f"ensemble={self.ensemble}"] if self.ensemble else []
+        parts += [] if self.plastic else ["plastic=False"]
+        return ", ".join(parts)
 
 
 class Network(nn.Module):

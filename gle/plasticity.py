@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas, changed
 from gle.operators import euler_fraction, low_pass, rate_of_change
+from gle.showing import shown
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
 
@@ -89,6 +90,9 @@ class SGD:
         self.momentum = momentum
         self.slots = 1 if momentum else 0
 
+    def __repr__(self) -> str:
+        return shown(self, "momentum")
+
     def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]:
         if self.momentum:
             g = self.momentum * slots[0] + g
@@ -114,6 +118,9 @@ class Adam:
             raise ValueError(f"weight_decay must be ≥ 0, got {weight_decay}")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
+    def __repr__(self) -> str:
+        return shown(self, "betas", "eps", "weight_decay")
+
     def update(self, p: Tensor, g: Tensor, slots: tuple, lr: Tensor, step: Tensor) -> tuple[Tensor, tuple]:
         m, v = slots
         if self.weight_decay:
@@ -121,9 +128,9 @@ class Adam:
         beta1, beta2 = self.betas
         m = m + (1 - beta1) * (g - m)
         v = v + (1 - beta2) * (g * g - v)
-        rate = lr / (1 - beta1**step)
+        scaled = lr / (1 - beta1**step)
         denominator = v.sqrt() * (1 - beta2**step).rsqrt() + self.eps
-        return p - rate * m / denominator, (m, v)
+        return p - scaled * m / denominator, (m, v)
 
 
 OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
@@ -138,6 +145,9 @@ class TorchOptimizer:
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
+
+    def __repr__(self) -> str:
+        return f"TorchOptimizer({type(self.optimizer).__name__})"
 
     def check(self, net: Network, learn: Sequence[str]) -> None:
         """Raises ValueError unless the optimiser holds every parameter that is to learn."""
@@ -274,6 +284,10 @@ class Plasticity:
             raise ValueError("centred goes without weight_decay: b would make up for weights that decay")
         self.centred = centred
 
+    def __repr__(self) -> str:
+        traces = None if self.traces is None else self.traces.tolist()
+        return shown(self, "optimizer", "lr", "learn", "every", "tau_bounds", traces=traces, centred=self.centred)
+
     def check(self, net: Network, dt: float) -> None:
         """Raises ValueError where this plasticity does not suit the network."""
         lower, upper = self.tau_bounds
@@ -325,7 +339,7 @@ class Plasticity:
         zeros = self._zeros(net, theta)
         means = (self._empty(l, 1, l.n_in) if l.plastic else None for l in net.layers)
         return Learning(
-            self.rates(net, self.lr),
+            self.learning_rates(net, self.lr),
             torch.zeros((), dtype=wide(net.dtype), device=net.device),
             tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
             zeros if self.every > 1 else (),
@@ -385,7 +399,7 @@ class Plasticity:
             seen.append(Trace(s.e.to(l.e), pre.to(l.pre)))
         return seen
 
-    def rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
+    def learning_rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
         """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""
         given = lr if isinstance(lr, Mapping) else {k: lr for k in self.learn}
         if missing := [k for k in self.learn if k not in given]:

@@ -29,6 +29,7 @@ from gle.integrators import integrator as integrator_called
 from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
 from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
 from gle.series import Lengths, are_labels, lengths_of, one_hot, time_first
+from gle.showing import shown
 
 Values = Tensor | np.ndarray | float | Sequence  # of one step, [*ensemble, batch, features], or of one of its nodes
 Signal = Tensor | np.ndarray | Callable[[float], Values]
@@ -82,8 +83,11 @@ class Record:
         if not isinstance(every, (int, np.integer)) or every < 1:
             raise ValueError(f"every must be a number of steps, at least 1, got {every}")
         self.what, self.layers, self.every = what, (layers,) if isinstance(layers, int) else layers, every
-        self.steps: list[int] = []
+        self.steps: list[int] = []  # recorded so far
         self._kept: dict[tuple[str, int | None], list[Tensor]] = {}
+
+    def __repr__(self) -> str:
+        return shown(self, "what", "layers", "every") + f" of {len(self.steps)} steps"
 
     def check(self, net: Network, step: int) -> None:
         """Raises ValueError for layers that the network does not have, and where later steps than `step` were recorded:
@@ -179,6 +183,13 @@ class Simulation:
         self.carry = Carry(self._parameters(), (), self.plasticity.init(network) if self.plasticity else None)
         self._taken = _taken(network, self.plasticity)
 
+    def __repr__(self) -> str:
+        d = self.dynamics
+        return shown(
+            self, "network", dt=d.dt, integrator=self.integrator, cost=d.cost, beta=d.beta, gamma=d.gamma,
+            plasticity=self.plasticity, step=self.step,
+        )  # fmt: skip
+
     def __setstate__(self, state: dict) -> None:
         """A copy, whose tensors are new and of the first version."""
         self.__dict__.update(state)
@@ -207,7 +218,7 @@ class Simulation:
             raise ValueError("this simulation has no plasticity")
         if self._shared is not None:
             raise ValueError("the torch.optim optimiser holds the learning rates: change them in its param_groups")
-        rates = self.plasticity.rates(self.network, lr)
+        rates = self.plasticity.learning_rates(self.network, lr)
         self.carry = self.carry._replace(learning=self.carry.learning._replace(lr=rates))
 
     def write_back(self) -> None:

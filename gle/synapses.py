@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gle.showing import shown
+
 
 class Feedback(Protocol):
     """The weights that carry errors down (B in Fig. 4), shaped as W."""
@@ -74,6 +76,9 @@ class Linear:
         if feedback not in FEEDBACKS:
             raise ValueError(f"unknown feedback {feedback!r}; choose one of {', '.join(FEEDBACKS)}")
         self.feedback = FEEDBACKS[feedback]()
+
+    def __repr__(self) -> str:
+        return shown(self, feedback=next(name for name, kind in FEEDBACKS.items() if type(self.feedback) is kind))
 
     def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (n_out, n_in), (n_out,)

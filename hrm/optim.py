@@ -82,7 +82,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def rate(step: int, *, lr: float, warmup: int, steps: int, final: float) -> float:
+def learning_rate(step: int, *, lr: float, warmup: int, steps: int, final: float) -> float:
     """Learning rate of step 0, 1, …: a line over `warmup` steps, then half a cosine from lr to final · lr at `steps`;
     final = 1 keeps it constant, as published."""
     if step < warmup:

@@ -31,7 +31,7 @@ from hrm.gradients import Report, strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES, losses
 from hrm.model import HRM, Carry, Output, detach
-from hrm.optim import OPTIMIZERS, Average, rate, sign_sgd
+from hrm.optim import OPTIMIZERS, Average, learning_rate, sign_sgd
 from hrm.tasks.task import Grids, Task
 
 
@@ -222,7 +222,8 @@ class Trainer:
         if o.clip:
             torch.nn.utils.clip_grad_norm_(self.weights, o.clip)
         now, puzzle_lr = (
-            rate(self.steps, lr=lr, warmup=o.warmup, steps=o.steps, final=o.final) for lr in (o.lr, o.puzzle_lr)
+            learning_rate(self.steps, lr=lr, warmup=o.warmup, steps=o.steps, final=o.final)
+            for lr in (o.lr, o.puzzle_lr)
         )
         for group in self.optimizer.param_groups:
             group["lr"] = now

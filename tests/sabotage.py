@@ -100,14 +100,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "the future scales the series",
-        "bench/mackey_glass.py",
+        "bench/learning/forecast.py",
         "self.mean, self.std = past.mean(1, keepdim=True), past.std(1, keepdim=True)",
         "self.mean, self.std = sequences.mean(1, keepdim=True), past.std(1, keepdim=True)",
         f"{CHAOS}::test_free_run_sees_nothing_of_the_truth",
     ),
     Sabotage(
         "predictions are read a step early",
-        "bench/mackey_glass.py",
+        "bench/learning/forecast.py",
         "t = n - self.h  # the step whose prediction is the next point",
         "t = n - self.h - 1",
         f"{CHAOS}::test_free_run_step_by_step",
@@ -121,14 +121,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "stretches do not follow each other",
-        "bench/mackey_glass.py",
+        "bench/learning/forecast.py",
         "z[len(z) - k * steps :].unflatten(0, (k, steps)).movedim(0, -2)",
         "z[len(z) - k * steps :].unflatten(0, (steps, k)).movedim(1, -2)",
         f"{CHAOS}::test_targets_lie_ahead",
     ),
     Sabotage(
         "every stretch begins at rest",
-        "bench/mackey_glass.py",
+        "bench/learning/forecast.py",
         "        if epoch == 0:\n            self.sim.reset",
         "        if epoch >= 0:\n            self.sim.reset",
         f"{CHAOS}::test_streams_go_on_with_the_next_stretch",

@@ -40,6 +40,9 @@ class Parser(ArgumentParser):
             return self.parse_string(content, os.path.basename(path), *args, **kwargs)
 
 
+EXTRAS = {"bench": ("jitcdde", "mnist1d"), "neurobench": ("neurobench",), "tensorboard": ("tensorboard",)}
+
+
 def config_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with each --config before all other flags: what comes later wins."""
     left = list(arguments)
@@ -88,6 +91,11 @@ def command(hint: Callable[[], str] = lambda: "") -> Iterator[None]:
         yield
     except UnicodeEncodeError:
         raise  # a ValueError, but no user's
+    except ModuleNotFoundError as error:
+        extra = next((extra for extra, modules in EXTRAS.items() if error.name in modules), None)
+        if extra is None:
+            raise
+        sys.exit(f'error: {error.name} is not installed: pip install "gle-toolkit[{extra}]"')
     except (ValueError, FloatingPointError) as error:
         sys.exit("error: " + " ".join(str(error).splitlines()))
     except (KeyboardInterrupt, Stopped) as stop:

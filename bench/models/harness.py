@@ -76,7 +76,9 @@ class Unrolled(nn.Module):
 
 def check_installed() -> None:
     if importlib.util.find_spec("neurobench") is None:
-        raise ModuleNotFoundError('NeuroBench is not installed: pip install "gle-toolkit[neurobench]"')
+        raise ModuleNotFoundError(
+            'NeuroBench is not installed: pip install "gle-toolkit[neurobench]"', name="neurobench"
+        )
 
 
 def model(network: Network, dt: float, member: tuple[int, ...] = ()):

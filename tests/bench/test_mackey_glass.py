@@ -18,7 +18,8 @@ import gle
 from bench import mackey_glass
 from bench.data import chaos
 from bench.kit.folder import Run
-from bench.mackey_glass import Forecast, Forecaster
+from bench.learning.forecast import Forecaster, network
+from bench.mackey_glass import Forecast
 from bench.models import forecasters as forecast
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +170,7 @@ def test_configuration(name, integrator):
     mackey_glass.check(o)
     assert (o.networks, o.epochs, o.integrator, o.dt, o.delay) == (30, 150, integrator, 0.2, 6)
     assert (o.learned, o.free) == (10, 10)
-    net = mackey_glass.network(o, 1)
+    net = network(o, 1)
     assert [(layer.n_in, layer.n_out, layer.depth) for layer in net.layers] == [(4, 93, 1), (93, 93, 1), (93, 1, 1)]
     assert net.n_parameters() == 5 * 93 + 94 * 93 + 94
 

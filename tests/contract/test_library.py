@@ -516,3 +516,16 @@ def test_names_of_the_package():
     assert gle.__version__ == importlib.metadata.version("gle-toolkit")
     assert all(hasattr(gle, name) for name in gle.__all__)
     assert gle.analysis.alignment.compare
+
+
+def test_objects_show_what_they_are():
+    """Prevents: <gle.simulate.Simulation object at 0x…>."""
+    net = gle.Network([gle.Layer(1, 3, tau_m=torch.linspace(0.2, 2.0, 3), tau_r=0.2, depth=1, ensemble=(2,))], [0, 1])
+    sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity("adam", lr=1e-3, every=4))
+    text = repr(sim)
+    for part in ("1 → 3", "tau_m=0.2 … 2", "phi=tanh", "ensemble=(2,)", "dt=0.1", "Euler(propagation='delayed')",
+                 "MeanSquaredError()", "Adam(betas=(0.9, 0.999)", "every=4", "step=0"):  # fmt: skip
+        assert part in text, part
+    assert repr(gle.Record("r", every=2)) == "Record(what=('r',), layers=None, every=2) of 0 steps"
+    assert repr(gle.Linear("transpose")) == "Linear(feedback='transpose')"
+    assert repr(gle.Plasticity(torch.optim.SGD(net.parameters(), lr=0.1)).optimizer) == "TorchOptimizer(SGD)"

@@ -1,7 +1,10 @@
 """README tells the truth: its example runs, and its table is what the result files say."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,13 +31,34 @@ RESULTS = ROOT / "bench" / "results" / "mnist1d"
 def test_example_learns():
     """The ten lines run as printed, and the loss falls at least tenfold; so do the lines on credit, which go on from
     there."""
-    learning, comparison, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    learning, _, comparison, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope = {}
     exec(learning, scope)
     loss = scope["record"]["loss"]
     assert loss[-30:].mean() < 0.1 * loss[:30].mean()
     exec(comparison, scope)
     assert scope["agreement"].cosine > 0.99  # at the output, where errors need no time
+
+
+@pytest.mark.slow
+def test_series_of_ones_own(capsys, tmp_path, monkeypatch):
+    """The lines on labelled series run as printed, all three networks learn, and a fresh process predicts the same."""
+    _, series, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope = {}
+    exec(series, scope)
+    right = torch.tensor([float(n) for n in re.findall(r"\d\.\d*", capsys.readouterr().out)])
+    assert len(right) == 3
+    assert right.min() > 0.8
+    torch.save({k: scope[k] for k in ("x", "lengths", "outputs")}, "data.pt")
+    program = """
+import gle, torch
+d = torch.load("data.pt")
+outputs, _ = gle.load("waves.pt").predict(d["x"][300:], lengths=d["lengths"][300:], batch_first=True)
+assert torch.equal(outputs, d["outputs"])
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.slow

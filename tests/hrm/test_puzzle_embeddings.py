@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from hrm.act import Halting
 from hrm.losses import LOSSES, losses
 from hrm.model import HRM, Config
-from hrm.optim import rate, sign_sgd
+from hrm.optim import learning_rate, sign_sgd
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training
 
@@ -75,7 +75,7 @@ def test_rows_at_hand_move_as_in_the_dense_form():
     losses(dense.read_out(carry), t.slots.y, LOSSES["softmax"], best, 0.5).total.backward()
     grad = dense.puzzle_embedding.weight.grad
     assert grad.norm() > 1e-4
-    lr = rate(0, lr=0.02, warmup=3, steps=300, final=0.1)
+    lr = learning_rate(0, lr=0.02, warmup=3, steps=300, final=0.1)
     expected = t.table.detach() * (1 - lr * 0.3) - lr * grad.sign()
     t.step()
     torch.testing.assert_close(t.table.detach(), expected, rtol=0, atol=1e-6)

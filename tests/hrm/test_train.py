@@ -17,7 +17,7 @@ from hrm import act
 from hrm.act import Halting, Slots
 from hrm.losses import LOSSES, losses, stablemax
 from hrm.model import HRM, Config, Output
-from hrm.optim import OPTIMIZERS, AdamATan2, Average, rate
+from hrm.optim import OPTIMIZERS, AdamATan2, Average, learning_rate
 from hrm.tasks.task import IGNORE, Grids, Task
 from hrm.train import Trainer, Training, answer, evaluate
 
@@ -119,10 +119,10 @@ def test_adam_atan2_does_not_see_the_scale_of_the_loss():
 
 def test_rate():
     kw = {"lr": 2.0, "warmup": 4, "steps": 14, "final": 0.1}
-    assert [rate(s, **kw) for s in (0, 3)] == [0.5, 2.0]
-    assert rate(9, **kw) == pytest.approx((2 + 0.2) / 2)
-    assert rate(14, **kw) == rate(99, **kw) == pytest.approx(0.2)
-    assert rate(999, **{**kw, "final": 1.0}) == 2.0
+    assert [learning_rate(s, **kw) for s in (0, 3)] == [0.5, 2.0]
+    assert learning_rate(9, **kw) == pytest.approx((2 + 0.2) / 2)
+    assert learning_rate(14, **kw) == learning_rate(99, **kw) == pytest.approx(0.2)
+    assert learning_rate(999, **{**kw, "final": 1.0}) == 2.0
 
 
 def test_average():
