@@ -725,8 +725,8 @@ SABOTAGES = [
     Sabotage(
         "Adam without its bias correction",
         "gle/plasticity.py",
-        "rate = lr / (1 - beta1**step)",
-        "rate = lr",
+        "scaled = lr / (1 - beta1**step)",
+        "scaled = lr",
         f"{CORE}::test_optimisers_equal_torch",
     ),
     Sabotage(
