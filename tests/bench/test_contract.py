@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_arrows_point_down(path):
 def test_the_library_knows_no_benchmark(package):
     for path in (ROOT / package).rglob("*.py"):
         assert not [f for f in imports(path) if f == "bench" or f.startswith("bench.")], path
+
+
+def test_the_wheel_has_every_package():
+    """Prevents: a folder that works from a checkout, and is missing where the toolkit was installed."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {p.parent for name in ("gle", "hrm", "bench") for p in (ROOT / name).rglob("*.py")}
+    packages = {".".join(f.relative_to(ROOT).parts) for f in folders}
+    assert listed == packages | {"bench.configs"}
+    assert all((f / "__init__.py").exists() for f in folders)
 
 
 # -- a new one ---------------------------------------------------------------------------------------------------------
