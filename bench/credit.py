@@ -22,7 +22,7 @@ from torch import Tensor
 
 import gle
 from bench.data import mnist1d as data_set
-from bench.data.series import Form, Split
+from bench.data.series import Split
 from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
@@ -105,17 +105,13 @@ def configuration(o: Credit, rates: int) -> learning.Learning:
     )
 
 
-def form(dt: float) -> Form:
-    return Form(learning.steps_of(data_set.DURATION, dt), 1, data_set.CLASSES)
-
-
 def train(row: str, o: Credit) -> dict[str, Any]:
     """Accuracy and alignment after each epoch, at the best of the rates. A row named "<rule> 1" updates at every step,
     as online learning is meant."""
     name, stretch = (row[:-2], 1) if row.endswith(" 1") else (row, o.stretch)
     rule, lrs = RULES[name](), o.lrs_online if stretch == 1 else o.lrs
     config = configuration(o, len(lrs))
-    data = data_set.load(form(config.dt).steps, o.samples)
+    data = data_set.load(data_set.form(config.dt).steps, o.samples)
     trainer = Online(config, config.training, data.form)
     sim, streams = trainer.simulation, trainer.streams
     schedule = Schedule(config.training, config.seeds)
@@ -267,7 +263,7 @@ def check(o: Credit) -> None:
         if row.removesuffix(" 1") not in RULES:
             raise ValueError(f"unknown row {row!r}: choose of {', '.join(RULES)}, with ' 1' for an update at each step")
     config = configuration(o, 1)
-    steps = form(config.dt).steps
+    steps = data_set.form(config.dt).steps
     if not 1 <= o.stretch <= steps:
         raise ValueError(f"stretch = {o.stretch} must lie between 1 and the {steps} steps of a sample")
     for name in ("rows", "lrs", "lrs_online", "sizes", "lengths"):
@@ -280,8 +276,8 @@ def check(o: Credit) -> None:
     if bad := [lr for lr in (*o.lrs, *o.lrs_online) if not lr > 0]:
         raise ValueError(f"learning rates must be positive, got {bad[0]:g}")
     data_set.check(o.samples)
-    learning.check(config, form(config.dt), int(o.samples * 0.8))
-    Online(config, config.training, form(config.dt))
+    learning.check(config, data_set.form(config.dt), int(o.samples * 0.8))
+    Online(config, config.training, data_set.form(config.dt))
 
 
 def tiny(o: Credit) -> Credit:

@@ -141,7 +141,7 @@ def epoch(o: Device) -> dict[str, Any]:
         model=Model(), training=training, seeds=o.seeds, seed_list=list(range(o.seeds)), device=o.device,
         compile=o.compile,
     )  # fmt: skip
-    data = data_set.load(learning.steps_of(data_set.DURATION, own.dt), o.samples)
+    data = data_set.load(data_set.form(own.dt).steps, o.samples)
     trainer = Online(own, training, data.form)
     batches = [b for b in trainer.batches(data.train) if b.shape[1] == training.batch]
     trainer.simulation.run(*trainer.streams.turn(data.train, batches[0]))  # compiles

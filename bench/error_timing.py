@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from bench.data import mnist1d as data_set
-from bench.data.series import Form, Split
+from bench.data.series import Split
 from bench.kit.benchmark import Benchmark, configs, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
@@ -80,10 +80,6 @@ def config_of(o: ErrorTiming, seeds: int) -> learning.Learning:
     return dataclasses.replace(published, training=training, seeds=seeds, device=o.device, compile=o.compile)
 
 
-def form(dt: float) -> Form:
-    return Form(learning.steps_of(data_set.DURATION, dt), 1, data_set.CLASSES)
-
-
 def check(o: ErrorTiming) -> None:
     """Raises ValueError with the value and what it must be."""
     if not o.epochs or min(o.epochs) < 0 or sorted(set(o.epochs)) != o.epochs:
@@ -93,7 +89,7 @@ def check(o: ErrorTiming) -> None:
     data_set.check(o.samples)
     for seeds in {o.seeds, o.trained or 1}:
         config = config_of(o, seeds)
-        learning.check(config, form(config.dt), int(o.samples * 0.8))
+        learning.check(config, data_set.form(config.dt), int(o.samples * 0.8))
 
 
 # -- what the update adds to the errors ------------------------------------------------------------------------------
@@ -102,7 +98,7 @@ def check(o: ErrorTiming) -> None:
 def pushes(o: ErrorTiming) -> list[dict[str, Any]]:
     """One row per moment: of each hidden layer ℓ and seed, averaged over samples and time."""
     config = config_of(o, o.seeds)
-    data = data_set.load(form(config.dt).steps, o.samples)
+    data = data_set.load(data_set.form(config.dt).steps, o.samples)
     trainer = Online(config, config.training, data.form)
     rows, done = [], 0
     for epoch in o.epochs:
@@ -173,7 +169,7 @@ def compared(trainer: Online, split: Split) -> dict[str, list[list[float]]]:
 def learned(o: ErrorTiming, reading: str) -> dict[str, Any]:
     """The published protocol with one of the readings: validation accuracy of each seed after every epoch."""
     config = config_of(o, o.trained)
-    data = data_set.load(form(config.dt).steps, o.samples)
+    data = data_set.load(data_set.form(config.dt).steps, o.samples)
     trainer, schedule = Online(config, config.training, data.form), Schedule(config.training, o.trained)
     if reading == "late":
         trainer.simulation.integrator = Late()

@@ -45,8 +45,9 @@ class Options(learning.Learning):
 
 
 def form(o: Options) -> Form:
-    steps = LENGTHS.get(o.model.kind) or learning.steps_of(data.DURATION, o.dt)
-    return Form(steps, 1, data.CLASSES)
+    if o.model.kind in LENGTHS:
+        return Form(LENGTHS[o.model.kind], 1, data.CLASSES)
+    return data.form(o.dt)
 
 
 def check(o: Options) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.data.cache import cache_dir, cached
-from bench.data.series import Labelled, Split
+from bench.data.series import Form, Labelled, Split, steps_of
 
 CLASSES = 10
 DURATION = 72.0  # time units of a sample (Table 1)
@@ -29,6 +29,11 @@ MNIST1D = {
 }
 SEED = 42  # of the published data; the test set is drawn with another one
 TEST_SEED = 4242
+
+
+def form(dt: float) -> Form:
+    """As a network sees it that takes steps of dt. Raises ValueError unless dt divides a sample."""
+    return Form(steps_of(DURATION, dt), 1, CLASSES)
 
 
 def check(samples: int) -> None:

@@ -22,6 +22,13 @@ class Form(NamedTuple):
     classes: int
 
 
+def steps_of(duration: float, dt: float) -> int:
+    """Steps of a sample. Raises ValueError unless dt divides its duration."""
+    if not dt > 0 or abs(duration / dt - round(duration / dt)) > 1e-6:
+        raise ValueError(f"dt must divide the {duration:g} time units of a sample, got {dt}")
+    return round(duration / dt)
+
+
 class Labelled(NamedTuple):
     """train: learned from. validation: watched meanwhile. test: used once, at the end."""
 

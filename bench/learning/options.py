@@ -115,13 +115,6 @@ def stages(o: Learning) -> list[Training]:
     return [o.training] if o.consolidation is None else [o.training, o.consolidation]
 
 
-def steps_of(duration: float, dt: float) -> int:
-    """Steps of a sample. Raises ValueError unless dt divides its duration."""
-    if not dt > 0 or abs(duration / dt - round(duration / dt)) > 1e-6:
-        raise ValueError(f"dt must divide the {duration:g} time units of a sample, got {dt}")
-    return round(duration / dt)
-
-
 def check(o: Learning, form: Form, samples: int) -> None:
     """Complains before any work is done: ValueError with the value and the fix. samples: for training."""
     if o.model.hidden_layers < 1:
