@@ -22,15 +22,29 @@ class Sizes(Protocol):
     """Of the grids of a task."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As files of weights name it."""
+        ...
+
     @property
-    def vocabulary(self) -> int: ...
+    def vocabulary(self) -> int:
+        """Number of symbols."""
+        ...
+
     @property
-    def puzzles(self) -> int: ...
+    def puzzles(self) -> int:
+        """Number of identities; 0: none."""
+        ...
+
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """Cells of a grid."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Cells of a row."""
+        ...
 
 
 @torch.no_grad()

@@ -40,7 +40,11 @@ class Report:
 
 
 class Strategy(Protocol):
-    def __call__(self, model: HRM, carry: Carry, x: Tensor) -> tuple[Carry, Report]: ...
+    """A segment, and how gradients come back through it."""
+
+    def __call__(self, model: HRM, carry: Carry, x: Tensor) -> tuple[Carry, Report]:
+        """The carry after the segment, x: embedded input [batch, length, d]; backward through it gives the gradient."""
+        ...
 
 
 def run(model: HRM, carry: Carry, x: Tensor, first: int, last: int) -> Carry:

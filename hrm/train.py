@@ -116,7 +116,9 @@ def rank() -> int:
 class Compile(Protocol):
     """What makes a function of tensors on `device` fast, as `gle.compiling.compiled` does."""
 
-    def __call__(self, function: Callable[..., Any], device: torch.device) -> Callable[..., Any]: ...
+    def __call__(self, function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+        """The same function, compiled."""
+        ...
 
 
 class Trainer:

@@ -24,13 +24,22 @@ Build = Callable[[Learning, Training, Form], gle.Network]  # one ensemble member
 
 
 class Trainer(Protocol):
+    """parameters: of one network. online: whether it learns while the series stream past."""
+
     parameters: int
     online: bool
 
-    def epoch(self, split: Split, rates: Rates) -> None: ...
-    def evaluate(self, split: Split) -> Score: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+    def epoch(self, split: Split, rates: Rates) -> None:
+        """Learns from each sample once, at the learning rates of that moment."""
+
+    def evaluate(self, split: Split) -> Score:
+        """Accuracy and loss on the split; nothing is learned."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact continuation needs."""
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Goes on from there."""
 
 
 def build_network(o: Learning, training: Training, form: Form) -> gle.Network:

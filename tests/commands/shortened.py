@@ -98,7 +98,7 @@ RUNS = {
         f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(STAGES, slow=True)
         for name in ("gle_15k_tuned", "gle_42k_tuned")
     },
-    f"{MNIST1D} --config gle_15k": Run(ROW),
+    f"{MNIST1D} --config gru": Run(ROW),
     "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),
     "python -m bench.speed": Run(f"{SPEED} --cores [1]", slow=True),
     "python -m bench.speed --quick true": Run("--steps 12"),
@@ -169,7 +169,7 @@ RUNS = {
 
 # Switches that a document names without the command: which of the commands above has them
 SWITCHES = {
-    "--config gle_15k": f"{MNIST1D} --config gle_15k",
+    "--config gru": f"{MNIST1D} --config gru",
     "--beta2 0.99 --halving 4000 --duration 32000": ANNEALED,
     "--noise 0.1": ANNEALED,
     "--propagation instant": INSTANT,
