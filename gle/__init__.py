@@ -8,8 +8,9 @@ from gle import analysis, costs, integrators, neurons, rules, synapses
 from gle.network import Layer, LayerState, Network, Theta
 from gle.neurons import Activation
 from gle.plasticity import SGD, Adam, Plasticity, TorchOptimizer
+from gle.recording import Record
 from gle.saving import load, save
-from gle.simulate import Record, Simulation
+from gle.simulate import Simulation
 from gle.synapses import Linear
 
 __version__ = "0.1.0"

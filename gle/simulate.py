@@ -13,122 +13,30 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gle import plasticity as pl
+from gle.carry import Carry, copied, from_dict, to_dict
+from gle.checks import Taken, check_finite, check_time_constants, taken
 from gle.compiling import compiled
 from gle.costs import Cost
 from gle.costs import cost as cost_called
+from gle.inputs import Inputs, Signal, Stream
 from gle.integrators import Dynamics, Euler, Integrator, select
 from gle.integrators import integrator as integrator_called
-from gle.network import TIME_CONSTANTS, LayerState, Network, State, Theta, Thetas
+from gle.network import LayerState, Network, State, Thetas
+from gle.recording import Record
 from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
-from gle.series import Lengths, are_labels, lengths_of, one_hot, time_first
+from gle.series import Lengths, lengths_of, time_first
 from gle.showing import shown
-
-Values = Tensor | np.ndarray | float | Sequence  # of one step, [*ensemble, batch, features], or of one of its nodes
-Signal = Tensor | np.ndarray | Callable[[float], Values]
-Stream = Iterable[Values | tuple[Values, Values | None]]
 
 CHECK_EVERY = 1000  # steps between looks for NaN in the dynamics, besides one at the end of a run
 PREDICT_ROWS = 1 << 12  # steps · batch of one product in `predict`: as large as keeps its results in the cache
-
-
-class Carry(NamedTuple):
-    """Everything that changes while the network runs."""
-
-    theta: Thetas
-    state: State
-    learning: pl.Learning | None
-
-
-class Taken(NamedTuple):
-    """What a simulation took from its network when it was made, and would go on with if the network changed."""
-
-    dtype: torch.dtype
-    device: torch.device
-    learned: list[tuple[str, ...]]  # by layer
-    parameters: list[tuple[Tensor, int]]  # themselves, and which version of their values
-
-
-def _taken(net: Network, plasticity: pl.Plasticity | None) -> Taken:
-    kinds = () if plasticity is None else plasticity.learn
-    own = [t for p in net.theta() for t in p if t is not None]
-    versions = [-1 if t.is_inference() else t._version for t in own]  # PyTorch counts none in inference mode
-    learned = [layer.learned(kinds) for layer in net.layers]
-    return Taken(net.dtype, net.device, learned, list(zip(own, versions, strict=True)))
-
-
-class Record:
-    """What to keep of a run: names of LayerState fields ("u", "v", "r", "e", "sent"), of parameters ("W", "b",
-    "tau_m", "tau_r") or "loss" (the cost of the output, per sample), of which layers ℓ (0: the first hidden one;
-    negative: from the top; None: all) after every n-th step. A run without a Record takes no notice of it. The loss of
-    a sample that has no teacher (any more) is NaN.
-
-    `record[name]` holds, per layer ℓ, a tensor with one entry per recorded step in front; `record["loss"]` one
-    tensor; `record.steps` the numbers of the recorded steps.
-    """
-
-    FIELDS = (*LayerState._fields, *pl.LEARNABLE, "loss")
-
-    def __init__(self, *what: str, layers: int | Sequence[int] | None = None, every: int = 1):
-        unknown = [w for w in what if w not in self.FIELDS]
-        if unknown or not what:
-            raise ValueError(f"a Record takes some of {', '.join(self.FIELDS)}; got {what}")
-        if not isinstance(every, (int, np.integer)) or every < 1:
-            raise ValueError(f"every must be a number of steps, at least 1, got {every}")
-        self.what, self.layers, self.every = what, (layers,) if isinstance(layers, int) else layers, every
-        self.steps: list[int] = []  # recorded so far
-        self._kept: dict[tuple[str, int | None], list[Tensor]] = {}
-
-    def __repr__(self) -> str:
-        return shown(self, "what", "layers", "every") + f" of {len(self.steps)} steps"
-
-    def check(self, net: Network, step: int) -> None:
-        """Raises ValueError for layers that the network does not have, and where later steps than `step` were recorded:
-        of another run."""
-        if self.steps and self.steps[-1] > step:
-            raise ValueError(
-                f"this Record holds step {self.steps[-1]} of another run, this one is at {step}: make another"
-            )
-        for l in self.layers or ():
-            if not -net.depth <= l < net.depth:
-                raise ValueError(f"there is no layer {l} to record: the network has {net.depth}")
-
-    def take(self, net: Network, step: int, carry: Carry, target: Tensor | None, cost: Cost) -> None:
-        """Copies what was asked for."""
-        self.steps.append(step)
-        places = list(net.places())
-        every = range(len(places))
-        chosen = every if self.layers is None else sorted({every[l] for l in self.layers})
-        for what in self.what:
-            if what == "loss":
-                assert target is not None
-                self._keep(what, None, cost.value(carry.state[-1].r[-1], target))
-                continue
-            source = carry.state if what in LayerState._fields else carry.theta
-            for l in chosen:
-                i, d = places[l]
-                value = getattr(source[i], what)
-                if value is not None:
-                    self._keep(what, l, value[d])
-
-    def _keep(self, what: str, layer: int | None, value: Tensor) -> None:
-        self._kept.setdefault((what, layer), []).append(value.detach().clone())
-
-    def __getitem__(self, what: str) -> Any:
-        if what not in self.what or not self.steps:
-            raise KeyError(
-                f"{what} was not recorded: this Record keeps {', '.join(self.what)}, of {len(self.steps)} steps"
-            )
-        if what == "loss":
-            return torch.stack(self._kept[what, None])
-        return {l: torch.stack(v) for (w, l), v in self._kept.items() if w == what}
 
 
 class Simulation:
@@ -169,6 +77,7 @@ class Simulation:
         self.dynamics = Dynamics(dt, beta, gamma, cost_called(cost) if isinstance(cost, str) else cost)
         self.plasticity = plasticity if plasticity is not None and plasticity.every else None
         self.block = block
+        self.inputs = Inputs(network, self.integrator.nodes, dt)
         self.step = 0  # steps simulated so far
         check_time_constants(network, dt)
         if self.plasticity is not None:
@@ -181,7 +90,7 @@ class Simulation:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
         self._advance = compiled(self.advance, network.device) if compile else self.advance
         self.carry = Carry(self._parameters(), (), self.plasticity.init(network) if self.plasticity else None)
-        self._taken = _taken(network, self.plasticity)
+        self._taken = taken(network, self.plasticity)
 
     def __repr__(self) -> str:
         d = self.dynamics
@@ -193,7 +102,7 @@ class Simulation:
     def __setstate__(self, state: dict) -> None:
         """A copy, whose tensors are new and of the first version."""
         self.__dict__.update(state)
-        self._taken = _taken(self.network, self.plasticity)
+        self._taken = taken(self.network, self.plasticity)
 
     # -- state and rates -------------------------------------------------------------------------------------------
 
@@ -243,15 +152,15 @@ class Simulation:
 
     def _agree(self) -> None:
         """From now on the network's parameters are known as they are."""
-        self._taken = self._taken._replace(parameters=_taken(self.network, self.plasticity).parameters)
+        self._taken = self._taken._replace(parameters=taken(self.network, self.plasticity).parameters)
 
     def _parameters(self) -> Thetas:
-        return self.network.theta() if self._shared else _copy(self.network.theta())
+        return self.network.theta() if self._shared else copied(self.network.theta())
 
     def check(self, learns: bool = True, own: bool = True) -> None:
         """Raises ValueError where the network is no longer the one that this simulation was made for: moved to another
         dtype or device; frozen or freed, where it `learns`; its parameters changed, where it goes on with its `own`."""
-        then, now = self._taken, _taken(self.network, self.plasticity)
+        then, now = self._taken, taken(self.network, self.plasticity)
         if now[:2] != then[:2]:
             raise ValueError(
                 f"the network is now {now.dtype} on {now.device}, this simulation was made when it was {then.dtype} on "
@@ -282,7 +191,7 @@ class Simulation:
         """Everything that a continuation needs, as plain nested dicts of tensors, numbers and names (for
         torch.load(weights_only=True)); a snapshot, which later learning leaves alone."""
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
-        saved = {"step": self.step, "batch": batch, "carry": _to_dict(self.carry)}
+        saved = {"step": self.step, "batch": batch, "carry": to_dict(self.carry)}
         if self.plasticity is not None:
             saved["plasticity"] = self.plasticity.description(self.network)
         if self._shared is not None:
@@ -306,7 +215,7 @@ class Simulation:
             if isinstance(saved["carry"], dict):
                 saved["carry"] = {**saved["carry"], "learning": None}
         parts = saved["carry"] if isinstance(saved["carry"], dict) else {}
-        _from_dict(self.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
+        from_dict(self.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
         own = {} if self.plasticity is None else self.plasticity.description(self.network)
         there = saved.get("plasticity", {})  # older states have none
         for k, was in there.items() if isinstance(there, dict) else [("description", there)]:
@@ -316,7 +225,7 @@ class Simulation:
             which = ("one of gle.plasticity", "one of torch.optim")
             was, here = which["optimizer" in saved], which[self._shared is not None]
             raise ValueError(f"the state was saved with another optimizer, {was}; this simulation has {here}")
-        carry = _from_dict(self._at_rest(saved["batch"]), saved["carry"], "carry")
+        carry = from_dict(self._at_rest(saved["batch"]), saved["carry"], "carry")
         check_time_constants(self.network, self.dynamics.dt, carry.theta)
         if self._shared is not None:
             self._shared.load_state_dict(saved["optimizer"])
@@ -429,20 +338,12 @@ class Simulation:
             inputs = torch.as_tensor(inputs)
             if batch_first:
                 inputs = time_first(inputs, "inputs")
-                targets = self._time_first(targets, len(inputs))
+                targets = self.inputs.targets_first(targets, len(inputs))
             ends = lengths_of(lengths, mask, len(inputs), inputs.shape[-2], batch_first)
             if ends is not None:
                 over = torch.arange(len(inputs))[:, None] >= ends.cpu()
         with self.learning():
             yield from self._run(inputs, targets, steps, record, over)
-
-    def _time_first(self, targets: Any, steps: int) -> Any:
-        if not isinstance(targets, (Tensor, np.ndarray)):
-            return targets
-        targets = torch.as_tensor(targets)
-        if are_labels(targets):
-            return one_hot(targets, steps, self.network.n_out, True)
-        return time_first(targets, "targets")
 
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:
@@ -458,14 +359,16 @@ class Simulation:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        if self.plasticity is not None and self._shared is None and self._same(_taken(self.network, self.plasticity)):
+        if self.plasticity is not None and self._shared is None and self._same(taken(self.network, self.plasticity)):
             self.write_back()
 
     def _run(
         self, inputs: Any, targets: Any, steps: int | None, record: Record | None, over: Tensor | None
     ) -> Iterator[Carry]:
         """over: [T, batch], true after a sample's end."""
-        for xs, ts in self._blocks(inputs, targets, steps, record, over):
+        for xs, ts in self.inputs.blocks(
+            inputs, targets, steps, lambda left: self._length(left, record), self.step, over
+        ):
             self._check(xs, ts)
             if record is not None and "loss" in record.what and ts is None:
                 raise ValueError("recording the loss needs targets")
@@ -490,10 +393,10 @@ class Simulation:
         """Inputs and targets as the integrator takes them, [T, nodes, *ensemble, batch, features], checked as in
         `run`; they are tensors or functions of time."""
         if isinstance(inputs, (Tensor, np.ndarray)):
-            xs, ts = self._whole(inputs, targets)
+            xs, ts = self.inputs.whole(inputs, targets)
             xs, ts = xs[:steps], None if ts is None else ts[:steps]
         else:
-            blocks = list(self._blocks(inputs, targets, steps, None))
+            blocks = list(self.inputs.blocks(inputs, targets, steps, lambda left: self._length(left, None), self.step))
             xs = torch.cat([x for x, _ in blocks]) if blocks else torch.empty(0)
             ts = None if targets is None else torch.cat([t for _, t in blocks if t is not None]) if blocks else None
         if not len(xs):
@@ -511,134 +414,6 @@ class Simulation:
             full = math.gcd(full, record.every)
         aligned = self.step % full == 0 or (every in (0, 1) and record is None)
         return full if aligned and (left is None or left >= full) else 1
-
-    def _blocks(
-        self, inputs: Any, targets: Any, steps: int | None, record: Record | None, over: Tensor | None = None
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Cuts any kind of input into [steps, nodes, *ensemble, batch, features]."""
-        if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 0):
-            raise ValueError(f"steps must be a whole number, at least 0, got {steps}")
-        nodes = self.integrator.nodes
-        dt = self.dynamics.dt
-        if isinstance(inputs, (Tensor, np.ndarray)):
-            xs, ts = self._whole(inputs, targets, over)
-            total = len(xs) if steps is None else min(steps, len(xs))
-            t = 0
-            while t < total:
-                n = self._length(total - t, record)
-                yield xs[t : t + n], None if ts is None else ts[t : t + n]
-                t += n
-            return
-
-        if callable(inputs):
-            if steps is None:
-                raise ValueError("inputs given as a function of time need a number of steps")
-            if targets is not None and not callable(targets):
-                raise ValueError("inputs given as a function of time need targets given as one")
-
-            def sampled() -> Iterator[tuple[Tensor, Tensor | None]]:
-                for t in range(self.step, self.step + steps):
-                    at = [(t + c) * dt for c in nodes]
-                    target = None if targets is None else torch.stack([_tensor(targets(a)) for a in at])
-                    yield torch.stack([_tensor(inputs(a)) for a in at]), target
-
-            source = sampled()
-        else:
-            if targets is not None:
-                raise ValueError("an iterable yields (x, target) itself; give no targets beside it")
-
-            def pulled() -> Iterator[tuple[Tensor, Tensor | None]]:
-                for item in inputs:
-                    x, target = item if isinstance(item, (tuple, list)) else (item, None)
-                    x, target = _tensor(x), None if target is None else _tensor(target)
-                    held = None if target is None else target.expand(len(nodes), *target.shape)
-                    yield x.expand(len(nodes), *x.shape), held
-
-            source = pulled()
-        yield from self._batched(source, steps, record)
-
-    def _whole(self, inputs: Any, targets: Any, over: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: without an axis of nodes held over
-        each step, without ensemble axes the same for every member. Where samples are `over`, targets are NaN."""
-        xs = self._at_nodes(torch.as_tensor(inputs), "inputs")
-        if targets is None:
-            return xs, None
-        if not isinstance(targets, (Tensor, np.ndarray)):
-            raise ValueError("inputs given as a tensor need targets given as a tensor")
-        targets = torch.as_tensor(targets)
-        if are_labels(targets):
-            if targets.shape not in (xs.shape[-2:-1], (len(xs), xs.shape[-2])):
-                raise ValueError(
-                    f"labels have shape {tuple(targets.shape)}, expected [{xs.shape[-2]}], one for each sample of the "
-                    f"batch, or [{len(xs)}, {xs.shape[-2]}], one at each step, too; inputs are [T, batch, features]"
-                )
-            targets = one_hot(targets, len(xs), self.network.n_out)
-        if len(targets) != len(xs):
-            raise ValueError(f"inputs have {len(xs)} steps, targets {len(targets)}")
-        return xs, self._at_nodes(targets, "targets", over)
-
-    def _at_nodes(self, x: Tensor, name: str, over: Tensor | None = None) -> Tensor:
-        """With an axis of nodes: as given, or the same value at every node of the step."""
-        net, nodes = self.network, len(self.integrator.nodes)
-        if x.ndim < 4 + len(net.ensemble):
-            return _held(self._placed(x, name, over=over), nodes)
-        if x.shape[1] != nodes:
-            raise ValueError(
-                f"{name} have shape {tuple(x.shape)}: {x.shape[1]} values a step, where the integrator looks at {nodes}"
-            )
-        return self._placed(x, name, 1, over=over)
-
-    def _batched(
-        self, source: Iterable, steps: int | None, record: Record | None
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        taken = 0
-        source = iter(source)
-        while steps is None or taken < steps:
-            n = self._length(None if steps is None else steps - taken, record)
-            items = []
-            for _ in range(n):
-                item = next(source, None)
-                if item is None:
-                    break
-                items.append(item)
-            if not items and not taken:
-                raise ValueError("the stream gives no step: it is empty, or an iterator that was used up before")
-            if not items:
-                return
-            # a stream that ends inside a block, or a teacher that comes or goes: step by step
-            uniform = len({(x.shape, None if t is None else t.shape) for x, t in items}) == 1
-            for part in [items] if len(items) == n and uniform else [[item] for item in items]:
-                xs = self._placed(torch.stack([x for x, _ in part]), "inputs", 1, taken)
-                has_target = part[0][1] is not None
-                ts = self._placed(torch.stack([t for _, t in part]), "targets", 1, taken) if has_target else None
-                yield xs, ts
-                taken += len(part)
-
-    def _placed(self, x: Tensor, name: str, nodes: int = 0, first: int = 0, over: Tensor | None = None) -> Tensor:
-        """On the network's device and dtype, with ensemble axes. nodes: 1 if the axis of nodes is there already. first:
-        the number of the first step, for messages. over: where values are replaced by NaN, [T, batch]."""
-        net = self.network
-        lead, members = 1 + nodes, len(net.ensemble)
-        shape = ("T", *map(str, net.ensemble), "batch", "features")
-        if not (x.ndim == lead + 2 or (x.ndim == lead + 2 + members and tuple(x.shape[lead:-2]) == net.ensemble)):
-            got = tuple(x.shape[:1]) + tuple(x.shape[lead:])
-            also = f" or [{', '.join(shape)}]" if members else ""
-            raise ValueError(f"{name} have shape {got}, expected [T, batch, features]{also}")
-        if x.shape[-2] == 0:
-            raise ValueError(f"{name} have an empty batch")
-        features = net.n_in if name == "inputs" else net.n_out
-        if x.shape[-1] != features:
-            raise ValueError(f"{name} have {x.shape[-1]} features, the network has {features}")
-        x = x.to(device=net.device, dtype=net.dtype)
-        if not torch.isfinite(x).all():
-            step = first + int((~torch.isfinite(x)).nonzero()[0, 0])
-            raise ValueError(f"{name} are not finite at step {step}: clean NaN and infinities from the data first")
-        if over is not None:
-            own = over.reshape(len(over), *(1,) * (x.ndim - 3), over.shape[1], 1)
-            x = torch.where(own.to(x.device), torch.nan, x)
-        if x.ndim == lead + 2 and members:
-            x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
-        return x
 
     def _check(self, xs: Tensor, ts: Tensor | None) -> None:
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else xs.shape[-2]
@@ -672,7 +447,7 @@ class Simulation:
         self.check(learns=False, own=theta is None)
         theta = self.carry.theta if theta is None else theta
         given = torch.as_tensor(inputs)
-        xs = self._placed(time_first(given, "inputs") if batch_first else given, "inputs")
+        xs = self.inputs.placed(time_first(given, "inputs") if batch_first else given, "inputs")
         batch = xs.shape[-2]
         ends = lengths_of(lengths, mask, len(xs), batch, batch_first)
         state = self.network.initial_state(batch) if state is None else state
@@ -738,17 +513,6 @@ def _with_bar(sim: Simulation, stream: Iterator[Carry], steps: int | None, input
             yield carry
 
 
-def _tensor(value: Values) -> Tensor:
-    """What a user's function gives; a plain number is a batch of one with one feature."""
-    x = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))  # which keeps a float's digits
-    return x if x.ndim else x.reshape(1, 1)
-
-
-def _held(x: Tensor, nodes: int) -> Tensor:
-    """[T, …] → [T, nodes, …]: the same value at every node of the step."""
-    return x.unsqueeze(1).expand(x.shape[0], nodes, *x.shape[1:])
-
-
 def _per_member(name: str, value: float | Sequence[float] | Tensor, net: Network) -> float | Tensor:
     """β or γ: a number, or one per ensemble member."""
     given = torch.as_tensor(value, dtype=torch.float64)
@@ -757,70 +521,3 @@ def _per_member(name: str, value: float | Sequence[float] | Tensor, net: Network
     if not torch.isfinite(given).all():
         raise ValueError(f"{name} must be finite, got {value}")
     return given.to(device=net.device, dtype=net.dtype) if given.ndim else given.item()
-
-
-def _copy(theta: Thetas) -> Thetas:
-    return tuple(Theta(*(None if t is None else t.detach().clone() for t in p)) for p in theta)
-
-
-def _to_dict(item: Any) -> Any:
-    if isinstance(item, Tensor):
-        return item.detach().clone()
-    if isinstance(item, tuple):
-        keys = getattr(item, "_fields", map(str, range(len(item))))
-        return {k: _to_dict(v) for k, v in zip(keys, item, strict=True)}
-    return {k: _to_dict(v) for k, v in item.items()} if isinstance(item, dict) else item
-
-
-def _from_dict(template: Any, saved: Any, name: str) -> Any:
-    """`saved` in the structure of `template`."""
-    if isinstance(template, (tuple, dict)):
-        own = _to_dict(template) if isinstance(template, tuple) else template
-        if not isinstance(saved, dict) or saved.keys() != own.keys():
-            raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
-        items = template.items() if isinstance(template, dict) else zip(own, template, strict=True)
-        new = {k: _from_dict(t, saved[k], f"{name}.{k}") for k, t in items}
-        if isinstance(template, dict):
-            return new
-        return type(template)(**new) if hasattr(template, "_fields") else tuple(new.values())
-    if template is None or saved is None:
-        if template is not saved:
-            raise ValueError(f"{name} is missing on one side: saved by another network or plasticity?")
-        return None
-    if not isinstance(saved, Tensor):
-        raise ValueError(f"{name} of the saved state is no tensor: {type(saved).__name__}")
-    if torch.promote_types(saved.dtype, template.dtype) != template.dtype:
-        raise ValueError(f"{name} was saved as {saved.dtype}, which this simulation's {template.dtype} cannot hold")
-    if saved.shape != template.shape:
-        raise ValueError(
-            f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}"
-        )
-    return saved.to(template).clone()
-
-
-def check_time_constants(net: Network, dt: float, theta: Thetas | None = None) -> None:
-    """Raises ValueError for a τ below dt, of the network or of `theta`, naming layer and value."""
-    theta = net.theta() if theta is None else theta
-    for l, (i, d) in enumerate(net.places()):
-        for name in TIME_CONSTANTS:
-            tau = getattr(theta[i], name)[d]
-            least = float(tau.min())
-            if least < dt * (1 - max(1e-6, torch.finfo(tau.dtype).eps)):
-                raise ValueError(
-                    f"{name} = {least:g} in layer {l} is below dt = {dt:g}, which no integrator resolves: "
-                    f"raise it to at least dt (a neuron with tau_r = dt is a plain leaky integrator), or lower dt"
-                )
-
-
-def check_finite(net: Network, carry: Carry, dt: float, step: int) -> None:
-    """Raises FloatingPointError for NaN or infinite states, naming the first layer and its largest dt/τ."""
-    for l, (i, d) in enumerate(net.places()):
-        here = {**carry.state[i]._asdict(), **carry.theta[i]._asdict()} if carry.state else {}
-        for name, value in here.items():
-            if value is not None and not torch.isfinite(value[d]).all():
-                p = carry.theta[i]
-                ratios = ", ".join(f"dt/{k} ≤ {dt / float(getattr(p, k)[d].min()):.3g}" for k in TIME_CONSTANTS)
-                raise FloatingPointError(
-                    f"{name} of layer {l} is not finite at or before step {step} ({ratios}): "
-                    "lower dt or the learning rate, or raise the time constants"
-                )

@@ -226,7 +226,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a snapshot that is a view",
-        "gle/simulate.py",
+        "gle/carry.py",
         "return item.detach().clone()",
         "return item",
         f"{SAVED}::test_a_snapshot",
@@ -829,7 +829,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a teacher that goes on after the end",
-        "gle/simulate.py",
+        "gle/inputs.py",
         "x = torch.where(own.to(x.device), torch.nan, x)",
         "pass",
         "tests/contract/test_series.py::test_no_teacher_after_the_end",

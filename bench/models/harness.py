@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from gle.integrators import Euler, Integrator, rate
 from gle.network import Layer, Network, Theta
 from gle.operators import euler_fraction, low_pass
-from gle.simulate import Record, Simulation
+from gle.recording import Record
+from gle.simulate import Simulation
 from gle.synapses import Linear
 
 

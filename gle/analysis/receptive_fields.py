@@ -17,7 +17,8 @@ from torch import Tensor
 
 from gle.integrators import Integrator
 from gle.network import Network, Thetas
-from gle.simulate import Record, Simulation
+from gle.recording import Record
+from gle.simulate import Simulation
 
 
 @torch.no_grad()

@@ -22,7 +22,8 @@ from torch import Tensor
 from gle.integrators import Integrator
 from gle.integrators import integrator as integrator_called
 from gle.network import Network
-from gle.simulate import Record, Simulation
+from gle.recording import Record
+from gle.simulate import Simulation
 
 Signal = Callable[[Tensor], Tensor]  # times [T] → values [T, n]: n signals side by side
 Frequencies = float | Sequence[float] | np.ndarray

@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from gle.carry import Carry
+from gle.checks import check_finite
+from gle.inputs import Signal
 from gle.integrators import Dynamics, Integrator, nudge, per_member
 from gle.network import Local, Network, State, Theta, Thetas
 from gle.plasticity import LEARNABLE, Plasticity
-from gle.simulate import CHECK_EVERY, Carry, Signal, Simulation, check_finite
+from gle.simulate import CHECK_EVERY, Simulation
 
 
 class Problem(NamedTuple):

@@ -1,0 +1,58 @@
+"""Everything that changes while a network runs, and the same as plain dicts on disk."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gle.network import State, Theta, Thetas
+from gle.plasticity import Learning
+
+
+class Carry(NamedTuple):
+    """Everything that changes while the network runs."""
+
+    theta: Thetas
+    state: State
+    learning: Learning | None
+
+
+def copied(theta: Thetas) -> Thetas:
+    return tuple(Theta(*(None if t is None else t.detach().clone() for t in p)) for p in theta)
+
+
+def to_dict(item: Any) -> Any:
+    if isinstance(item, Tensor):
+        return item.detach().clone()
+    if isinstance(item, tuple):
+        keys = getattr(item, "_fields", map(str, range(len(item))))
+        return {k: to_dict(v) for k, v in zip(keys, item, strict=True)}
+    return {k: to_dict(v) for k, v in item.items()} if isinstance(item, dict) else item
+
+
+def from_dict(template: Any, saved: Any, name: str) -> Any:
+    """`saved` in the structure of `template`."""
+    if isinstance(template, (tuple, dict)):
+        own = to_dict(template) if isinstance(template, tuple) else template
+        if not isinstance(saved, dict) or saved.keys() != own.keys():
+            raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
+        items = template.items() if isinstance(template, dict) else zip(own, template, strict=True)
+        new = {k: from_dict(t, saved[k], f"{name}.{k}") for k, t in items}
+        if isinstance(template, dict):
+            return new
+        return type(template)(**new) if hasattr(template, "_fields") else tuple(new.values())
+    if template is None or saved is None:
+        if template is not saved:
+            raise ValueError(f"{name} is missing on one side: saved by another network or plasticity?")
+        return None
+    if not isinstance(saved, Tensor):
+        raise ValueError(f"{name} of the saved state is no tensor: {type(saved).__name__}")
+    if torch.promote_types(saved.dtype, template.dtype) != template.dtype:
+        raise ValueError(f"{name} was saved as {saved.dtype}, which this simulation's {template.dtype} cannot hold")
+    if saved.shape != template.shape:
+        raise ValueError(
+            f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}"
+        )
+    return saved.to(template).clone()
