@@ -77,20 +77,23 @@ class Inputs:
 
     def whole(self, inputs: Any, targets: Any, over: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Tensors [T, …] → [T, nodes, *ensemble, batch, features], without copies: without an axis of nodes held over
-        each step, without ensemble axes the same for every member. Where samples are `over`, targets are NaN."""
-        xs = self._at_nodes(torch.as_tensor(inputs), "inputs")
+        each step, without ensemble axes the same for every member. Where samples are `over`, inputs are zero and
+        targets NaN, whatever they were."""
+        xs = self._at_nodes(torch.as_tensor(inputs), "inputs", over)
         if targets is None:
             return xs, None
-        if not isinstance(targets, (Tensor, np.ndarray)):
-            raise ValueError("inputs given as a tensor need targets given as a tensor")
-        targets = torch.as_tensor(targets)
+        if callable(targets):
+            raise ValueError("inputs given as a tensor need targets given as a tensor, or labels")
+        targets = torch.as_tensor(targets if isinstance(targets, Tensor) else np.asarray(targets))
         if are_labels(targets):
-            if targets.shape not in (xs.shape[-2:-1], (len(xs), xs.shape[-2])):
-                raise ValueError(
-                    f"labels have shape {tuple(targets.shape)}, expected [{xs.shape[-2]}], one for each sample of the "
-                    f"batch, or [{len(xs)}, {xs.shape[-2]}], one at each step, too; inputs are [T, batch, features]"
-                )
-            targets = one_hot(targets, len(xs), self.network.n_out)
+            if targets.ndim == 2 and over is not None and targets.shape == over.shape:
+                targets = targets.masked_fill(over.to(targets.device), 0)
+            targets = one_hot(targets, len(xs), xs.shape[-2], self.network.n_out)
+        if targets.ndim <= 2:
+            raise ValueError(
+                f"targets have shape {tuple(targets.shape)}: labels are whole numbers (these are {targets.dtype}), "
+                "other targets [T, batch, features]"
+            )
         if len(targets) != len(xs):
             raise ValueError(f"inputs have {len(xs)} steps, targets {len(targets)}")
         return xs, self._at_nodes(targets, "targets", over)
@@ -134,7 +137,7 @@ class Inputs:
 
     def placed(self, x: Tensor, name: str, nodes: int = 0, first: int = 0, over: Tensor | None = None) -> Tensor:
         """On the network's device and dtype, with ensemble axes. nodes: 1 if the axis of nodes is there already. first:
-        the number of the first step, for messages. over: where values are replaced by NaN, [T, batch]."""
+        the number of the first step, for messages. over: where inputs become zero and targets NaN, [T, batch]."""
         net = self.network
         lead, members = 1 + nodes, len(net.ensemble)
         shape = ("T", *map(str, net.ensemble), "batch", "features")
@@ -148,24 +151,26 @@ class Inputs:
         if x.shape[-1] != features:
             raise ValueError(f"{name} have {x.shape[-1]} features, the network has {features}")
         x = x.to(device=net.device, dtype=net.dtype)
+        if over is not None:
+            own = over.reshape(len(over), *(1,) * (x.ndim - 3), over.shape[1], 1).to(x.device)
+            x = x.masked_fill(own, 0.0)
         if not torch.isfinite(x).all():
             step = first + int((~torch.isfinite(x)).nonzero()[0, 0])
             raise ValueError(f"{name} are not finite at step {step}: clean NaN and infinities from the data first")
-        if over is not None:
-            own = over.reshape(len(over), *(1,) * (x.ndim - 3), over.shape[1], 1)
-            x = torch.where(own.to(x.device), torch.nan, x)
+        if over is not None and name == "targets":
+            x = torch.where(own, torch.nan, x)
         if x.ndim == lead + 2 and members:
             x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
         return x
 
-    def targets_first(self, targets: Any, steps: int) -> Any:
-        """Batch-first targets or labels with time in front; anything but a tensor as it is."""
-        if not isinstance(targets, (Tensor, np.ndarray)):
+    def targets_first(self, targets: Any) -> Any:
+        """Batch-first targets or labels with time in front; anything but values as it is."""
+        if targets is None or callable(targets):
             return targets
-        targets = torch.as_tensor(targets)
-        if are_labels(targets):
-            return one_hot(targets, steps, self.network.n_out, True)
-        return time_first(targets, "targets")
+        targets = torch.as_tensor(targets if isinstance(targets, Tensor) else np.asarray(targets))
+        if targets.ndim == 2 and are_labels(targets):
+            return targets.T
+        return targets if targets.ndim < 2 else time_first(targets, "targets")
 
 
 def _tensor(value: Values) -> Tensor:

@@ -68,6 +68,9 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Any:
 
     Raises ValueError, naming the file, where it is damaged, of another version, or no saved network.
     """
+    device = torch.device(device)
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}")
     try:
         return _made(_archive(path), device)
     except (ValueError, RuntimeError) as error:

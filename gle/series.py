@@ -18,19 +18,22 @@ def time_first(x: Tensor, name: str) -> Tensor:
     return x.movedim(-2, 0)
 
 
-def one_hot(labels: Tensor, steps: int, classes: int, batch_first: bool = False) -> Tensor:
-    """Targets [T, batch, classes] of labels: integers [batch], the same at all steps, or [T, batch] (with batch_first
-    [batch, T]). Raises ValueError for a label that the network has no output for."""
-    if labels.ndim == 2:
-        labels = labels.T if batch_first else labels
-    elif labels.ndim == 1:
-        labels = labels.expand(steps, *labels.shape)
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        wrong = labels[(labels < 0) | (labels >= classes)][0]
+def one_hot(labels: Tensor, steps: int, batch: int, classes: int) -> Tensor:
+    """Targets [T, batch, classes] of labels: integers [batch], the same at all steps, or [T, batch].
+
+    Raises ValueError for another shape, and for a label that the network has no output for.
+    """
+    if labels.shape not in ((batch,), (steps, batch)):
         raise ValueError(
-            f"labels must lie in 0 … {classes - 1}, as the network has {classes} outputs; got {int(wrong)}"
+            f"labels have shape {tuple(labels.shape)}, expected [{batch}], one for each sample of the batch, or "
+            f"[{steps}, {batch}], one at each step, too; inputs are [T, batch, features], without batch_first=True"
         )
-    return torch.nn.functional.one_hot(labels.long(), classes)
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise ValueError(
+            f"labels must lie in 0 … {classes - 1}, as the network has {classes} outputs; got {int(wrong[0])}"
+        )
+    return torch.nn.functional.one_hot(labels.expand(steps, batch).long(), classes)
 
 
 def are_labels(targets: Tensor) -> bool:
@@ -48,7 +51,10 @@ def lengths_of(
     if lengths is not None and mask is not None:
         raise ValueError("lengths and mask say the same: give one of them")
     if mask is not None:
-        true = torch.as_tensor(mask).bool()
+        true = torch.as_tensor(mask)
+        if true.dtype.is_floating_point and not bool(((true == 0) | (true == 1)).all()):
+            raise ValueError("mask must be true or false at each step, 1 or 0; it holds other numbers")
+        true = true.bool()
         true = true.T if batch_first and true.ndim == 2 else true
         if true.shape != (steps, batch):
             order = "[batch, T]" if batch_first else "[T, batch]"
@@ -59,9 +65,11 @@ def lengths_of(
     elif lengths is not None:
         found = torch.as_tensor(lengths)
         if found.dtype.is_floating_point or found.shape != (batch,):
+            swapped = found.shape == (steps,) and not batch_first
+            hint = "; if the batch stands in front, say batch_first=True" if swapped else ""
             raise ValueError(
                 f"lengths must be {batch} whole numbers, one for each sample of the batch, got {found.dtype} of shape "
-                f"{tuple(found.shape)}"
+                f"{tuple(found.shape)}{hint}"
             )
     else:
         return None

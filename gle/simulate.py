@@ -29,7 +29,7 @@ from gle.costs import cost as cost_called
 from gle.inputs import Inputs, Signal, Stream
 from gle.integrators import Dynamics, Euler, Integrator, select
 from gle.integrators import integrator as integrator_called
-from gle.network import LayerState, Network, State, Thetas
+from gle.network import LayerState, Network, State, Thetas, changed
 from gle.recording import Record
 from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
 from gle.series import Lengths, lengths_of, time_first
@@ -241,10 +241,11 @@ class Simulation:
         """Whether steps without updates between them can be taken at once (see `gle.scan`)."""
         return can_scan(self.integrator, self.dynamics.gamma)
 
-    def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool) -> Carry:
+    def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool, ends: bool = False) -> Carry:
         """All steps of one block. xs, targets: [steps, nodes, *ensemble, batch, features].
 
-        update: whether the gradients are applied: after every step with every = 1, else after the last.
+        update: whether the gradients are applied: after every step with every = 1, else after the last. ends: whether
+        samples may be over in this block, where their targets are NaN.
         """
         net, dynamics, plasticity = self.network, self.dynamics, self.plasticity
         batch = xs.shape[-2]
@@ -252,7 +253,9 @@ class Simulation:
         grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
         filtered = plasticity is not None and plasticity.filters
-        if isinstance(self.integrator, Euler) and self.can_scan and not every_step and not filtered and len(xs) > 1:
+        at_once = isinstance(self.integrator, Euler) and self.can_scan and not (every_step or filtered or ends)
+        if at_once and len(xs) > 1:
+            assert isinstance(self.integrator, Euler)
             target = None if targets is None else targets[:, 0]
             state, local = scan(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
             if plasticity is not None and learning is not None:
@@ -264,6 +267,8 @@ class Simulation:
         else:
             for t in range(len(xs)):
                 nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
+                if ends and targets is not None:
+                    state, learning = silenced(state, learning, torch.isnan(targets[t, 0]).all(-1, keepdim=True))
                 state, seen = self.integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
                 if plasticity is None or learning is None:
                     continue
@@ -298,9 +303,11 @@ class Simulation:
         [T, nodes, *ensemble, batch, features], with a value at each of the integrator's nodes; or functions of time
         returning [batch, features], evaluated at the nodes (then `steps` is needed); or, for inputs, an iterable that
         yields one step at a time, x or (x, target). Targets may be labels, too: integers [batch] or [T, batch].
-        steps: stop after so many. lengths, mask: of samples that are shorter than T, which have no teacher after their
-        end (see `gle.series.lengths_of`). batch_first: inputs are [batch, T, features], and so are targets and mask.
-        progress: show a bar (needs tqdm).
+        steps: stop after so many. lengths, mask: of samples that are shorter than T (see `gle.series.lengths_of`):
+        nothing is learned from a sample after its end, whatever is there: its errors are zero, its neurons go on
+        without input, and once all samples are over the run ends. (The mean rates of `Plasticity(centred=…)` still
+        count them.)
+        batch_first: inputs are [batch, T, features], and so are targets and mask. progress: show a bar (needs tqdm).
 
         Raises ValueError for wrong shapes, inputs that are not finite, labels and lengths that cannot be, an iterable
         that yields nothing, and a network that changed (see `check`); FloatingPointError, naming the layer, when the
@@ -338,10 +345,11 @@ class Simulation:
             inputs = torch.as_tensor(inputs)
             if batch_first:
                 inputs = time_first(inputs, "inputs")
-                targets = self.inputs.targets_first(targets, len(inputs))
+                targets = self.inputs.targets_first(targets)
             ends = lengths_of(lengths, mask, len(inputs), inputs.shape[-2], batch_first)
-            if ends is not None:
+            if ends is not None:  # where all of them are over, there is nothing left to do
                 over = torch.arange(len(inputs))[:, None] >= ends.cpu()
+                steps = int(ends.max()) if steps is None else min(steps, int(ends.max()))
         with self.learning():
             yield from self._run(inputs, targets, steps, record, over)
 
@@ -366,6 +374,7 @@ class Simulation:
         self, inputs: Any, targets: Any, steps: int | None, record: Record | None, over: Tensor | None
     ) -> Iterator[Carry]:
         """over: [T, batch], true after a sample's end."""
+        began = self.step
         for xs, ts in self.inputs.blocks(
             inputs, targets, steps, lambda left: self._length(left, record), self.step, over
         ):
@@ -379,7 +388,9 @@ class Simulation:
             advance = self._advance if n > 1 else self.advance  # single steps are leftovers: not worth a compilation
             if self.block == 1 and n == 1:
                 advance = self._advance
-            carry = advance(self.carry, xs, ts, bool(every) and (self.step + n) % every == 0)
+            t = self.step - began
+            ends = over is not None and bool(over[t : t + n].any())
+            carry = advance(self.carry, xs, ts, bool(every) and (self.step + n) % every == 0, ends)
             self.carry, self.step = carry, self.step + n
             if self.step // CHECK_EVERY != checked:
                 check_finite(self.network, self.carry, self.dynamics.dt, self.step)
@@ -447,9 +458,11 @@ class Simulation:
         self.check(learns=False, own=theta is None)
         theta = self.carry.theta if theta is None else theta
         given = torch.as_tensor(inputs)
-        xs = self.inputs.placed(time_first(given, "inputs") if batch_first else given, "inputs")
+        given = time_first(given, "inputs") if batch_first else given
+        ends = lengths_of(lengths, mask, len(given), given.shape[-2], batch_first) if given.ndim > 2 else None
+        over = None if ends is None else torch.arange(len(given))[:, None] >= ends.cpu()
+        xs = self.inputs.placed(given, "inputs", over=over)
         batch = xs.shape[-2]
-        ends = lengths_of(lengths, mask, len(xs), batch, batch_first)
         state = self.network.initial_state(batch) if state is None else state
         for name, own in (("theta", theta[0].W), ("state", state[0].u)):
             if (own.dtype, own.device) != (xs.dtype, xs.device):
@@ -465,19 +478,19 @@ class Simulation:
             state = self._predicted(xs, theta, state, outputs)
         else:  # from one end to the next: what is over keeps its state
             began, ends = 0, ends.to(xs.device)
-            for end in [*ends.unique().tolist(), len(xs)]:
+            for end in ends.unique().tolist():
                 after = self._predicted(xs[began:end], theta, state, outputs)
-                over = (ends <= began).unsqueeze(-1)  # [batch, 1]
+                done = (ends <= began).unsqueeze(-1)  # [batch, 1]
                 state = tuple(
-                    LayerState(*(torch.where(over, a, b) for a, b in zip(old, new, strict=True)))
+                    LayerState(*(torch.where(done, a, b) for a, b in zip(old, new, strict=True)))
                     for old, new in zip(state, after, strict=True)
                 )
                 began = end
         nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
         r = torch.cat(outputs) if outputs else nothing
-        if ends is not None:
-            over = torch.arange(len(r), device=r.device)[:, None] >= ends
-            r = r.masked_fill(over.reshape(len(r), *(1,) * (r.ndim - 3), batch, 1), 0.0)
+        if over is not None:
+            r = torch.cat([r, r.new_zeros(len(xs) - len(r), *r.shape[1:])])
+            r = r.masked_fill(over.to(r.device).reshape(len(r), *(1,) * (r.ndim - 3), batch, 1), 0.0)
         return r.movedim(0, -2) if batch_first else r, state
 
     def _predicted(self, xs: Tensor, theta: Thetas, state: State, outputs: list[Tensor]) -> State:
@@ -496,6 +509,17 @@ class Simulation:
                 r = state[-1].r[-1].unsqueeze(0)
             outputs.append(r)
         return state
+
+
+def silenced(state: State, learning: pl.Learning | None, over: Tensor) -> tuple[State, pl.Learning | None]:
+    """Without errors, and without traces in the synapses, of the samples that are over: [*ensemble, batch, 1]."""
+    state = tuple(z._replace(**{k: getattr(z, k).masked_fill(over, 0.0) for k in ("v", "e", "sent")}) for z in state)
+    if learning is not None and learning.traces:
+        traces = (
+            pl.Trace(*(None if t is None else t.masked_fill(over, 0.0) for t in trace)) for trace in learning.traces
+        )
+        learning = changed(learning, traces=tuple(traces))
+    return state, learning
 
 
 def _with_bar(sim: Simulation, stream: Iterator[Carry], steps: int | None, inputs: Any, batch_first: bool) -> Iterator:

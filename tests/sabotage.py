@@ -830,15 +830,22 @@ SABOTAGES = [
     Sabotage(
         "a teacher that goes on after the end",
         "gle/inputs.py",
-        "x = torch.where(own.to(x.device), torch.nan, x)",
+        "x = torch.where(own, torch.nan, x)",
         "pass",
-        "tests/contract/test_series.py::test_no_teacher_after_the_end",
+        "tests/contract/test_series.py::test_no_teacher_after_the_end_with_the_squared_error",
+    ),
+    Sabotage(
+        "errors that linger after the end",
+        "gle/simulate.py",
+        'for k in ("v", "e", "sent")})',
+        'for k in ("e",)})',
+        "tests/contract/test_series.py::test_a_padded_batch_teaches_what_its_samples_teach_alone",
     ),
     Sabotage(
         "padding moves the state",
         "gle/simulate.py",
-        "over = (ends <= began).unsqueeze(-1)  # [batch, 1]",
-        "over = (ends < 0).unsqueeze(-1)",
+        "done = (ends <= began).unsqueeze(-1)  # [batch, 1]",
+        "done = (ends < 0).unsqueeze(-1)",
         "tests/contract/test_series.py::test_a_sample_in_a_padded_batch_is_the_sample_alone",
     ),
     Sabotage(

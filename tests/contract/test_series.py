@@ -42,7 +42,8 @@ def test_a_sample_in_a_padded_batch_is_the_sample_alone(series, ensemble, integr
     """Outputs up to its end, zero after it, and the state at its end. Prevents: padding that is read as input."""
     x, _ = series
     sim = simulation(ensemble, integrator=integrator)
-    x = x.index_put((torch.tensor([9]), torch.tensor([0])), torch.tensor(1e6, dtype=x.dtype))  # padding of sample 0
+    x = x.clone()
+    x[9, 0], x[10, 0] = 1e30, torch.nan  # padding of sample 0
     outputs, state = sim.predict(x, lengths=LENGTHS)
     for i, length in enumerate(LENGTHS):
         alone, after = sim.predict(x[:length, i : i + 1])
@@ -91,20 +92,77 @@ def test_labels_and_orders_of_axes(series, ensemble):
         assert torch.equal(learned(simulation(ensemble), *args, **flags), expected)
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_no_teacher_after_the_end(series, every):
-    """Under cross-entropy a target of zeros gives no error: an oracle for one that is not there. The padding's target
-    is of no account."""
+PADDINGS = [0.0, 1e30, torch.nan]
+
+
+@pytest.mark.parametrize("traces", [None, (0.4, 1.2)])
+@pytest.mark.parametrize("cost", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_a_padded_batch_teaches_what_its_samples_teach_alone(series, padding, cost, traces):
+    """Gradients, summed over the steps of a run, are those of the samples alone, each up to its end, averaged over the
+    batch. Prevents: errors that linger in the hidden layers and meet padding at the synapses."""
     x, labels = series
-    targets = torch.nn.functional.one_hot(labels, CLASSES).double().expand(T, -1, -1).clone()
-    other = targets.roll(1, -1)
     over = torch.arange(T)[:, None] >= torch.tensor(LENGTHS)
-    zeros = targets.masked_fill(over.unsqueeze(-1), 0.0)
-    expected = learned(simulation(every=every), x, zeros)
-    wrong = torch.where(over.unsqueeze(-1), other, targets)
-    assert torch.equal(learned(simulation(every=every), x, wrong, lengths=LENGTHS), expected)
-    assert torch.equal(learned(simulation(every=every), x, labels, mask=~over), expected)
-    assert not torch.equal(learned(simulation(every=every), x, labels), expected)
+    x = x.masked_fill(over.unsqueeze(-1), padding)
+    targets = torch.nn.functional.one_hot(labels, CLASSES).double().expand(T, -1, -1).clone()
+    targets[over] = padding
+
+    def gradient(x, y, steps, **flags):
+        """What one update at the end has changed."""
+        sim = simulation(cost=cost, every=steps, traces=traces)
+        before = [layer.W.detach().clone() for layer in sim.network.layers]
+        sim.run(x, y, **flags)
+        return [layer.W.detach() - W for layer, W in zip(sim.network.layers, before)]
+
+    whole = gradient(x, targets, T, lengths=LENGTHS)
+    alone = [gradient(x[:n, i : i + 1], targets[:n, i : i + 1], n) for i, n in enumerate(LENGTHS)]
+    for found, *each in zip(whole, *alone):
+        assert found.abs().max() > 1e-4
+        torch.testing.assert_close(found, sum(each) / len(LENGTHS), atol=1e-13, rtol=1e-9)
+
+
+@pytest.mark.parametrize("integrator", ["euler", "rk4"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_ends_with_its_longest_sample(series, optimizer, integrator):
+    """Prevents: an optimiser that goes on moving weights by its memory while there is nothing but padding."""
+    x, labels = series
+
+    def learned(x, **flags):
+        plasticity = gle.Plasticity(optimizer, lr=0.01)
+        sim = gle.Simulation(network(), dt=0.2, cost="cross_entropy", integrator=integrator, plasticity=plasticity)
+        sim.run(x, labels, **flags)
+        return sim.step, [layer.W.detach() for layer in sim.network.layers]
+
+    (steps, expected), (padded_steps, found) = learned(x[:7]), learned(x, lengths=[7] * 4)
+    assert steps == padded_steps == 7
+    for a, b in zip(found, expected):
+        assert torch.equal(a, b)
+
+
+def test_labels_after_the_end_are_of_no_account(series):
+    """Prevents: −1, as data sets pad labels with, being refused."""
+    x, labels = series
+    over = torch.arange(T)[:, None] >= torch.tensor(LENGTHS)
+    padded = labels.expand(T, -1).masked_fill(over, -1)
+    expected = learned(simulation(), x, labels, lengths=LENGTHS)
+    assert torch.equal(learned(simulation(), x, padded, lengths=LENGTHS), expected)
+    transposed = {"lengths": LENGTHS, "batch_first": True}
+    assert torch.equal(learned(simulation(), x.transpose(0, 1), padded.T, **transposed), expected)
+    assert torch.equal(learned(simulation(), x, labels.tolist(), mask=~over), expected)
+    assert not torch.equal(learned(simulation(), x, labels), expected)
+
+
+def test_compiled_equals_eager_where_samples_end(series, monkeypatch):
+    monkeypatch.setenv("GLE_COMPILER", "eager")
+    x, labels = series
+
+    def learned(compile):
+        plasticity = gle.Plasticity("adam", lr=0.01)
+        sim = gle.Simulation(network(), dt=0.2, cost="cross_entropy", plasticity=plasticity, compile=compile)
+        sim.run(x, labels, lengths=LENGTHS)
+        return sim.network.layers[0].W.detach()
+
+    torch.testing.assert_close(learned(True), learned(False), atol=1e-12, rtol=0)
 
 
 def test_no_teacher_after_the_end_with_the_squared_error(series):
@@ -145,6 +203,11 @@ def test_progress(series, capsys):
         (lambda s, x, y: s.run(x, torch.tensor([0, 1, 2, 3])), "labels must lie in 0 … 2, .* 3 outputs; got 3"),
         (lambda s, x, y: s.run(x, torch.tensor([0, 1, -1, 2])), "got -1"),
         (lambda s, x, y: s.run(x.transpose(0, 1), y), r"labels have shape \(4,\), expected \[12\]"),
+        (lambda s, x, y: s.run(x, y.float()), r"labels are whole numbers \(these are torch.float32\)"),
+        (lambda s, x, y: s.run(x, torch.eye(CLASSES)[y].long()), r"labels have shape \(4, 3\), expected \[4\]"),
+        (lambda s, x, y: s.run(x.transpose(0, 1), y, lengths=[1] * 12), "labels have shape"),
+        (lambda s, x, y: s.predict(x.transpose(0, 1), lengths=[1] * 4), "say batch_first=True"),
+        (lambda s, x, y: s.predict(x, mask=torch.full((T, 4), 0.5)), "mask must be true or false"),
         (lambda s, x, y: s.run(x, y, lengths=[1, 2]), r"lengths must be 4 whole numbers"),
         (lambda s, x, y: s.run(x, y, lengths=[1.0, 2, 3, 4]), r"lengths must be 4 whole numbers"),
         (lambda s, x, y: s.predict(x, lengths=[0, 2, 3, 4]), "lengths must lie between 1 and the 12 steps .* got 0"),
