@@ -85,6 +85,7 @@ benchmark = Benchmark(
             "gru": ["--training.epochs=20"],
             "gle_15k_tuned": ["--training.epochs=8", "--consolidation.epochs=4"],
         },
+        own=("--name", "--model", "--consolidation"),
         note="Short budget: the published figures are for 150 epochs.",
         table=lambda results: table(results, PUBLISHED),
         draw=lambda results: {"learning_curves.png": learning_curves(results, PUBLISHED, "MNIST-1D")},

@@ -30,5 +30,5 @@ MODULES = {
 def benchmark(name: str) -> Benchmark:
     """Raises ValueError for a name that is none."""
     if name not in MODULES:
-        raise ValueError(f"there is no benchmark {name!r}; choose one of {', '.join(MODULES)}")
+        raise ValueError(f"there is no benchmark {name!r} in bench/registry.py; choose one of {', '.join(MODULES)}")
     return importlib.import_module(MODULES[name]).benchmark

@@ -2,12 +2,13 @@
 
     python -m bench.report bench/results/mnist1d        a folder of them, or one file
 
-prints the tables (Markdown) and redraws the figures beside the files.
+prints the tables (Markdown) and redraws the figures beside the files; the rows of one table, in their common folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ from typing import Any
 from bench import registry
 from bench.kit import cli, figures
 from bench.kit.benchmark import Benchmark
+from bench.kit.figures import Drawn
 from bench.kit.folder import read_json
 from bench.kit.tables import Table
 
+log = logging.getLogger(__name__)
+
 
 def found(path: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
-    """The result files at a path, by benchmark. Raises ValueError where there are none, or where one is none."""
+    """The result files at a path, or in the run folders there, by benchmark. Raises ValueError where there are none, or
+    where one is none."""
     files = [path] if path.is_file() else sorted(f for f in path.glob("*.json") if f.name != "env.json")
+    files = files or sorted(path.glob("*/result.json"))  # a folder of run folders
     if not files:
         raise ValueError(f"{path} holds no result files (*.json)")
     by_name: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
@@ -42,7 +48,9 @@ def report(benchmark: Benchmark, files: Sequence[tuple[Path, dict[str, Any]]]) -
     """Redraws the figures of results of one benchmark, beside their files, and makes their tables."""
     if benchmark.rows is not None:
         results = [result for _, result in files]
-        figures.save(benchmark.rows.draw(results), files[0][0].parent)
+        several = len({file.parent for file, _ in files}) > 1
+        folder = files[0][0].parent.parent if several else files[0][0].parent
+        save(benchmark.rows.draw(results), folder)
         return [benchmark.rows.table(results)]
     tables: list[Table] = []
     for file, result in files:
@@ -52,9 +60,14 @@ def report(benchmark: Benchmark, files: Sequence[tuple[Path, dict[str, Any]]]) -
                 f"{file.stem}{Path(name).suffix}" if len(drawn) == 1 else f"{file.stem}_{name}": picture
                 for name, picture in drawn.items()
             }
-        figures.save(drawn, file.parent)
+        save(drawn, file.parent)
         tables += benchmark.tables(result)
     return tables
+
+
+def save(drawn: Drawn, folder: Path) -> None:
+    figures.save(drawn, folder)
+    log.info("drawn: %s", ", ".join(str(folder / name) for name in drawn))
 
 
 def main(argv: list[str] | None = None) -> None:

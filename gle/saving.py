@@ -68,7 +68,10 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Any:
 
     Raises ValueError, naming the file, where it is damaged, of another version, or no saved network.
     """
-    device = torch.device(device)
+    try:
+        device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} is none that can be used here: {str(error).splitlines()[0]}") from None
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path}")
     try:

@@ -35,11 +35,13 @@ Result: TypeAlias = Mapping[str, Any]
 class Rows(NamedTuple):
     """Of a benchmark whose results are rows of one table.
 
-    configs: what the command runs without --config: name of a file of options → flags that shorten it. note: said below
-    that table. table, draw: of several results.
+    configs: what the command runs without --config: name of a file of options → flags that shorten it; a flag that
+    begins with one of `own` describes a row of one's own, which is run alone. note: said below that table. table, draw:
+    of several results.
     """
 
     configs: Mapping[str, Sequence[str]]
+    own: tuple[str, ...]
     note: str
     table: Callable[[Sequence[Result]], Table]
     draw: Callable[[Sequence[Result]], Drawn]
@@ -179,24 +181,27 @@ def main(benchmark: Benchmark | Mapping[str, Benchmark], argv: Sequence[str] | N
         asked = options(arguments)
         if asked.resume is not None:
             cli.check_resume(arguments)
-        if chosen.rows is None or "--config" in given or asked.resume is not None:
+        rows = chosen.rows
+        alone = "--config" in given or asked.resume is not None
+        if rows is None or alone or any(flag.startswith(rows.own) for flag in given):
             run, result = perform(chosen, asked)
             if result:
                 show(chosen.tables(result))
                 print(f"results: {run.path}")
             return
-        rows = [
+        several = [
             options(["--config", str(configs() / chosen.module / f"{name}.yaml"), *changes, *arguments])
-            for name, changes in chosen.rows.configs.items()
+            for name, changes in rows.configs.items()
         ]
-        for row in rows:  # all of them before any work
+        for row in several:  # all of them before any work
+            check_machine(row)
             chosen.check(prepared(chosen, row))
-        results = [perform(chosen, row)[1] for row in rows]
-        folder = rows[0].runs / chosen.module
-        drawn = chosen.rows.draw(results)
+        results = [perform(chosen, row)[1] for row in several]
+        folder = several[0].runs / chosen.module
+        drawn = rows.draw(results)
         figures.save(drawn, folder)
-        show([chosen.rows.table(results)])
-        print(f"{chosen.rows.note} Figures: {', '.join(str(folder / name) for name in drawn)}")
+        show([rows.table(results)])
+        print(f"{rows.note} Figures: {', '.join(str(folder / name) for name in drawn)}")
 
 
 def subcommand(choice: Mapping[str, Benchmark], arguments: Sequence[str]) -> tuple[Benchmark, list[str]]:

@@ -58,11 +58,17 @@ def config_first(arguments: Sequence[str]) -> list[str]:
 
 
 def with_configs(arguments: Sequence[str], folder: Path) -> list[str]:
-    """The arguments, in which `--config gle_15k` means gle_15k.yaml of the folder, where no file has that name."""
+    """The arguments, in which `--config gle_15k` means gle_15k.yaml of the folder, where no file has that name. Raises
+    ValueError for a name that is neither."""
 
     def found(value: str) -> str:
-        named = folder / f"{value.removesuffix('.yaml')}.yaml"
-        return str(named) if value and not Path(value).exists() and named.is_file() else value
+        if Path(value).exists() or not value.replace("_", "").isalnum():  # a path, or options themselves
+            return value
+        named = folder / f"{value}.yaml"
+        if not named.is_file():
+            names = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+            raise ValueError(f"there is no file {value}, and no {value}.yaml among the files of options here: {names}")
+        return str(named)
 
     out: list[str] = []
     for argument in arguments:

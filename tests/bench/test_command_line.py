@@ -130,6 +130,31 @@ def test_flags_win_over_files_wherever_they_stand(order, tmp_path):
     assert (config.training.epochs, config.training.lr) == (7, 0.5)
 
 
+def test_files_of_options_by_name(tmp_path, monkeypatch):
+    """Prevents: a name that is looked for in the folder where one stands, and nowhere else."""
+    monkeypatch.chdir(tmp_path)
+    folder = ROOT / "configs" / "mnist1d"
+    assert cli.with_configs(["--config", "gru", "--seeds", "2"], folder) == [
+        "--config", str(folder / "gru.yaml"), "--seeds", "2"
+    ]  # fmt: skip
+    assert cli.with_configs(["--config=gru"], folder) == [f"--config={folder / 'gru.yaml'}"]
+    (tmp_path / "gru").write_text("seeds: 3")
+    for own in ("gru", "a/b.yaml", "{seeds: 3}"):
+        assert cli.with_configs(["--config", own], folder) == ["--config", own]
+    with pytest.raises(ValueError, match=r"no file nlp, and no nlp\.yaml .*: gle_15k, .*mlp"):
+        cli.with_configs(["--config", "nlp"], folder)
+
+
+def test_a_row_of_ones_own(tmp_path):
+    """Prevents: flags for one network that change four, or fail for a configuration that nobody asked for."""
+    printed = launch(
+        "mnist1d", "--smoke", "true", "--model.kind", "mlp", "--name", "mine", "--runs", str(tmp_path)
+    )  # fmt: skip
+    assert finished(tmp_path, printed).result["name"] == "mine"
+    with pytest.raises(SystemExit, match="device 'warp' is none that can be used here"):
+        launch("mnist1d", "--device", "warp")
+
+
 def test_later_files_win_over_earlier_ones():
     given = ["chain", "--a", "1", "--config", "x", "--b=2", "--config=y", "--c"]
     assert cli.config_first(given) == ["chain", "--config", "x", "--config=y", "--a", "1", "--b=2", "--c"]

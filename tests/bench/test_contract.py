@@ -168,7 +168,10 @@ def test_figures_are_closed_and_pages_written(tmp_path):
     [
         ({"name": "mlp"}, "names no benchmark: it is no result file, or one of an older version"),
         ([], "names no benchmark"),
-        ({"benchmark": "cifar", "layout": 1}, "there is no benchmark 'cifar'; choose one of mnist1d"),
+        (
+            {"benchmark": "cifar", "layout": 1},
+            "there is no benchmark 'cifar' in bench/registry.py; choose",
+        ),
         ({"benchmark": "credit", "layout": 99}, "has the layout 99 of credit, this version reads 1"),
     ],
 )
@@ -188,6 +191,13 @@ def test_several_results_beside_one_another(tmp_path, monkeypatch, capsys):
     report.main([str(tmp_path)])
     assert {p.name for p in tmp_path.glob("*.png")} == {"low.png", "high.png"}
     assert capsys.readouterr().out.count("| 1 | 50.0 |") == 2
+
+
+def test_a_folder_of_run_folders(registered, tmp_path, capsys):
+    for seeds in (2, 3):
+        complete(toy.benchmark, *begin(toy.benchmark, toy.Picks(runs=tmp_path, trials=20, seeds=seeds)))
+    report.main([str(tmp_path / "toy")])
+    assert capsys.readouterr().out.count("| noise | right % |") == 2
 
 
 def test_tables():

@@ -1,4 +1,4 @@
-"""A benchmark of some forty lines: how often is the larger of two noisy numbers picked? All that a new one needs."""
+"""A benchmark of some sixty lines: how often is the larger of two noisy numbers picked? All that a new one needs."""
 
 from dataclasses import dataclass, replace
 
