@@ -8,12 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from studies import SMALL, SMALL_TUNED, heed_interrupts, launch
+from studies import SMALL, SMALL_TUNED, launch
 
 from bench import mnist1d
 from bench.data import mnist1d as data_set
@@ -172,52 +171,32 @@ def curves(folder):
     return [(r["epoch"], r["accuracy"], r["loss"]) for r in rows]
 
 
-def start(tmp_path, *arguments):
-    command = [sys.executable, "-m", "bench.mnist1d", *arguments]
-    if not any(a.startswith("--resume") for a in arguments):
-        command += [
-            "--runs", str(tmp_path), "--compile", "false", "--samples", "60", "--training.batch", "10",
-            "--training.epochs", "100", "--threads", "1",
-        ]  # fmt: skip
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-    )
+def test_an_offline_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
+    """Prevents: a resume that loses the optimiser, the order of the data, the schedule or a row of a baseline.
 
+    Resumed twice: after the interruption, and once more from the finished run."""
+    flags = ("--training.schedule=plateau", "--training.patience=0", "--seeds=2")
+    whole, result = run("tcn", tmp_path / "whole", *flags)
+    save = files.Run.checkpoint
 
-@pytest.mark.slow  # kills of online training: tests/test_kills.py
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
-    """Prevents: a resume that loses the optimiser, the order of the data, the schedule or a row.
+    def interrupted(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
 
-    Resumed twice: after the interruption, and once more from the finished run.
-    """
-    path = str(ROOT / "configs" / "mnist1d" / "tcn.yaml")
-    config = ["--config", path, "--training.schedule", "plateau", "--training.patience", "0"]
-    whole = start(tmp_path / "whole", *config)
-    killed = start(tmp_path / "killed", *config)
-    deadline = time.time() + 120
-    rows = 0
-    while time.time() < deadline and killed.poll() is None and rows < 2:
-        found = list((tmp_path / "killed").rglob("metrics.jsonl"))
-        rows = len(found[0].read_text().splitlines()) if found else 0
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGINT)
-    _, err = killed.communicate(timeout=60)
-    assert killed.returncode != 0, "it ended before it could be killed"
-    assert "--resume" in err
-    assert whole.wait(timeout=180) == 0
-    (reference,) = (p.parent for p in (tmp_path / "whole").rglob("config.yaml"))
-    (folder,) = (p.parent for p in (tmp_path / "killed").rglob("config.yaml"))
-    assert not (folder / "result.json").exists()
-    resumed = start(tmp_path, "--resume", str(folder))
-    _, err = resumed.communicate(timeout=180)
-    assert resumed.returncode == 0, err
-    assert curves(folder) == curves(reference)
-    results = [json.loads((f / "result.json").read_text()) for f in (folder, reference)]
-    for key in ("validation", "test", "curve"):
-        assert results[0][key] == results[1][key]
-    for a, b in zip(
-        *(list(tensors(torch.load(f / "checkpoint.pt")["state"]["trainer"])) for f in (folder, reference)), strict=True
-    ):
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Run, "checkpoint", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("tcn", tmp_path / "stopped", *flags)
+    (folder,) = (p.parent for p in (tmp_path / "stopped").rglob("config.yaml"))
+    for _ in range(2):
+        launch("mnist1d", "--resume", str(folder))
+        again = json.loads((folder / "result.json").read_text())
+        assert curves(folder) == curves(whole)
+        assert [again[k] for k in ("validation", "test", "curve")] == [
+            result[k] for k in ("validation", "test", "curve")
+        ]
+    trainers = (list(tensors(torch.load(f / "checkpoint.pt")["state"]["trainer"])) for f in (folder, whole))
+    for a, b in zip(*trainers, strict=True):
         assert torch.equal(a, b)
 
 

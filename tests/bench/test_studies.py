@@ -261,17 +261,10 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
     assert {p.name for p in folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("study", "begun", "how"),
-    [
-        ("gradient_map", "parts/*.json", signal.SIGINT),
-        ("gradient_map", "parts/*.json", signal.SIGKILL),
-    ],
-)
-def test_stopped_from_outside(study, begun, how, smoke, tmp_path):
-    """The real signals, at any moment: one line and no traceback for Ctrl-C; a kill loses no more than a part, and of
-    training no more than an epoch."""
+@pytest.mark.slow  # kills: tests/test_kills.py
+def test_stopped_from_outside(smoke, tmp_path):
+    """The real signal, at any moment: one line and no traceback for Ctrl-C, and no more lost than a part."""
+    study, begun, how = "gradient_map", "parts/*.json", signal.SIGINT
     command = [sys.executable, "-m", f"bench.{study}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(

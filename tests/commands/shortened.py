@@ -25,8 +25,8 @@ COUNTS = {
     "watched", "width", "window",
 }  # fmt: skip
 
-ROW = "--samples 130 --training.epochs 1"  # one batch of 100
-STAGES = f"{ROW} --consolidation.epochs 1"
+ROW = "--samples 30 --training.epochs 1 --training.batch 20"  # one batch
+STAGES = f"{ROW} --consolidation.epochs 1 --consolidation.batch 20"
 STEPS = "--seeds 1 --training.steps 2 --evaluate 1 --training.halting.halt_max_steps 2"
 PUZZLES = f"{STEPS} --training.batch 8 --puzzles [16,8,8] --model.H_layers 1 --model.L_layers 1"
 LITTLE = "--training.batch 4 --model.d 32 --model.heads 2 --model.H_layers 1 --model.L_layers 1 --model.multiple 32"
@@ -41,7 +41,7 @@ LOOKED_AT = (
     "--steps 2 --splits [8,4,4] --puzzles 4 --segments 2 --most 4 --larger 2 --depth 2 --shapes [[1,16]] "
     "--shape_steps 2 --watched 1"
 )
-COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1],[1,2]] --costs [[1,1],[1,2]] --products 20 --batch 4"
+COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1]] --costs [[1,1]] --products 5 --batch 4"
 CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.02"
 SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10 --dt 0.05"
 
@@ -74,8 +74,8 @@ RUNS = {
         "--seeds 2 --duration 2"
     ),
     "python -m bench.credit": Run(
-        "--epochs 1 --seeds 2 --hidden_layers 2 --population 2 --batch 10 --samples 30 --probes 2 --sizes [2,4] "
-        "--lengths [2,4] --repeats 1 --stretch 90",
+        "--epochs 1 --seeds 1 --hidden_layers 1 --population 2 --batch 10 --samples 20 --probes 1 --sizes [2] "
+        "--lengths [2] --repeats 1 --stretch 180",
         slow=True,
     ),
     "python -m bench.teacher_student chain": Run(CHAIN, slow=True),
@@ -87,7 +87,7 @@ RUNS = {
     "python -m bench.error_timing --trained 10": Run(
         "--seeds 1 --epochs [1] --samples 20 --trained 1 --most 1", slow=True
     ),
-    MNIST1D: Run(ROW, slow=True),
+    MNIST1D: Run("--samples 130 --training.epochs 1", slow=True),
     f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml": Run(ROW),
     f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml --seeds 10 --workers 2": Run(f"{ROW} --seeds 2", slow=True),
     f"{MNIST1D} --config configs/mnist1d/<row>.yaml --seeds <n>": Run(ROW, (("<row>", "mlp"), ("<n>", "2"))),
@@ -104,16 +104,16 @@ RUNS = {
     "python -m bench.speed --quick true": Run("--steps 12"),
     "python -m bench.speed --turns 5": Run(f"{SPEED} --cores [1] --sizes [15k]", slow=True),
     "python -m bench.speed --every '[1]' --modes '[compiled]' --cores '[1,2]'": Run(
-        f"{SPEED} --sizes [15k]", slow=True
+        "--ensembles [1] --turns 1 --steps 12 --block 1 --sizes [15k]", slow=True
     ),
     "python -m bench.device --device cuda": Run(
-        "--tests 0 --timing 20 --sizes [15k] --ensembles [1,2] --every [1] --turns 1 --steps 12 --block 1 --epoch 1 "
-        "--seeds 2 --samples 500 --reasoning 1 --d 16 --batch 8",
+        "--tests 0 --timing 20 --sizes [15k] --ensembles [1] --every [1] --turns 1 --steps 12 --block 1 --epoch 1 "
+        "--seeds 1 --samples 500 --reasoning 1 --d 16 --batch 8",
         (("--device cuda", "--device cpu"),),
         slow=True,
     ),
     MACKEY: Run(SERIES, slow=True),
-    PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1,2]", slow=True),
+    PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1]", slow=True),
     RK4: Run(VARIANT, slow=True),
     WORDS: Run(f"{FORECAST} --hidden_layers 1 --integrators false --baselines []", slow=True),
     FILE: Run(VARIANT, (("mg_17.npy", "{a series}"),), slow=True),

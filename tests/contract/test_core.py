@@ -64,15 +64,21 @@ def test_ensemble_equals_loop(ensemble, scheme, device):
 
 
 BLOCKS = pytest.mark.parametrize(
-    ("scheme", "every", "block", "traces", "members"),
-    [("euler", 1, 2, (0.4, 1.2), ()), ("euler", 4, 4, None, ()), ("euler", 4, 4, None, (2,)), ("rk4", 1, 1, None, ())],
+    ("scheme", "every", "block", "traces", "members", "compiler"),  # two of them down to machine code
+    [
+        ("euler", 1, 2, (0.4, 1.2), (), "inductor"),
+        ("euler", 4, 4, None, (), "aot_eager"),
+        ("euler", 4, 4, None, (2,), "inductor"),
+        ("rk4", 1, 1, None, (), "aot_eager"),
+    ],
 )
 
 
 @pytest.mark.slow
 @BLOCKS
-def test_compiled_equals_eager(scheme, every, block, traces, members, device, caplog):
+def test_compiled_equals_eager(scheme, every, block, traces, members, compiler, device, caplog, monkeypatch):
     """Prevents: a compiled step that learns something else; and a fall-back to eager that nobody notices."""
+    monkeypatch.setenv("GLE_COMPILER", compiler)
     x, y = signals(14)
     plasticity = gle.Plasticity(lr=0.01, learn=ALL, every=every, traces=traces, centred=3.0 if traces else None)
     eager = trained(small_network(device, members), x, y, plasticity=plasticity, integrator=scheme)
@@ -110,7 +116,7 @@ def test_nothing_the_compiler_sees_replaces_fields(monkeypatch):
 
 
 @BLOCKS
-def test_compiled_once(scheme, every, block, traces, members, monkeypatch):
+def test_compiled_once(scheme, every, block, traces, members, compiler, monkeypatch):
     """Prevents: a step that is compiled in parts, again once the neurons have left their rest, or after a reset."""
     if not members:  # the compiler lays states out anew only for an ensemble; elsewhere tracing alone tells
         traced = functools.partial(torch.compile, backend="eager")
