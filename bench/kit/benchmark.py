@@ -155,7 +155,8 @@ def main(benchmark: Benchmark | Mapping[str, Benchmark], argv: Sequence[str] | N
     begun: list[tuple[str, Run]] = []  # the run that an interruption stops
 
     def hint() -> str:
-        return cli.go_on(begun[-1][0], begun[-1][1].path) if begun and is_first() else ""
+        name, run = begun[-1] if begun else ("", None)
+        return "" if run is None or isinstance(run, Follower) else cli.go_on(name, run.path)
 
     def perform(chosen: Benchmark[O], options: O) -> tuple[Run, dict[str, Any]]:
         with processes(options, chosen.several_processes) as options:

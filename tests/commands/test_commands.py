@@ -21,6 +21,7 @@ from documents import CONFIGS, ROOT, documented, figures
 from shortened import COUNTS, RUNS, SWITCHES, Run
 from studies import launch, numbers
 
+import gle
 from bench import arc
 from hrm.tasks import sudoku
 from hrm.tasks.maze import generate as generate_mazes
@@ -192,6 +193,7 @@ def commands(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("GLE_COMPILER", "eager")
+        patch.setitem(gle.Simulation.__init__.__kwdefaults__, "block", 1)  # a count, too: four times less to trace
         yield Commands(tmp_path_factory.mktemp("commands"))
 
 
