@@ -965,7 +965,13 @@ SABOTAGES = [
 
 # a server that has imported what is not ours, and forks for each test: most tests take less time than that import
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pytest", "numpy", "scipy.signal", "torch", "torch._dynamo", "matplotlib.pyplot"])
+SERVER.set_forkserver_preload(
+    [
+        "pytest", "numpy", "scipy.signal", "scipy.integrate", "scipy.ndimage", "torch", "torch._dynamo",
+        "torch.distributed.nn", "torch.profiler", "torch.testing", "torch.optim.lr_scheduler", "matplotlib.pyplot",
+        "jsonargparse", "yaml", "tqdm", "xdist", "unittest.mock",
+    ]
+)  # fmt: skip
 
 
 RAN = 100  # added to pytest's exit codes: 1 alone is that of any exception

@@ -54,7 +54,7 @@ TABLES = {  # parts of what is printed
     "error_timing": ["cos(ΔWᵀe, r)", "late, sent e"],
     "speed": ["floor ms", "evaluate 1000"],
     "device": ["memory of a step, one-step gradient", "per seed"],
-    "credit": ["cosines before", "carried ~ N (T = 4)", "rflo transposed"],
+    "credit": ["cosines before", "carried ~ N (T = 4)", "bptt"],
 }
 TRAINING = {"checkpoint.pt", "metrics.jsonl"}
 BESIDES = {  # what else lies in the run folder
