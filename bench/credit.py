@@ -282,8 +282,8 @@ def check(o: Credit) -> None:
 
 def tiny(o: Credit) -> Credit:
     return dataclasses.replace(
-        o, rows=o.rows[:3], epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=20, probes=2, sizes=[2, 4],
-        lengths=[2, 4], repeats=1, stretch=90,
+        o, rows=o.rows[:3], epochs=1, seeds=2, hidden_layers=2, population=2, batch=10, samples=20, probes=2,
+        sizes=[2, 4], lengths=[2, 4], repeats=1, stretch=90,
     )  # fmt: skip
 
 
