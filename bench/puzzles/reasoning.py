@@ -103,6 +103,7 @@ def splits(name: str, settings: dict[str, Any], generate: Callable[..., list[Gri
     parts = ("x", "y", "difficulty")
 
     def arrays(settings: dict[str, Any]) -> dict[str, np.ndarray]:
+        log.info("%s: making the puzzles, once (hard ones of 9 × 9 take minutes)", name)
         return {f"{part}{i}": getattr(grids, part) for i, grids in enumerate(generate(**settings)) for part in parts}
 
     kept = cached(name, settings, arrays, cache_dir())
