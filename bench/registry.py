@@ -4,8 +4,10 @@ is asked for."""
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-from bench.kit.benchmark import Benchmark
+if TYPE_CHECKING:
+    from bench.kit.benchmark import Benchmark
 
 MODULES = {
     "mnist1d": "bench.mnist1d",

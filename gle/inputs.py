@@ -84,7 +84,7 @@ class Inputs:
             return xs, None
         if callable(targets):
             raise ValueError("inputs given as a tensor need targets given as a tensor, or labels")
-        targets = torch.as_tensor(targets if isinstance(targets, Tensor) else np.asarray(targets))
+        targets = _values(targets)
         if are_labels(targets):
             if targets.ndim == 2 and over is not None and targets.shape == over.shape:
                 targets = targets.masked_fill(over.to(targets.device), 0)
@@ -167,15 +167,19 @@ class Inputs:
         """Batch-first targets or labels with time in front; anything but values as it is."""
         if targets is None or callable(targets):
             return targets
-        targets = torch.as_tensor(targets if isinstance(targets, Tensor) else np.asarray(targets))
+        targets = _values(targets)
         if targets.ndim == 2 and are_labels(targets):
             return targets.T
         return targets if targets.ndim < 2 else time_first(targets, "targets")
 
 
+def _values(given: Any) -> Tensor:
+    return given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))  # which keeps a float's digits
+
+
 def _tensor(value: Values) -> Tensor:
     """What a user's function gives; a plain number is a batch of one with one feature."""
-    x = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))  # which keeps a float's digits
+    x = _values(value)
     return x if x.ndim else x.reshape(1, 1)
 
 

@@ -36,6 +36,11 @@ def one_hot(labels: Tensor, steps: int, batch: int, classes: int) -> Tensor:
     return torch.nn.functional.one_hot(labels.expand(steps, batch).long(), classes)
 
 
+def after(ends: Tensor, steps: int) -> Tensor:
+    """[T, batch], on the CPU: true at the steps after a sample's end. ends: as `lengths_of` gives them."""
+    return torch.arange(steps)[:, None] >= ends.cpu()
+
+
 def are_labels(targets: Tensor) -> bool:
     return targets.ndim <= 2 and not targets.dtype.is_floating_point and targets.dtype != torch.bool
 

@@ -32,7 +32,7 @@ from gle.integrators import integrator as integrator_called
 from gle.network import LayerState, Network, State, Thetas, changed
 from gle.recording import Record
 from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
-from gle.series import Lengths, lengths_of, time_first
+from gle.series import Lengths, after, lengths_of, time_first
 from gle.showing import shown
 
 CHECK_EVERY = 1000  # steps between looks for NaN in the dynamics, besides one at the end of a run
@@ -348,7 +348,7 @@ class Simulation:
                 targets = self.inputs.targets_first(targets)
             ends = lengths_of(lengths, mask, len(inputs), inputs.shape[-2], batch_first)
             if ends is not None:  # where all of them are over, there is nothing left to do
-                over = torch.arange(len(inputs))[:, None] >= ends.cpu()
+                over = after(ends, len(inputs))
                 steps = int(ends.max()) if steps is None else min(steps, int(ends.max()))
         with self.learning():
             yield from self._run(inputs, targets, steps, record, over)
@@ -460,7 +460,7 @@ class Simulation:
         given = torch.as_tensor(inputs)
         given = time_first(given, "inputs") if batch_first else given
         ends = lengths_of(lengths, mask, len(given), given.shape[-2], batch_first) if given.ndim > 2 else None
-        over = None if ends is None else torch.arange(len(given))[:, None] >= ends.cpu()
+        over = None if ends is None else after(ends, len(given))
         xs = self.inputs.placed(given, "inputs", over=over)
         batch = xs.shape[-2]
         state = self.network.initial_state(batch) if state is None else state
@@ -479,11 +479,11 @@ class Simulation:
         else:  # from one end to the next: what is over keeps its state
             began, ends = 0, ends.to(xs.device)
             for end in ends.unique().tolist():
-                after = self._predicted(xs[began:end], theta, state, outputs)
+                new_state = self._predicted(xs[began:end], theta, state, outputs)
                 done = (ends <= began).unsqueeze(-1)  # [batch, 1]
                 state = tuple(
                     LayerState(*(torch.where(done, a, b) for a, b in zip(old, new, strict=True)))
-                    for old, new in zip(state, after, strict=True)
+                    for old, new in zip(state, new_state, strict=True)
                 )
                 began = end
         nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
