@@ -32,7 +32,8 @@ from bench.kit.tables import Table, mean_std
 from bench.learning import options as learning
 from bench.learning.schedule import Schedule
 from bench.learning.trainers import Online
-from gle.integrators import Euler, select
+from gle.integrators import Euler
+from gle.state import select
 
 READINGS = ("sent", "late")
 PUBLISHED = (91.7, 0.8)  # validation accuracy of the 15k network, mean and std in %: Table 2
@@ -41,9 +42,9 @@ PUBLISHED = (91.7, 0.8)  # validation accuracy of the 15k network, mean and std 
 class Late(Euler):
     """Euler's step in which errors come down through the weights of the step that receives them."""
 
-    def _evaluate(self, net, theta, state, x, target, dynamics):
+    def step(self, net, theta, state, xs, targets, dynamics):
         late = tuple(s._replace(sent=net.sent(i, p, s.e)) for i, (p, s) in enumerate(zip(theta, state, strict=True)))
-        return super()._evaluate(net, theta, late, x, target, dynamics)
+        return super().step(net, theta, late, xs, targets, dynamics)
 
 
 @dataclass

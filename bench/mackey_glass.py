@@ -42,7 +42,8 @@ from bench.learning.forecast import LAGS, Forecaster, Forecasting, integrator, l
 from bench.models import harness
 from bench.models.forecasters import FORECASTERS, LEAST_PAST
 from gle.costs import MeanSquaredError
-from gle.integrators import Dynamics, Integrator
+from gle.dynamics import Dynamics
+from gle.integrators import Integrator
 
 # Published sMAPE in %: §2.8.1, over 30 sequences. The script behind the LSTM's figure evaluated on training data, as
 # was found later; it is quoted as published.

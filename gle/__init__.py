@@ -4,13 +4,15 @@ Ellenberger, Haider et al., "Backpropagation through space, time and the brain",
 this package are those of that paper.
 """
 
-from gle import analysis, costs, integrators, neurons, rules, synapses
-from gle.network import Layer, LayerState, Network, Theta
+from gle import analysis, costs, errors, integrators, neurons, rules, synapses
+from gle.graph import Graph, Population, Projection
+from gle.network import Layer, Network
 from gle.neurons import Activation
 from gle.plasticity import SGD, Adam, Plasticity, TorchOptimizer
 from gle.recording import Record
 from gle.saving import load, save
 from gle.simulate import Simulation
+from gle.state import LayerState, Theta
 from gle.synapses import Linear
 
 __version__ = "0.1.0"
@@ -19,17 +21,21 @@ __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "Graph",
     "Layer",
     "LayerState",
     "Linear",
     "Network",
     "Plasticity",
+    "Population",
+    "Projection",
     "Record",
     "Simulation",
     "Theta",
     "TorchOptimizer",
     "analysis",
     "costs",
+    "errors",
     "integrators",
     "load",
     "neurons",

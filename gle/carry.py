@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gle.network import State, Theta, Thetas
 from gle.plasticity import Learning
+from gle.state import LayerState, State, Thetas, mapped
 
 
 class Carry(NamedTuple):
@@ -20,7 +20,7 @@ class Carry(NamedTuple):
 
 
 def copied(theta: Thetas) -> Thetas:
-    return tuple(Theta(*(None if t is None else t.detach().clone() for t in p)) for p in theta)
+    return mapped(lambda t: t.detach().clone(), theta)
 
 
 def to_dict(item: Any) -> Any:
@@ -36,6 +36,8 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
     """`saved` in the structure of `template`."""
     if isinstance(template, (tuple, dict)):
         own = to_dict(template) if isinstance(template, tuple) else template
+        if isinstance(template, LayerState) and isinstance(saved, dict) and not template.kept:
+            saved = {"kept": {}, **saved}  # saved before states had it
         if not isinstance(saved, dict) or saved.keys() != own.keys():
             raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
         items = template.items() if isinstance(template, dict) else zip(own, template, strict=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gle.network import Network
 from gle.series import are_labels, one_hot, time_first
+from gle.wiring import Wiring
 
 Values = Tensor | np.ndarray | float | Sequence  # of one step, [*ensemble, batch, features], or of one of its nodes
 Signal = Tensor | np.ndarray | Callable[[float], Values]
@@ -20,7 +20,7 @@ Stream = Iterable[Values | tuple[Values, Values | None]]
 class Inputs:
     """How inputs and targets of a network are read. nodes: where in a step, in units of dt, the integrator looks."""
 
-    def __init__(self, network: Network, nodes: tuple[float, ...], dt: float):
+    def __init__(self, network: Wiring, nodes: tuple[float, ...], dt: float):
         self.network, self.nodes, self.dt = network, nodes, dt
 
     def blocks(

@@ -7,99 +7,39 @@ of a step are independent of each other. Behind it come the ensemble axes, which
     W [depth, *ensemble, out, in]    b, tau_m, tau_r [depth, *ensemble, out]    u, v, r, e [depth, *ensemble, batch,
     out]
 
-`Network` wires layers together. It holds no state: states and parameters are passed to its functions as tuples with
-one entry per `Layer`.
+`Network` wires layers together, in a chain (`gle.graph` has any other wiring).
 """
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gle.neurons import Activation, activation
-from gle.seeding import generator
+from gle.dynamics import Dynamics, is_zero, nudge, per_member, per_neuron, rate
+from gle.errors import ERRORS, ErrorNeuron, error_neuron
+from gle.neurons import RateFunction, rate_function
 from gle.showing import spread
+from gle.state import LayerState, Local, State, Theta, Thetas, changed, mapped, select
 from gle.synapses import Synapse
 from gle.synapses import synapse as synapse_called
+from gle.wiring import Output, Part, Seeds, Wiring, time_constant
 
 
-class Theta(NamedTuple):
-    """Parameters of a layer (Postulate 4), or their gradients: descent goes along −gradient.
-
-    None stands for what is absent: among gradients anything that does not learn, among parameters b and B alone.
-    """
-
-    W: Any = None
-    b: Any = None
-    tau_m: Any = None
-    tau_r: Any = None
-    B: Any = None  # feedback weights, where the feedback pathway has its own
-
-
-class LayerState(NamedTuple):
-    """What a layer carries from step to step. Each [depth, *ensemble, batch, n_out], `sent` [depth, *ensemble, batch,
-    n_in]."""
-
-    u: Tensor  # membrane potential of the representation neurons
-    v: Tensor  # membrane potential of the error neurons
-    r: Tensor  # their outputs: rate r = φ(D⁺_τr{u}) …
-    e: Tensor  # … and error e = D⁺_τm{v}
-    # the current Wᵀ e that e sends down. With delayed propagation it arrives a step later, when W has changed already:
-    # what arrives must not hold the change that e itself made. Zeros where nobody receives it: below the first layer,
-    # and with instant propagation, where it arrives within the step
-    sent: Tensor
-
-
-class Local(NamedTuple):
-    """What is present at a layer's synapses and neurons during a step: all that plasticity may use (Eqs. 21–24)."""
-
-    pre: Tensor  # r of the layer below, as the synapses see it
-    current: Tensor  # W r + b (+ γ e), which drives u
-    u: Tensor  # before the step
-    e_inst: Tensor  # φ′ ∘ Wᵀ e of the layer above, which drives v
-    e: Tensor
-
-
-State = tuple[LayerState, ...]
-Thetas = tuple[Theta, ...]
-Seeds = int | Sequence[int] | Tensor | np.ndarray
-N = TypeVar("N", bound=tuple)
-
-
-def changed(item: N, **fields: Any) -> N:
-    """A NamedTuple with some fields exchanged. In compiled code in place of `_replace`, which the compiler of PyTorch
-    2.11 turns into an empty tuple, without a word."""
-    return type(item)(**{**item._asdict(), **fields})  # type: ignore[attr-defined]
-
-
-TIME_CONSTANTS = ("tau_m", "tau_r")
-ERRORS = ("prospective", "instantaneous")
-
-
-def _positive(name: str, tau: Tensor) -> None:
-    bad = tau[~((tau > 0) & tau.isfinite())]
-    if bad.numel():
-        what = "finite" if bad[0] > 0 else "positive"
-        raise ValueError(f"{name} must be {what}, got {bad[0].item():g}")
-
-
-class Layer(nn.Module):
+class Layer(Part):
     """`depth` equal layers of `n_out` neurons in series, each with its afferent synapses.
 
     tau_m, tau_r: a number, or one value per neuron (anything that broadcasts to [depth, *ensemble, n_out]), in the time
-    unit of dt. phi: a name from `neurons.ACTIVATIONS`, or an `Activation`. plastic: False freezes the layer;
-    `requires_grad_(False)` freezes W and b, both or the one that it is called on (see `learned`). ensemble: the
-    ensemble axes in front. errors: "prospective" error neurons undo the filter of their representation neuron (Eq. 7);
-    "instantaneous" ones leave time alone, e = e_inst, as backprop at every instant does (§2.5), and what they leave out
-    can be left to the synapses (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see
-    `Network.initialize`).
+    unit of dt. phi: a name from `neurons.ACTIVATIONS` or `neurons.RATE_FUNCTIONS`, or an object like theirs; neurons
+    of several compartments have u, v, e, b and time constants in each, [..., compartments · n_out]. plastic: False
+    freezes the layer; `requires_grad_(False)` freezes W and b, both or the one that it is called on (see `learned`).
+    ensemble: the ensemble axes in front. errors: a name from `errors.ERRORS`, or an object like theirs. "prospective"
+    error neurons undo the filter of their representation neuron (Eq. 7); "instantaneous" ones leave time alone,
+    e = e_inst, as backprop at every instant does (§2.5), and what they leave out can be left to the synapses
+    (`Plasticity.traces`). Weights and biases start uniform in ± 1/√fan-in (see `Network.initialize`).
 
     Raises ValueError for sizes below one, depth > 1 with n_in ≠ n_out, unknown names, and time constants that are not
     positive or have the wrong shape.
@@ -116,11 +56,11 @@ class Layer(nn.Module):
         *,
         tau_m: float | Sequence[float] | Tensor,
         tau_r: float | Sequence[float] | Tensor,
-        phi: str | Activation = "tanh",
+        phi: str | RateFunction = "tanh",
         depth: int = 1,
         bias: bool = True,
         plastic: bool = True,
-        errors: str = "prospective",
+        errors: str | ErrorNeuron = "prospective",
         synapse: str | Synapse = "linear",
         ensemble: int | tuple[int, ...] = (),
         dtype: torch.dtype = torch.float32,
@@ -132,52 +72,42 @@ class Layer(nn.Module):
             raise ValueError(f"sizes must be at least 1, got n_in={n_in}, n_out={n_out}, depth={depth}, {ensemble=}")
         if depth > 1 and n_in != n_out:
             raise ValueError(f"{depth} layers in series need n_in = n_out, got {n_in} and {n_out}")
-        if errors not in ERRORS:
-            raise ValueError(f"unknown errors {errors!r}; choose {' or '.join(ERRORS)}")
-        self.errors = errors
+        self.errors = error_neuron(errors)
         self.n_in, self.n_out, self.depth, self.ensemble, self.plastic = n_in, n_out, depth, ensemble, plastic
-        self.phi = activation(phi)
+        self.phi = rate_function(phi)
         self.synapse = synapse_called(synapse)
 
         axes = (depth, *self.ensemble)
-        shape_W, shape_b = self.synapse.shapes(n_in, n_out)
-        self.W = nn.Parameter(torch.zeros(*axes, *shape_W, dtype=dtype, device=device))
-        self.b = nn.Parameter(torch.zeros(*axes, *shape_b, dtype=dtype, device=device)) if bias else None
-        for name, value in (("tau_m", tau_m), ("tau_r", tau_r)):
-            tau = torch.as_tensor(value, dtype=dtype, device=device)
-            _positive(name, tau)
-            try:
-                tau = tau.expand(*axes, n_out).clone()
-            except RuntimeError:
-                raise ValueError(
-                    f"{name} of shape {tuple(tau.shape)} does not fit {n_out} neurons: give a number or {n_out} values"
-                ) from None
-            setattr(self, name, nn.Parameter(tau, requires_grad=False))
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        shape_W, shape_b = self.synapse.shapes(n_in, self.potentials)
+        if shape_W is None:
+            raise ValueError(f"a layer needs weights, {self.synapse!r} has none: use it in a Graph")
+        self.W = nn.Parameter(torch.zeros(*axes, *shape_W, **where))
+        self.b = nn.Parameter(torch.zeros(*axes, *shape_b, **where)) if bias else None
+        self.tau_m = time_constant("tau_m", tau_m, (*axes, self.potentials), where)
+        self.tau_r = time_constant("tau_r", tau_r, (*axes, self.potentials), where)
         B = self.synapse.feedback.allocate(self.W.detach())
         self.register_buffer("B", B)
 
-    def learned(self, kinds: Sequence[str]) -> tuple[str, ...]:
-        """Which of these kinds of parameters learn here: of a plastic layer, those that it has, W and b where they
-        require a gradient. Time constants, which PyTorch is told not to follow, learn wherever they are named."""
-        if not self.plastic:
-            return ()
-        own = ((kind, getattr(self, kind)) for kind in kinds)
-        return tuple(k for k, p in own if p is not None and (k in TIME_CONSTANTS or p.requires_grad))
+    @property
+    def potentials(self) -> int:
+        """How many u, v and e it has: n_out for each compartment."""
+        return self.n_out * len(self.phi.compartments)
 
-    def theta(self) -> Theta:
-        """The layer's parameters themselves (no copies)."""
-        return Theta(self.W, self.b, self.tau_m, self.tau_r, self.B)
+    def initial_bound(self) -> float:
+        return self.synapse.initial_bound(self.n_in)
 
     def extra_repr(self) -> str:
         parts = [f"{self.n_in} → {self.n_out}", f"tau_m={spread(self.tau_m)}", f"tau_r={spread(self.tau_r)}"]
-        parts += [f"phi={self.phi.name}", f"errors={self.errors}"]
+        named = next((name for name, kind in ERRORS.items() if type(self.errors) is kind), self.errors)
+        parts += [f"phi={self.phi.name}", f"errors={named}"]
         parts += [f"depth={self.depth}"] if self.depth > 1 else []
         parts += [f"ensemble={self.ensemble}"] if self.ensemble else []
         parts += [] if self.plastic else ["plastic=False"]
         return ", ".join(parts)
 
 
-class Network(nn.Module):
+class Network(Wiring):
     """Layers in a chain, from the input up.
 
     ensemble axes, dtype and device must agree between layers, and each layer must fit the one below; ValueError
@@ -215,98 +145,31 @@ class Network(nn.Module):
         return self.layers[-1].n_out
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.layers[0].W.dtype
+    def parts(self) -> Sequence[Layer]:
+        return self.layers
 
     @property
-    def device(self) -> torch.device:
-        return self.layers[0].W.device
+    def neurons(self) -> Sequence[Layer]:
+        return self.layers
 
     @property
-    def depth(self) -> int:
-        """Number of layers ℓ = 0 … depth − 1, those in series counted one by one."""
-        return sum(layer.depth for layer in self.layers)
+    def top(self) -> int:
+        return len(self.layers) - 1
 
-    def places(self) -> Iterator[tuple[int, int]]:
-        """(index of the `Layer`, index within its depth) of each layer ℓ, from the input up."""
-        for i, layer in enumerate(self.layers):
-            for d in range(layer.depth):
-                yield i, d
+    def part_name(self, i: int) -> str:
+        return f"layers.{i}"
 
-    def n_parameters(self) -> int:
-        """Weights and biases of one ensemble member that learn."""
-        members = math.prod(self.ensemble)
-        return sum(getattr(layer, k).numel() for layer in self.layers for k in layer.learned(("W", "b"))) // members
-
-    # -- parameters ------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def initialize(self, seed: Seeds) -> None:
-        """Draws weights and biases (Table 1: uniform in ± 1/√fan-in) and fixed feedback weights.
-
-        seed: one per ensemble member, in the order of the flattened ensemble axes; a single one s means
-        s, s + 1, … Member i is then exactly the network that its seed gives alone. Raises ValueError for another number
-        of seeds, and for seeds that are no whole numbers.
-        """
-        members = math.prod(self.ensemble)
-        given = np.asarray(seed.tolist() if isinstance(seed, Tensor) else seed, dtype=object)
-        try:
-            seeds = [operator.index(s) for s in given.flat]
-        except TypeError:
-            raise ValueError(f"seeds must be whole numbers, got {seed}") from None
-        if given.ndim == 0:
-            seeds = [seeds[0] + i for i in range(members)]
-        if len(seeds) != members:
-            raise ValueError(f"{len(seeds)} seeds for an ensemble of {members}: give one per member")
-        for name, fields in (("weights", ("W", "b")), ("feedback", ("B",))):
-            for member, s in enumerate(seeds):
-                g = generator(s, name)
-                for layer in self.layers:
-                    bound = layer.synapse.initial_bound(layer.n_in)
-                    for field in fields:
-                        tensor = getattr(layer, field)
-                        if tensor is None:
-                            continue
-                        flat = tensor.view(layer.depth, members, *tensor.shape[1 + len(self.ensemble) :])
-                        draw = torch.rand(flat[:, member].shape, generator=g, dtype=torch.float64)
-                        flat[:, member] = ((2 * draw - 1) * bound).to(tensor)
-
-    def theta(self) -> Thetas:
-        """The parameters as the tuple that the pure functions take (no copies)."""
-        return tuple(layer.theta() for layer in self.layers)
-
-    @torch.no_grad()
-    def load_theta(self, theta: Thetas) -> None:
-        """Copies parameters into the modules. Raises ValueError, before it copies any, for other shapes."""
-        if len(theta) != len(self.layers):
-            raise ValueError(f"parameters of {len(theta)} layers do not fit a network of {len(self.layers)}")
-        for i, (own, new) in enumerate(zip(self.theta(), theta, strict=True)):
-            here, there = ([None if t is None else tuple(t.shape) for t in p[:-1]] for p in (own, new))
-            if here != there:  # but for B: a feedback pathway keeps its own
-                raise ValueError(f"parameters (W, b, tau_m, tau_r) of shapes {there} do not fit layers.{i} with {here}")
-        for own, new in zip(self.theta(), theta, strict=True):
-            for p, q in zip(own, new, strict=True):
-                if p is not None and q is not None and p is not q:
-                    with torch.inference_mode(p.is_inference()), torch.no_grad():  # those change in no other mode
-                        p.copy_(q)
-
-    def assign_grads(self, grads: Thetas) -> None:
-        """Puts gradients into `.grad`, for any optimiser of torch.optim."""
-        for own, grad in zip(self.theta(), grads, strict=True):
-            for p, g in zip(own, grad, strict=True):
-                if p is not None and g is not None:
-                    p.grad = g.to(p)
+    def place_name(self, i: int, d: int) -> str:
+        return f"layer {list(self.places()).index((i, d))}"
 
     # -- state -----------------------------------------------------------------------------------------------------
 
     def initial_state(self, batch: int) -> State:
-        """At rest: u = v = e = 0, nothing sent, and r = φ(0)."""
         states = []
         for layer in self.layers:
-            zero = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.n_out)
-            # clones: a step compiled for arguments that are one tensor would be compiled again for four
+            zero = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.potentials)
             sent = layer.W.new_zeros(layer.depth, *self.ensemble, batch, layer.n_in)
-            states.append(LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero, sent))))
+            states.append(at_rest(layer.phi, zero, sent))
         return tuple(states)
 
     # -- wiring: one evaluation of the ladder -------------------------------------------------------------------
@@ -320,15 +183,15 @@ class Network(nn.Module):
             below = r[-1:]
         return pre
 
-    def instantaneous_errors(self, rates: Sequence[Tensor], sent: Sequence[Tensor], nudge: Tensor) -> list[Tensor]:
+    def instantaneous_errors(self, state: State, nudge: Tensor) -> list[Tensor]:
         """e_inst of each layer (Eqs. 17, 18): φ′ ∘ the Wᵀ e that the layer above sent, at the top φ′ ∘ nudge
         (−β ∂C/∂r)."""
         above = nudge.unsqueeze(0)
         inst = []
-        for layer, r, s in zip(reversed(self.layers), reversed(rates), reversed(sent), strict=True):
-            received = torch.cat([s[1:], above]) if layer.depth > 1 else above
-            inst.append(layer.phi.slope(r) * received)
-            above = s[:1]
+        for layer, s in zip(reversed(self.layers), reversed(state), strict=True):
+            received = torch.cat([s.sent[1:], above]) if layer.depth > 1 else above
+            inst.append(layer.phi.pull(s.kept, s.r, received))
+            above = s.sent[:1]
         return inst[::-1]
 
     def sent(self, i: int, p: Theta, e: Tensor) -> Tensor:
@@ -337,3 +200,74 @@ class Network(nn.Module):
         if i == 0 and layer.depth == 1:
             return e.new_zeros(*e.shape[:-1], layer.n_in)
         return layer.synapse.backproject(p.W, p.B, e)
+
+    def evaluate(
+        self, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics, propagation: str
+    ) -> tuple[list[Output], list[Local]]:
+        if propagation == "instant":
+            return self._cascade(theta, state, x, target, dynamics)
+        return self._at_once(theta, state, x, target, dynamics)
+
+    def _at_once(
+        self, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics
+    ) -> tuple[list[Output], list[Local]]:
+        """Every layer sees what the others sent in the step before."""
+        pre = self.presynaptic(x, [s.r for s in state])
+        inst = self.instantaneous_errors(state, nudge(self.output(state), target, dynamics, self.ensemble))
+        outputs, locals_ = [], []
+        for i, (layer, p, s, below, e_inst) in enumerate(zip(self.layers, theta, state, pre, inst, strict=True)):
+            e = error(layer, p, s.v, e_inst)
+            current = layer.synapse.current(p.W, p.b, below)
+            if not is_zero(dynamics.gamma):
+                current = current + per_member(dynamics.gamma, e) * e
+            r, kept = rate(layer.phi, p, s.u, current)
+            locals_.append(Local(below, current, s.u, e_inst, e))
+            outputs.append(Output(r, self.sent(i, p, e), kept))
+        return outputs, locals_
+
+    def _cascade(
+        self, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics
+    ) -> tuple[list[Output], list[Local]]:
+        """Rates bottom-up, then errors top-down."""
+        places = list(self.places())
+        currents, rates, keeps = [], [], []
+        below = x
+        for i, d in places:
+            p, s, layer = select(theta[i], d), select(state[i], d), self.layers[i]
+            current = layer.synapse.current(p.W, p.b, below) + per_member(dynamics.gamma, below) * s.e
+            below, kept = rate(layer.phi, p, s.u, current)
+            currents.append(current)
+            rates.append(below)
+            keeps.append(kept)
+
+        inst: list[Tensor] = []
+        errors: list[Tensor] = []
+        above = nudge(below, target, dynamics, self.ensemble)
+        for (i, d), r, kept in reversed(list(zip(places, rates, keeps, strict=True))):
+            p, layer = select(theta[i], d), self.layers[i]
+            e_inst = layer.phi.pull(kept, r, above)
+            e = error(layer, p, state[i].v[d], e_inst)
+            if (i, d) != (0, 0):
+                above = layer.synapse.backproject(p.W, p.B, e)
+            inst.insert(0, e_inst)
+            errors.insert(0, e)
+        ends = list(accumulate(layer.depth for layer in self.layers))
+        spans = [slice(end - layer.depth, end) for end, layer in zip(ends, self.layers, strict=True)]
+        stacked = [[torch.stack(field[span]) for span in spans] for field in (rates, currents, inst, errors)]
+        kept_by_layer = [tuple(map(torch.stack, zip(*keeps[span], strict=True))) for span in spans]
+        outputs = [Output(r, s.sent, k) for r, s, k in zip(stacked[0], state, kept_by_layer, strict=True)]
+        fields = zip(self.presynaptic(x, stacked[0]), stacked[1], [s.u for s in state], *stacked[2:], strict=True)
+        return outputs, [Local(*field) for field in fields]
+
+
+def at_rest(phi: RateFunction, zero: Tensor, sent: Any) -> LayerState:
+    """u = v = e = 0, nothing sent, and r = φ(0)."""
+    r, kept = phi.rate(zero)
+    # clones: a step compiled for arguments that are one tensor would be compiled again for four
+    return mapped(torch.clone, LayerState(zero, zero, r, zero, sent, kept))
+
+
+def error(layer: Any, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
+    """What the error neurons of a part send, given their potential v (Eqs. 7, 45)."""
+    p = layer.errors.constants(p)
+    return layer.errors.error(changed(p, tau_m=per_neuron(p.tau_m), tau_r=per_neuron(p.tau_r)), v, e_inst)

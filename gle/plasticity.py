@@ -14,9 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gle.network import TIME_CONSTANTS, Layer, Local, Network, Theta, Thetas, changed
+from gle.network import Layer, Network
 from gle.operators import euler_fraction, low_pass, rate_of_change
 from gle.showing import shown
+from gle.state import Local, Theta, Thetas, changed
+from gle.wiring import TIME_CONSTANTS, Part, Wiring
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
 
@@ -34,35 +36,45 @@ class Trace(NamedTuple):
     pre: Any = None
 
 
+def chain(net: Wiring) -> Network:
+    """Synaptic filters and means are kept by layer. Raises ValueError for any other wiring."""
+    if not isinstance(net, Network):
+        raise ValueError(f"traces and centred are for a chain of layers (gle.Network), not for a {type(net).__name__}")
+    return net
+
+
 def gradients(
-    net: Network,
+    net: Wiring,
     theta: Thetas,
     local: Sequence[Local],
     learn: Sequence[str],
     batch: int,
     traces: Sequence[Trace] | None = None,
 ) -> Thetas:
-    """∂E/∂θ of every layer, averaged over the batch (Eqs. 21–24); None for what is frozen or not in `learn`.
+    """∂E/∂θ of every part, averaged over the batch (Eqs. 21–24); None for what is frozen or not in `learn`.
 
     Rows of `local` beyond the batch are further steps, over which gradients are summed. traces: what W and b see in
     place of e and r, where their synapses filter.
     """
     seen: Sequence[Trace | None] = traces or (None,) * len(local)
     return tuple(
-        layer_gradients(layer, p, l, learn, batch, trace)
-        for layer, p, l, trace in zip(net.layers, theta, local, seen, strict=True)
+        layer_gradients(part, p, l, learn, batch, trace)
+        for part, p, l, trace in zip(net.parts, theta, local, seen, strict=True)
     )
 
 
 def layer_gradients(
-    layer: Layer, p: Theta, local: Local, learn: Sequence[str], batch: int, trace: Trace | None = None
+    part: Part, p: Theta, local: Local, learn: Sequence[str], batch: int, trace: Trace | None = None
 ) -> Theta:
-    """The same of one layer; with or without an axis of depth."""
-    kinds = layer.learned(learn)
+    """The same of one part; with or without an axis of depth."""
+    kinds = part.learned(learn)
     if not kinds:
         return Theta()
     e, pre = (local.e, local.pre) if trace is None else (trace.e, trace.pre)
-    W, b = layer.synapse.gradient(e, pre)
+    W: Any = None
+    b = -e.sum(-2)  # as it is for neurons whose synapses are parts of their own
+    if pre is not None:
+        W, b = part.synapse.gradient(e, pre)
     tau_m = tau_r = None
     if "tau_m" in kinds or "tau_r" in kinds:
         u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
@@ -149,15 +161,17 @@ class TorchOptimizer:
     def __repr__(self) -> str:
         return f"TorchOptimizer({type(self.optimizer).__name__})"
 
-    def check(self, net: Network, learn: Sequence[str]) -> None:
+    def check(self, net: Wiring, learn: Sequence[str]) -> None:
         """Raises ValueError unless the optimiser holds every parameter that is to learn."""
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        for i, layer in enumerate(net.layers):
+        for i, layer in enumerate(net.parts):
             for kind in layer.learned(learn):
                 if id(getattr(layer, kind)) not in held:
-                    raise ValueError(f"the optimiser does not hold {kind} of layers.{i}: give it network.parameters()")
+                    raise ValueError(
+                        f"the optimiser does not hold {kind} of {net.part_name(i)}: give it network.parameters()"
+                    )
 
-    def held(self, net: Network) -> list[list[str]]:
+    def held(self, net: Wiring) -> list[list[str]]:
         """The names of the parameters in each of the optimiser's groups; of those beside the network, their shapes."""
         names = {id(p): name for name, p in net.named_parameters()}
         return [[names.get(id(p), str(list(p.shape))) for p in g["params"]] for g in self.optimizer.param_groups]
@@ -184,9 +198,9 @@ class TorchOptimizer:
     def kind(self) -> str:
         return f"torch.optim.{type(self.optimizer).__name__}"
 
-    def apply(self, net: Network, grads: Thetas) -> Thetas:
+    def apply(self, net: Wiring, grads: Thetas) -> Thetas:
         # its memory must be of use outside a caller's inference mode, too
-        with torch.inference_mode(net.layers[0].W.is_inference()):
+        with torch.inference_mode(net.theta()[0].tau_m.is_inference()):
             self.optimizer.zero_grad(set_to_none=True)  # what does not learn here must not move
             net.assign_grads(grads)
             self.optimizer.step()
@@ -288,20 +302,20 @@ class Plasticity:
         traces = None if self.traces is None else self.traces.tolist()
         return shown(self, "optimizer", "lr", "learn", "every", "tau_bounds", traces=traces, centred=self.centred)
 
-    def check(self, net: Network, dt: float) -> None:
+    def check(self, net: Wiring, dt: float) -> None:
         """Raises ValueError where this plasticity does not suit the network."""
         lower, upper = self.tau_bounds
         for kind in set(TIME_CONSTANTS) & set(self.learn):
             if (lower is not None and lower < dt) or upper < dt:
                 raise ValueError(f"tau_bounds {self.tau_bounds} reach below dt = {dt:g}, which no integrator resolves")
-            for layer in net.layers:
-                tau = getattr(layer, kind)
-                if layer.learned((kind,)) and bool(((tau < (lower or dt)) | (tau > upper)).any()):
+            for part in net.parts:
+                tau = getattr(part, kind)
+                if part.learned((kind,)) and bool(((tau < (lower or dt)) | (tau > upper)).any()):
                     raise ValueError(f"{kind} starts outside tau_bounds {self.tau_bounds}: widen them or change {kind}")
         if self.centred is not None:
             if self.centred < dt * (1 - 1e-6):
                 raise ValueError(f"centred = {self.centred:g} is below dt = {dt:g}: it averages over many steps")
-            for i, layer in enumerate(net.layers):
+            for i, layer in enumerate(chain(net).layers):
                 if layer.plastic and layer.b is None:
                     raise ValueError(f"centred needs biases, layers.{i} has none: give it bias=True")
                 if layer.learned(("W", "b")) == ("W",):
@@ -309,19 +323,20 @@ class Plasticity:
         if isinstance(self.optimizer, TorchOptimizer):
             self.optimizer.check(net, self.learn)
         if self.traces is not None:
+            chain(net)
             if self.traces.ndim == 2 and len(self.traces) != net.depth:
                 raise ValueError(f"traces has {len(self.traces)} pairs, the network {net.depth} layers: give one each")
             between = self.traces[(self.traces > 0) & (self.traces < dt * (1 - 1e-6))]
             if len(between):
                 raise ValueError(f"traces holds {between[0]:g}, below dt = {dt:g}: use 0 for no filter, or at least dt")
 
-    def description(self, net: Network) -> dict[str, Any]:
+    def description(self, net: Wiring) -> dict[str, Any]:
         """What a saved `Learning` depends on: it fits no simulation in which any of this differs."""
         own = self.optimizer
         described = {
             "optimizer": own.kind if isinstance(own, TorchOptimizer) else type(own).__name__,
             "slots": own.slots,
-            "learned": [sorted(layer.learned(self.learn)) for layer in net.layers],
+            "learned": [sorted(layer.learned(self.learn)) for layer in net.parts],
             "updates": "rarer than steps" if self.every > 1 else "at every step",
             "traces": self.traces is not None,
             "centred": self.centred is not None,
@@ -333,27 +348,28 @@ class Plasticity:
         """Whether W and b see other signals than e and r."""
         return self.traces is not None or self.centred is not None
 
-    def init(self, net: Network) -> Learning:
+    def init(self, net: Wiring) -> Learning:
         """The memory of a fresh start."""
         theta = net.theta()
         zeros = self._zeros(net, theta)
-        means = (self._empty(l, 1, l.n_in) if l.plastic else None for l in net.layers)
         return Learning(
             self.learning_rates(net, self.lr),
             torch.zeros((), dtype=wide(net.dtype), device=net.device),
             tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
             zeros if self.every > 1 else (),
-            means=() if self.centred is None else tuple(means),
+            means=()
+            if self.centred is None
+            else tuple(self._empty(l, 1, l.n_in) if l.plastic else None for l in chain(net).layers),
         )
 
-    def at_rest(self, net: Network, learning: Learning, batch: int) -> Learning:
+    def at_rest(self, net: Wiring, learning: Learning, batch: int) -> Learning:
         """The same with empty traces, for a batch of this size; running means go on."""
         if self.traces is None:
             return learning
 
         traces = (
-            Trace(self._empty(l, batch, l.n_out), self._empty(l, batch, l.n_in)) if l.plastic else Trace()
-            for l in net.layers
+            Trace(self._empty(l, batch, l.potentials), self._empty(l, batch, l.n_in)) if l.plastic else Trace()
+            for l in chain(net).layers
         )
         return changed(learning, traces=tuple(traces))
 
@@ -361,11 +377,11 @@ class Plasticity:
     def _empty(layer: Layer, *rows: int) -> Tensor:
         return layer.W.new_zeros(layer.depth, *layer.ensemble, *rows, dtype=wide(layer.W.dtype))
 
-    def trace(self, net: Network, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
+    def trace(self, net: Wiring, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
         """One step of the synaptic filters and of the running means."""
         if self.traces is not None:
             fractions = torch.where(self.traces > 0, euler_fraction(dt, self.traces), 1.0).clamp(max=1.0)
-            per_layer = fractions.expand(net.depth, 2).split([layer.depth for layer in net.layers])
+            per_layer = fractions.expand(net.depth, 2).split([layer.depth for layer in net.neurons])
             traces = []
             for old, l, a in zip(learning.traces, local, per_layer, strict=True):
                 if old.e is None:
@@ -399,7 +415,7 @@ class Plasticity:
             seen.append(Trace(s.e.to(l.e), pre.to(l.pre)))
         return seen
 
-    def learning_rates(self, net: Network, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
+    def learning_rates(self, net: Wiring, lr: LearningRate | Mapping[str, LearningRate]) -> dict[str, Tensor]:
         """Learning rates as tensors. Raises ValueError where their shape is neither () nor the ensemble axes."""
         given = lr if isinstance(lr, Mapping) else {k: lr for k in self.learn}
         if missing := [k for k in self.learn if k not in given]:
@@ -418,10 +434,10 @@ class Plasticity:
             rates[kind] = rate.expand(net.ensemble).clone()
         return rates
 
-    def _zeros(self, net: Network, theta: Thetas) -> Thetas:
+    def _zeros(self, net: Wiring, theta: Thetas) -> Thetas:
         return tuple(
-            Theta(**{k: torch.zeros_like(getattr(p, k), dtype=wide(net.dtype)) for k in layer.learned(self.learn)})
-            for layer, p in zip(net.layers, theta, strict=True)
+            Theta(**{k: torch.zeros_like(getattr(p, k), dtype=wide(net.dtype)) for k in part.learned(self.learn)})
+            for part, p in zip(net.parts, theta, strict=True)
         )
 
     def accumulate(self, learning: Learning, grads: Thetas) -> Learning:
@@ -433,7 +449,7 @@ class Plasticity:
         return changed(learning, pending=tuple(added))
 
     def apply(
-        self, net: Network, theta: Thetas, learning: Learning, grads: Thetas, dt: float
+        self, net: Wiring, theta: Thetas, learning: Learning, grads: Thetas, dt: float
     ) -> tuple[Thetas, Learning]:
         """One update (Eq. 5)."""
         if isinstance(self.optimizer, TorchOptimizer):
@@ -461,7 +477,7 @@ class Plasticity:
                 for kept, m in zip(new_slots, memory, strict=True):
                     kept[kind] = m
             if self.centred is not None and learning.means[i] is not None:
-                added = net.layers[i].synapse.current((new_p["W"] - p.W).to(step), None, learning.means[i])
+                added = chain(net).layers[i].synapse.current((new_p["W"] - p.W).to(step), None, learning.means[i])
                 new_p["b"] = new_p["b"] - added.squeeze(-2).to(p.b)  # W moved, the mean current did not
             thetas.append(Theta(**new_p))
             for slot, memories in zip(slots, new_slots, strict=True):

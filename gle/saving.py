@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from gle.costs import COSTS
+from gle.errors import ERRORS
+from gle.graph import Graph, Population, Projection
 from gle.integrators import INTEGRATORS, RK4
-from gle.network import ERRORS, Layer, Network
-from gle.neurons import ACTIVATIONS
+from gle.network import Layer, Network
+from gle.neurons import ACTIVATIONS, RATE_FUNCTIONS
 from gle.simulate import Simulation
 from gle.synapses import FEEDBACKS, SYNAPSES
 
@@ -28,24 +30,26 @@ LAYOUT = 1  # of a file; raised where an older one could no longer be read as it
 DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
 
-def save(path: Path | str, item: Network | Simulation) -> None:
+def save(path: Path | str, item: Network | Graph | Simulation) -> None:
     """Writes the file whole, or leaves what was there. Of a simulation, the parameters are those that it has now.
 
     Raises ValueError for parts of one's own (activations, costs, …) that stand in no registry, from which `load` could
     make them again; OSError where the file cannot be written.
     """
-    if not isinstance(item, (Network, Simulation)):
+    if not isinstance(item, (Network, Graph, Simulation)):
         raise ValueError(f"a Network or a Simulation can be saved, not a {type(item).__name__}")
     net = item.network if isinstance(item, Simulation) else item
     parameters = net.state_dict()
     if isinstance(item, Simulation):
-        for i, p in enumerate(item.carry.theta):
-            parameters |= {f"layers.{i}.{k}": v.detach() for k, v in p._asdict().items() if v is not None}
+        own = {id(t): name for name, t in (*net.named_parameters(), *net.named_buffers())}
+        for p, q in zip(net.theta(), item.carry.theta, strict=True):
+            parameters |= {own[id(t)]: v.detach() for t, v in zip(p, q, strict=True) if t is not None}
+    wiring = {"graph": _graph_described(net)} if isinstance(net, Graph) else {"layers": [*map(_described, net.layers)]}
     contents = {
         "layout": LAYOUT,
         "dtype": str(net.dtype).removeprefix("torch."),
         "ensemble": [int(n) for n in net.ensemble],
-        "layers": [_described(layer) for layer in net.layers],
+        **wiring,
         "parameters": {k: v.clone() for k, v in parameters.items()},
         "dynamics": _dynamics(item) if isinstance(item, Simulation) else None,
     }
@@ -63,8 +67,8 @@ def save(path: Path | str, item: Network | Simulation) -> None:
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> Any:
-    """What was saved: a `Network`, or a `Simulation` of it, frozen and at rest, for `predict` (give a new `Simulation`
-    its network to learn on).
+    """What was saved: a `Network` or `Graph`, or a `Simulation` of it, frozen and at rest, for `predict` (give a new
+    `Simulation` its network to learn on).
 
     Raises ValueError, naming the file, where it is damaged, of another version, or no saved network.
     """
@@ -106,18 +110,51 @@ def _name(part: Any, registry: Mapping[str, Any], what: str) -> str:
     raise ValueError(f"{what} {getattr(part, 'name', None) or type(part).__name__} is none of {', '.join(registry)}")
 
 
-def _described(layer: Layer) -> dict[str, Any]:
+def _part(part: Any, registry: Mapping[str, Any], what: str) -> Any:
+    """Its name, and with it what it was made with, where that is anything."""
+    name = _name(part, registry, what)
+    options = part.options() if hasattr(part, "options") else {}
+    options = {k: _part(v, ERRORS, what) if hasattr(v, "constants") else v for k, v in options.items()}
+    return {"name": name, **options} if options else name
+
+
+def _parts(part: Any) -> dict[str, Any]:
+    """What neurons have, of a layer or a population."""
     return {
-        "n_in": int(layer.n_in),
-        "n_out": int(layer.n_out),
-        "depth": int(layer.depth),
-        "phi": _name(layer.phi, ACTIVATIONS, "activation"),
-        "synapse": _name(layer.synapse, SYNAPSES, "synapse"),
-        "feedback": _name(layer.synapse.feedback, FEEDBACKS, "feedback"),
-        "errors": layer.errors,
-        "bias": layer.b is not None,
-        "plastic": bool(layer.plastic),
-        "frozen": [k for k in ("W", "b") if (p := getattr(layer, k)) is not None and not p.requires_grad],
+        "phi": _part(part.phi, {**ACTIVATIONS, **RATE_FUNCTIONS}, "activation"),
+        "errors": _part(part.errors, ERRORS, "errors"),
+    }
+
+
+def _joins(part: Any) -> dict[str, Any]:
+    """What synapses have, of a layer or a projection."""
+    return {
+        "synapse": _part(part.synapse, SYNAPSES, "synapse"),
+        "feedback": _name(part.synapse.feedback, FEEDBACKS, "feedback"),
+    }
+
+
+def _learning(part: Any) -> dict[str, Any]:
+    frozen = [k for k in ("W", "b") if (p := getattr(part, k)) is not None and not p.requires_grad]
+    return {"bias": part.b is not None, "plastic": bool(part.plastic), "frozen": frozen}
+
+
+def _described(layer: Layer) -> dict[str, Any]:
+    sizes = {"n_in": int(layer.n_in), "n_out": int(layer.n_out), "depth": int(layer.depth)}
+    return {**sizes, **_parts(layer), **_joins(layer), **_learning(layer)}
+
+
+def _graph_described(net: Graph) -> dict[str, Any]:
+    return {
+        "n_in": int(net.n_in),
+        "output": net.names[net.top],
+        "populations": [
+            {"name": part.name, "size": int(part.n_out), **_parts(part), **_learning(part)} for part in net.populations
+        ],
+        "projections": [
+            {**{k: getattr(part.given, k) for k in _GIVEN}, **_joins(part), **_learning(part)}
+            for part in net.projections
+        ],
     }
 
 
@@ -139,11 +176,16 @@ def _dynamics(sim: Simulation) -> dict[str, Any]:
 
 # -- and back ----------------------------------------------------------------------------------------------------------
 
-_CONTENTS = {"layout": int, "dtype": str, "ensemble": list, "layers": list, "parameters": dict, "dynamics": object}
-_LAYER = {
-    "n_in": int, "n_out": int, "depth": int, "phi": str, "synapse": str, "feedback": str, "errors": str, "bias": bool,
-    "plastic": bool, "frozen": list,
+_PARTS = {"phi": object, "errors": object}
+_JOINS = {"synapse": object, "feedback": str}
+_LEARNING = {"bias": bool, "plastic": bool, "frozen": list}
+_LAYER = {"n_in": int, "n_out": int, "depth": int, **_PARTS, **_JOINS, **_LEARNING}
+_GRAPH = {"n_in": int, "output": str, "populations": list, "projections": list}
+_POPULATION = {"name": str, "size": int, **_PARTS, **_LEARNING}
+_GIVEN = {
+    "source": str, "target": str, "compartment": object, "delay": int, "epsilon": float, "gain_control": bool,
 }  # fmt: skip
+_PROJECTION = {**_GIVEN, **_JOINS, **_LEARNING}
 _DYNAMICS = {"dt": float, "integrator": str, "propagation": str, "cost": str, "beta": object, "gamma": object}
 
 
@@ -164,13 +206,16 @@ def _known(name: str, registry: Mapping[str, Any], what: str) -> Any:
     return registry[name]
 
 
-def _made(saved: Any, device: torch.device | str) -> Network | Simulation:
+def _made(saved: Any, device: torch.device | str) -> Network | Graph | Simulation:
     layout = saved.get("layout") if isinstance(saved, dict) else None
     if layout != LAYOUT:
         raise ValueError(f"its layout is {layout}, this version reads {LAYOUT}")
-    _, dtype, ensemble, layers, parameters, dynamics = _entries(saved, _CONTENTS, "the file")
+    graph = "graph" in saved
+    wired = {"graph": dict} if graph else {"layers": list}
+    contents = {"layout": int, "dtype": str, "ensemble": list, **wired, "parameters": dict, "dynamics": object}
+    _, dtype, ensemble, wiring, parameters, dynamics = _entries(saved, contents, "the file")
     common = {"dtype": _known(dtype, DTYPES, "dtype"), "ensemble": tuple(ensemble)}
-    net = Network([_layer(layer, common) for layer in layers])
+    net = _graph(wiring, common) if graph else Network([_layer(layer, common) for layer in wiring])
     own = net.state_dict()
     for name in own.keys() | parameters.keys():
         a, b = own.get(name), parameters.get(name)
@@ -191,16 +236,59 @@ def _made(saved: Any, device: torch.device | str) -> Network | Simulation:
     return Simulation(net, dt=dt, integrator=made, cost=cost, beta=beta, gamma=gamma)
 
 
-def _layer(saved: Any, common: dict[str, Any]) -> Layer:
-    n_in, n_out, depth, phi, synapse, feedback, errors, bias, plastic, frozen = _entries(saved, _LAYER, "a layer")
-    _known(phi, ACTIVATIONS, "activation")
-    _known(feedback, FEEDBACKS, "feedback")
-    if errors not in ERRORS or not set(frozen) <= {"W", "b"}:
-        raise ValueError(f"a layer with errors = {errors!r} and frozen = {frozen} is none of this version")
-    layer = Layer(
-        n_in, n_out, depth=depth, phi=phi, synapse=_known(synapse, SYNAPSES, "synapse")(feedback), errors=errors,
-        bias=bias, plastic=plastic, tau_m=1.0, tau_r=1.0, **common,
-    )  # fmt: skip
+def _again(saved: Any, registry: Mapping[str, Any], what: str, **others: Any) -> Any:
+    """A part from its name and what it was made with."""
+    options = dict(saved) if isinstance(saved, dict) else {"name": saved}
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"{what} {saved!r} has no name")
+    made = _known(name, registry, what)
+    if "inner" in options:
+        options["inner"] = _again(options["inner"], ERRORS, what)
+    try:
+        return made(**options, **others) if isinstance(made, type) else made
+    except TypeError as error:
+        raise ValueError(f"{what} {name}: {error}") from None
+
+
+def _neurons(saved: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a layer or population that `_parts` described; its time constants come with the parameters."""
+    phi = _again(saved["phi"], {**ACTIVATIONS, **RATE_FUNCTIONS}, "activation")
+    return {"phi": phi, "errors": _again(saved["errors"], ERRORS, "errors"), "tau_m": 1.0, "tau_r": 1.0}
+
+
+def _synapse(saved: dict[str, Any]) -> Any:
+    _known(saved["feedback"], FEEDBACKS, "feedback")
+    return _again(saved["synapse"], SYNAPSES, "synapse", feedback=saved["feedback"])
+
+
+def _freeze(part: Any, frozen: list) -> None:
     for kind in frozen:
-        getattr(layer, kind).requires_grad_(False)
+        if kind not in ("W", "b") or getattr(part, kind) is None:
+            raise ValueError(f"frozen = {frozen} names what a part does not have")
+        getattr(part, kind).requires_grad_(False)
+
+
+def _layer(saved: Any, common: dict[str, Any]) -> Layer:
+    n_in, n_out, depth, *_, bias, plastic, frozen = _entries(saved, _LAYER, "a layer")
+    made = {**_neurons(saved), "synapse": _synapse(saved), "bias": bias, "plastic": plastic}
+    layer = Layer(n_in, n_out, depth=depth, **made, **common)
+    _freeze(layer, frozen)
     return layer
+
+
+def _graph(saved: Any, common: dict[str, Any]) -> Graph:
+    n_in, output, populations, projections = _entries(saved, _GRAPH, "a graph")
+    made: dict[str, Population] = {}
+    for p in populations:
+        name, size, *_, bias, plastic, _ = _entries(p, _POPULATION, "a population")
+        made[name] = Population(size, **_neurons(p), bias=bias, plastic=plastic)
+    joined = []
+    for p in projections:
+        *_, bias, plastic, _ = _entries(p, _PROJECTION, "a projection")
+        kept = {k: p[k] for k in _GIVEN}
+        joined.append(Projection(**kept, synapse=_synapse(p), bias=bias, plastic=plastic))
+    net = Graph(n_in, made, joined, output=output, **common)
+    for part, p in zip((*net.populations, *net.projections), (*populations, *projections), strict=True):
+        _freeze(part, p["frozen"])
+    return net

@@ -15,16 +15,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gle.integrators import Dynamics, Euler, Integrator, error, is_zero, nudge, per_neuron, rate, select
-from gle.network import LayerState, Local, Network, State, Theta, Thetas, changed
+from gle.dynamics import Dynamics, is_zero, nudge, per_neuron, rate
+from gle.integrators import Euler, Integrator
+from gle.network import Network, error
+from gle.neurons import Activation
 from gle.operators import scan_low_pass
+from gle.state import LayerState, Local, State, Theta, Thetas, changed, select
+from gle.wiring import Wiring
 
 STEPS = -3  # the axis of steps
 
 
-def can_scan(integrator: Integrator, gamma: float | Tensor = 0.0) -> bool:
-    """Whether this module gives what the integrator's own steps give: for Euler's step, inherited or not, at γ = 0."""
-    return isinstance(integrator, Euler) and type(integrator).step is Euler.step and is_zero(gamma)
+def can_scan(net: Wiring, integrator: Integrator, gamma: float | Tensor = 0.0) -> bool:
+    """Whether this module gives what the integrator's own steps give: for Euler's step, inherited or not, at γ = 0, and
+    a chain of layers whose rate functions are pointwise."""
+    euler = isinstance(integrator, Euler) and type(integrator).step is Euler.step and is_zero(gamma)
+    return euler and isinstance(net, Network) and all(isinstance(layer.phi, Activation) for layer in net.layers)
 
 
 class Forward(NamedTuple):
@@ -66,7 +72,7 @@ def forward(net: Network, integrator: Euler, theta: Thetas, state: State, xs: Te
         layer, p, s = net.layers[i], select(theta[i], d), select(state[i], d)
         current = layer.synapse.current(p.W, p.b, _rows(below)).unflatten(-2, below.shape[STEPS:-1])
         u, u_end = scan_low_pass(s.u, current, per_neuron(integrator.fraction(dt, p.tau_m)), STEPS)
-        r = rate(layer, _over_steps(p), u, current)
+        r, _ = rate(layer.phi, _over_steps(p), u, current)
         seen = _delay(s.r, r) if integrator.propagation == "delayed" else r
         passes.append(Forward(below, current, u, r, seen, u_end))
         below = seen
@@ -76,7 +82,7 @@ def forward(net: Network, integrator: Euler, theta: Thetas, state: State, xs: Te
 def state_after(net: Network, state: State, passes: list[Forward]) -> State:
     """`state` with u and r as the forward pass leaves them; v and e as they were."""
     ends = restack(net, [_End(f.u_end, f.rates.select(STEPS, -1)) for f in passes])
-    return tuple(s._replace(**end._asdict()) for s, end in zip(state, ends, strict=True))
+    return tuple(changed(s, **end._asdict()) for s, end in zip(state, ends, strict=True))
 
 
 def _over_steps(p: Theta) -> Theta:
@@ -101,14 +107,14 @@ def scan(
     dt = dynamics.dt
     passes = forward(net, integrator, theta, state, xs.movedim(0, STEPS), dt)
     target = None if targets is None else targets.movedim(0, STEPS)
-    above = nudge(net, passes[-1].seen, target, dynamics)
+    above = nudge(passes[-1].seen, target, dynamics, net.ensemble)
 
     states: list[LayerState] = []
     locals_: list[Local] = []
     for place, ((i, d), fwd) in reversed(list(enumerate(zip(net.places(), passes, strict=True)))):
         p, s, layer = select(theta[i], d), select(state[i], d), net.layers[i]
-        e_inst = layer.phi.slope(fwd.seen) * above
-        v, v_end = scan_low_pass(s.v, e_inst, integrator.error_fraction(dt, p), STEPS)
+        e_inst = layer.phi.pull((), fwd.seen, above)
+        v, v_end = scan_low_pass(s.v, e_inst, integrator.error_fraction(dt, layer.errors.constants(p)), STEPS)
         e = error(layer, _over_steps(p), v, e_inst)
         sent_end = s.sent
         if place:
@@ -128,7 +134,7 @@ def restack(net: Network, items: list) -> tuple:
     out, start = [], 0
     for layer in net.layers:
         group = items[start : start + layer.depth]
-        fields = (None if field[0] is None else torch.stack(field) for field in zip(*group, strict=True))
+        fields = (torch.stack(f) if isinstance(f[0], Tensor) else f[0] for f in zip(*group, strict=True))
         out.append(type(group[0])(*fields))
         start += layer.depth
     return tuple(out)

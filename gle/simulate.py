@@ -14,7 +14,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -26,20 +26,24 @@ from gle.checks import Taken, check_finite, check_time_constants, taken
 from gle.compiling import compiled
 from gle.costs import Cost
 from gle.costs import cost as cost_called
+from gle.dynamics import Dynamics
 from gle.inputs import Inputs, Signal, Stream
-from gle.integrators import Dynamics, Euler, Integrator, select
+from gle.integrators import Euler, Integrator
 from gle.integrators import integrator as integrator_called
-from gle.network import LayerState, Network, State, Thetas, changed
+from gle.network import Network
 from gle.recording import Record
 from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
 from gle.series import Lengths, after, lengths_of, time_first
 from gle.showing import shown
+from gle.state import State, Thetas, changed, mapped, select
+from gle.wiring import Wiring
 
+Net = TypeVar("Net", bound=Wiring)
 CHECK_EVERY = 1000  # steps between looks for NaN in the dynamics, besides one at the end of a run
 PREDICT_ROWS = 1 << 12  # steps · batch of one product in `predict`: as large as keeps its results in the cache
 
 
-class Simulation:
+class Simulation(Generic[Net]):
     """A network in time.
 
     dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`.
@@ -56,7 +60,7 @@ class Simulation:
 
     def __init__(
         self,
-        network: Network,
+        network: Net,
         *,
         dt: float,
         integrator: str | Integrator = "euler",
@@ -79,6 +83,7 @@ class Simulation:
         self.block = block
         self.inputs = Inputs(network, self.integrator.nodes, dt)
         self.step = 0  # steps simulated so far
+        network.check_integrator(self.integrator.nodes)
         check_time_constants(network, dt)
         if self.plasticity is not None:
             self.plasticity.check(network, dt)
@@ -169,8 +174,9 @@ class Simulation:
         for i, (a, b) in enumerate(zip(then.learned, now.learned, strict=True)):
             if learns and a != b:
                 raise ValueError(
-                    f"{', '.join(b) or 'nothing'} of layers.{i} learns now, {', '.join(a) or 'nothing'} did when this "
-                    "simulation was made: freeze and free parameters before, or make the Simulation anew"
+                    f"{', '.join(b) or 'nothing'} of {self.network.part_name(i)} learns now, "
+                    f"{', '.join(a) or 'nothing'} did when this simulation was made: "
+                    "freeze and free parameters before, or make the Simulation anew"
                 )
         if own and not self._same(now):
             raise ValueError(
@@ -239,7 +245,7 @@ class Simulation:
     @property
     def can_scan(self) -> bool:
         """Whether steps without updates between them can be taken at once (see `gle.scan`)."""
-        return can_scan(self.integrator, self.dynamics.gamma)
+        return can_scan(self.network, self.integrator, self.dynamics.gamma)
 
     def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool, ends: bool = False) -> Carry:
         """All steps of one block. xs, targets: [steps, nodes, *ensemble, batch, features].
@@ -256,6 +262,7 @@ class Simulation:
         at_once = isinstance(self.integrator, Euler) and self.can_scan and not (every_step or filtered or ends)
         if at_once and len(xs) > 1:
             assert isinstance(self.integrator, Euler)
+            assert isinstance(net, Network)
             target = None if targets is None else targets[:, 0]
             state, local = scan(net, self.integrator, theta, state, xs[:, 0], target, dynamics)
             if plasticity is not None and learning is not None:
@@ -464,7 +471,7 @@ class Simulation:
         xs = self.inputs.placed(given, "inputs", over=over)
         batch = xs.shape[-2]
         state = self.network.initial_state(batch) if state is None else state
-        for name, own in (("theta", theta[0].W), ("state", state[0].u)):
+        for name, own in (("theta", theta[0].tau_m), ("state", state[0].u)):
             if (own.dtype, own.device) != (xs.dtype, xs.device):
                 raise ValueError(
                     f"{name} is {own.dtype} on {own.device}, the network {xs.dtype} on {xs.device}: convert it"
@@ -472,7 +479,7 @@ class Simulation:
         if state[0].u.shape[-2] != batch:
             raise ValueError(f"inputs have a batch of {batch}, the state one of {state[0].u.shape[-2]}")
         still = self.network.initial_state(batch)
-        state = tuple(z._replace(u=s.u, r=s.r) for s, z in zip(state, still, strict=True))
+        state = tuple(z._replace(u=s.u, r=s.r, kept=s.kept) for s, z in zip(state, still, strict=True))
         outputs: list[Tensor] = []
         if ends is None:
             state = self._predicted(xs, theta, state, outputs)
@@ -481,10 +488,7 @@ class Simulation:
             for end in ends.unique().tolist():
                 new_state = self._predicted(xs[began:end], theta, state, outputs)
                 done = (ends <= began).unsqueeze(-1)  # [batch, 1]
-                state = tuple(
-                    LayerState(*(torch.where(done, a, b) for a, b in zip(old, new, strict=True)))
-                    for old, new in zip(state, new_state, strict=True)
-                )
+                state = mapped(lambda old, new, done=done: torch.where(done, old, new), state, new_state)
                 began = end
         nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
         r = torch.cat(outputs) if outputs else nothing
@@ -495,30 +499,32 @@ class Simulation:
 
     def _predicted(self, xs: Tensor, theta: Thetas, state: State, outputs: list[Tensor]) -> State:
         """The state after xs [T, *ensemble, batch, features]; what the network says meanwhile goes to the outputs."""
-        swept = can_scan(self.integrator)  # without errors there is nothing that γ could couple
+        swept = can_scan(self.network, self.integrator)  # without errors there is nothing that γ could couple
         length = max(1, PREDICT_ROWS // xs.shape[-2]) if swept else 1
         for part in xs.split(length) if len(xs) else ():
             if swept:
                 assert isinstance(self.integrator, Euler)
+                assert isinstance(self.network, Network)
                 passes = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
                 r = passes[-1].rates.movedim(STEPS, 0)
                 state = state_after(self.network, state, passes)
             else:
                 n = len(self.integrator.nodes)
                 state, _ = self.integrator.step(self.network, theta, state, (part[0],) * n, (None,) * n, self.dynamics)
-                r = state[-1].r[-1].unsqueeze(0)
+                r = self.network.output(state).unsqueeze(0)
             outputs.append(r)
         return state
 
 
 def silenced(state: State, learning: pl.Learning | None, over: Tensor) -> tuple[State, pl.Learning | None]:
     """Without errors, and without traces in the synapses, of the samples that are over: [*ensemble, batch, 1]."""
-    state = tuple(z._replace(**{k: getattr(z, k).masked_fill(over, 0.0) for k in ("v", "e", "sent")}) for z in state)
+
+    def quiet(t: Tensor) -> Tensor:
+        return t.masked_fill(over, 0.0)
+
+    state = tuple(changed(z, **{k: mapped(quiet, getattr(z, k)) for k in ("v", "e", "sent")}) for z in state)
     if learning is not None and learning.traces:
-        traces = (
-            pl.Trace(*(None if t is None else t.masked_fill(over, 0.0) for t in trace)) for trace in learning.traces
-        )
-        learning = changed(learning, traces=tuple(traces))
+        learning = changed(learning, traces=mapped(quiet, learning.traces))
     return state, learning
 
 
@@ -537,7 +543,7 @@ def _with_bar(sim: Simulation, stream: Iterator[Carry], steps: int | None, input
             yield carry
 
 
-def _per_member(name: str, value: float | Sequence[float] | Tensor, net: Network) -> float | Tensor:
+def _per_member(name: str, value: float | Sequence[float] | Tensor, net: Wiring) -> float | Tensor:
     """β or γ: a number, or one per ensemble member."""
     given = torch.as_tensor(value, dtype=torch.float64)
     if given.shape not in ((), net.ensemble):

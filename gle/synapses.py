@@ -1,17 +1,20 @@
 """Synapses: the forward current, the error sent back, and the local gradient.
 
 All three work on the last two axes, rows × features, and broadcast over every axis in front (stacked layers, ensemble
-members). Rows are samples, or samples of several time steps. A new kind of synapse is one class with these methods; a
-new feedback pathway likewise.
+members); the leading axes of rates and errors are those of W. Rows are samples, or samples of several time steps. A
+new kind of synapse is one class with these methods and one line in `SYNAPSES`; a new feedback pathway likewise.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gle.showing import shown
 
@@ -53,8 +56,9 @@ FEEDBACKS: dict[str, type[Feedback]] = {"transpose": Transpose, "fixed_random": 
 class Synapse(Protocol):
     feedback: Feedback
 
-    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of W and b of one layer."""
+    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+        """Shapes of W and b of one layer, None for what these synapses have not. Raises ValueError for sizes that they
+        cannot join."""
 
     def initial_bound(self, n_in: int) -> float:
         """Weights and biases start uniform between ± this."""
@@ -101,13 +105,271 @@ class Linear:
         return -torch.matmul(e.mT, r), -e.sum(-2)
 
 
-SYNAPSES: dict[str, type[Synapse]] = {"linear": Linear}
+class _Shaped:
+    """What is common to synapses with a shape of their own."""
+
+    feedback: Feedback
+
+    def __init__(self, feedback: str = "transpose"):
+        self.feedback = Linear(feedback).feedback
+
+    def options(self) -> dict[str, Any]:
+        """What it was made with, but for the feedback."""
+        return {k: v for k, v in vars(self).items() if k != "feedback"}
+
+    def __repr__(self) -> str:
+        return shown(self, *self.options())
+
+    def backproject(self, W: Tensor, B: Tensor | None, e: Tensor) -> Tensor:
+        return self.transposed(self.feedback.weights(W, B), e)
+
+    def transposed(self, W: Tensor, e: Tensor) -> Tensor:
+        """Wᵀ e."""
+        raise NotImplementedError
+
+
+class Identity(_Shaped):
+    """The rate itself, without weights: sums and skips."""
+
+    def shapes(self, n_in: int, n_out: int) -> tuple[None, None]:
+        if n_in != n_out:
+            raise ValueError(f"an identity joins as many neurons, not {n_in} and {n_out}")
+        return None, None
+
+    def initial_bound(self, n_in: int) -> float:
+        return 0.0
+
+    def current(self, W: Tensor | None, b: Tensor | None, r: Tensor) -> Tensor:
+        return r
+
+    def backproject(self, W: Tensor | None, B: Tensor | None, e: Tensor) -> Tensor:
+        return e
+
+    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        raise ValueError("an identity has no weights that could learn")
+
+
+class Masked(Linear):
+    """Dense synapses of which only those exist where the mask is not zero, [out, in]."""
+
+    def __init__(self, mask: Tensor, feedback: str = "transpose"):
+        super().__init__(feedback)
+        mask = torch.as_tensor(mask)
+        if mask.ndim != 2:
+            raise ValueError(f"a mask is [out, in], got shape {tuple(mask.shape)}")
+        self.mask = mask != 0
+
+    def options(self) -> dict[str, Any]:
+        return {"mask": self.mask}
+
+    def __repr__(self) -> str:
+        return shown(self, mask=f"{int(self.mask.sum())} of {self.mask.numel()}")
+
+    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if tuple(self.mask.shape) != (n_out, n_in):
+            raise ValueError(f"a mask of shape {tuple(self.mask.shape)} does not fit synapses [{n_out}, {n_in}]")
+        return super().shapes(n_in, n_out)
+
+    def initial_bound(self, n_in: int) -> float:
+        """From the mean number of inputs that a neuron has."""
+        return super().initial_bound(1) / max(float(self.mask.sum(-1).double().mean()), 1.0) ** 0.5
+
+    def current(self, W: Tensor, b: Tensor | None, r: Tensor) -> Tensor:
+        return super().current(W * self.mask.to(W), b, r)
+
+    def backproject(self, W: Tensor, B: Tensor | None, e: Tensor) -> Tensor:
+        return torch.matmul(e, self.feedback.weights(W, B) * self.mask.to(W))
+
+    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        W, b = super().gradient(e, r)
+        return W * self.mask.to(W), b
+
+
+class Positions(_Shaped):
+    """A dense product over positions, the same for each feature: of rates [positions · features], position by position,
+    W r with W [positions out, positions in]. Mixes tokens, where Linear over features does not see their order."""
+
+    def __init__(self, positions: int, feedback: str = "transpose"):
+        super().__init__(feedback)
+        if positions < 1:
+            raise ValueError(f"positions must be at least 1, got {positions}")
+        self.positions = positions
+
+    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        features = n_in // self.positions
+        if n_in % self.positions or not features or n_out % features:
+            raise ValueError(
+                f"{self.positions} positions do not divide {n_in} inputs into features that also divide {n_out} outputs"
+            )
+        return (n_out // features, self.positions), (n_out // features,)
+
+    def initial_bound(self, n_in: int) -> float:
+        return 1 / math.sqrt(self.positions)
+
+    def _apart(self, x: Tensor, positions: int) -> Tensor:
+        return x.unflatten(-1, (positions, -1))  # [..., rows, positions, features]
+
+    def current(self, W: Tensor, b: Tensor | None, r: Tensor) -> Tensor:
+        current = torch.matmul(W.unsqueeze(-3), self._apart(r, self.positions))
+        return (current if b is None else current + b[..., None, :, None]).flatten(-2)
+
+    def transposed(self, W: Tensor, e: Tensor) -> Tensor:
+        return torch.matmul(W.mT.unsqueeze(-3), self._apart(e, W.shape[-2])).flatten(-2)
+
+    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        pre = self._apart(r, self.positions)
+        post = self._apart(e, e.shape[-1] // pre.shape[-1])
+        return -torch.matmul(post, pre.mT).sum(-3), -post.sum((-1, -3))
+
+
+class Tokens(_Shaped):
+    """A dense product over features, the same at each position: rates [positions · features], W [features out, features
+    in]."""
+
+    def __init__(self, positions: int, feedback: str = "transpose"):
+        super().__init__(feedback)
+        if positions < 1:
+            raise ValueError(f"positions must be at least 1, got {positions}")
+        self.positions = positions
+
+    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if n_in % self.positions or n_out % self.positions:
+            raise ValueError(f"{self.positions} positions do not divide {n_in} inputs and {n_out} outputs")
+        return (n_out // self.positions, n_in // self.positions), (n_out // self.positions,)
+
+    def initial_bound(self, n_in: int) -> float:
+        return 1 / math.sqrt(n_in // self.positions)
+
+    def _apart(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.positions, -1))
+
+    def current(self, W: Tensor, b: Tensor | None, r: Tensor) -> Tensor:
+        current = torch.matmul(self._apart(r), W.mT.unsqueeze(-3))
+        return (current if b is None else current + b[..., None, None, :]).flatten(-2)
+
+    def transposed(self, W: Tensor, e: Tensor) -> Tensor:
+        return torch.matmul(self._apart(e), W.unsqueeze(-3)).flatten(-2)
+
+    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        post, pre = (self._apart(x).flatten(-3, -2) for x in (e, r))  # positions are further rows
+        return -torch.matmul(post.mT, pre), -post.sum(-2)
+
+
+class Conv2d(_Shaped):
+    """Convolution. Rates are images [channels · height · width], flattened.
+
+    channels: of input and output. size: height and width of the input. kernel, stride, padding: as in torch, one number
+    or two; average: a frozen average over each window in place of weights (then both channels must agree).
+
+    Raises ValueError for sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        size: tuple[int, int],
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        average: bool = False,
+        feedback: str = "transpose",
+    ):
+        super().__init__(feedback)
+        self.channels, self.size, self.average = tuple(channels), tuple(size), average
+        self.kernel, self.stride, self.padding = (
+            (x, x) if isinstance(x, int) else tuple(x) for x in (kernel, stride, padding)
+        )
+        if min(*self.channels, *self.size, *self.kernel, *self.stride) < 1 or min(self.padding) < 0:
+            raise ValueError(f"channels, size, kernel and stride must be at least 1, got {self!r}")
+        if average and channels[0] != channels[1]:
+            raise ValueError(f"an average keeps the channels, got {channels[0]} and {channels[1]}")
+        if min(self.size_out) < 1:
+            raise ValueError(f"a kernel of {self.kernel} does not fit into {self.size} with padding {self.padding}")
+
+    @property
+    def size_out(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        size = zip(self.size, self.kernel, self.stride, self.padding, strict=True)
+        height, width = ((n + 2 * pad - k) // step + 1 for n, k, step, pad in size)
+        return height, width
+
+    @property
+    def n_out(self) -> int:
+        """Neurons that the target must have."""
+        return self.channels[1] * math.prod(self.size_out)
+
+    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+        expected = self.channels[0] * math.prod(self.size), self.n_out
+        if (n_in, n_out) != expected:
+            raise ValueError(
+                f"this convolution joins {expected[0]} inputs to {expected[1]} outputs, not {n_in} to {n_out}"
+            )
+        return (None, None) if self.average else ((*self.channels[::-1], *self.kernel), (self.channels[1],))
+
+    def initial_bound(self, n_in: int) -> float:
+        return 1 / math.sqrt(self.channels[0] * math.prod(self.kernel))
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"stride": self.stride, "padding": self.padding}
+
+    def _weights(self, W: Tensor | None, like: Tensor) -> Tensor:
+        """[..., out, in, height, width]; of an average, the same for every leading axis."""
+        if W is not None:
+            return W
+        eye = torch.eye(self.channels[0], dtype=like.dtype, device=like.device)[..., None, None]
+        weights = eye.expand(-1, -1, *self.kernel) / math.prod(self.kernel)
+        return weights.expand(*like.shape[:-2], *weights.shape)
+
+    @staticmethod
+    def _over_leading(f: Callable[..., Tensor], W: Tensor, *others: Tensor) -> Tensor:
+        """f for each of the leading axes, which are those in front of W's own four."""
+        lead = W.shape[:-4]
+        flat = [t.reshape(-1, *t.shape[len(lead) :]) for t in (W, *others)]
+        made = torch.stack([f(*parts) for parts in zip(*flat, strict=True)])
+        return made.reshape(*lead, *made.shape[1:])
+
+    def _images(self, x: Tensor, channels: int, size: tuple[int, ...]) -> Tensor:
+        return x.unflatten(-1, (channels, *size))
+
+    def current(self, W: Tensor | None, b: Tensor | None, r: Tensor) -> Tensor:
+        images = self._images(r, self.channels[0], self.size)
+        made = self._over_leading(lambda w, x: F.conv2d(x, w, **self._how), self._weights(W, r), images)
+        return (made if b is None else made + b[..., None, :, None, None]).flatten(-3)
+
+    def backproject(self, W: Tensor | None, B: Tensor | None, e: Tensor) -> Tensor:
+        weights = self._weights(W if W is None else self.feedback.weights(W, B), e)
+        shape = (e.shape[-2], self.channels[0], *self.size)
+        images = self._images(e, self.channels[1], self.size_out)
+        return self._over_leading(lambda w, x: conv2d_input(shape, w, x, **self._how), weights, images).flatten(-3)
+
+    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        if self.average:
+            raise ValueError("an average has no weights that could learn")
+        shape = (*self.channels[::-1], *self.kernel)
+        post = self._images(e, self.channels[1], self.size_out)
+        lead = len(post.shape[:-4])
+        flat = [x.reshape(-1, *x.shape[lead:]) for x in (self._images(r, self.channels[0], self.size), post)]
+        W = torch.stack([conv2d_weight(x, shape, y, **self._how) for x, y in zip(*flat, strict=True)])
+        return -W.reshape(*post.shape[:lead], *shape), -post.sum((-1, -2, -4))
+
+
+SYNAPSES: dict[str, type[Synapse]] = {
+    "linear": Linear,
+    "identity": Identity,
+    "masked": Masked,
+    "positions": Positions,
+    "tokens": Tokens,
+    "conv2d": Conv2d,
+}
 
 
 def synapse(given: str | Synapse) -> Synapse:
     """The synapses called so, with their defaults, or themselves. Raises ValueError for what is none."""
-    if isinstance(given, str) and given in SYNAPSES:
+    if given in ("linear", "identity"):
         return SYNAPSES[given]()
     if isinstance(given, (str, type)) or not hasattr(given, "backproject"):
-        raise ValueError(f"synapse must be one of {', '.join(SYNAPSES)}, or an object like gle.Linear(); got {given!r}")
+        raise ValueError(
+            f"synapse must be one of linear, identity, or an object like gle.synapses.Conv2d(…); got {given!r}"
+        )
     return given

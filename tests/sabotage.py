@@ -30,11 +30,90 @@ FILTERS, SCHEME = "tests/theory/test_filters.py", "tests/theory/test_published_s
 CORE, LOCAL = "tests/contract/test_core.py", "tests/gradients/test_local_gradients.py"
 LIBRARY, SAVED = "tests/contract/test_library.py", "tests/contract/test_checkpoints.py"
 CHAOS = "tests/bench/test_mackey_glass.py"
+GRAPH, RECURRENT = "tests/contract/test_graph.py", "tests/theory/test_recurrent.py"
+RATES = "tests/gradients/test_rate_functions.py"
 RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm"
 COMMANDS, LINE = "tests/commands/test_commands.py", "tests/bench/test_command_line.py"
 CONTRACT = "tests/bench/test_contract.py"
 
 SABOTAGES = [
+    Sabotage(
+        "what comes back through a loop is lost",
+        "gle/graph.py",
+        "state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back[k]",
+        "state[self._ends[k][1]].sent[self._slots[k]] * (not given.delay) if late or given.delay else back[k]",
+        f"{RECURRENT}::test_settled_errors_are_the_implicit_gradient[relaxing-0.9-2000-delayed]",
+    ),
+    Sabotage(
+        "a graph's rates see the step before where nothing is delayed",
+        "gle/graph.py",
+        "state[source].r if late or projection.given.delay else outputs[source][0]",
+        "state[source].r",
+        f"{GRAPH}::test_a_chain_is_the_network",
+    ),
+    Sabotage(
+        "ε left out",
+        "gle/graph.py",
+        "if given.epsilon == 0:",
+        "if False:",
+        f"{RECURRENT}::test_cut_errors_are_the_one_step_gradient",
+    ),
+    Sabotage(
+        "a gain control of nothing",
+        "gle/graph.py",
+        "fresh + limited(recurrent, fresh)",
+        "fresh + recurrent",
+        f"{RECURRENT}::test_gain_control_bounds_what_comes_back",
+    ),
+    Sabotage(
+        "compartments exchanged",
+        "gle/neurons.py",
+        "up, gate = voltage.chunk(2, -1)",
+        "gate, up = voltage.chunk(2, -1)",
+        f"{RATES}::test_rate_functions_are_those_of_torch",
+    ),
+    Sabotage(
+        "a compartment's error in another's place",
+        "gle/graph.py",
+        "return potentials[..., target.span(self.projections[k].given.compartment)]",
+        "return potentials[..., target.span(None)]",
+        f"{RATES}::test_a_block_of_the_hierarchical_model",
+    ),
+    Sabotage(
+        "a norm whose way back forgets its mean",
+        "gle/neurons.py",
+        "(g - y * (y * g).mean(-1, keepdim=True)) * kept[0]",
+        "g * kept[0]",
+        f"{RATES}::test_instantaneous_layers_are_backprop",
+    ),
+    Sabotage(
+        "a rate function that nobody compares with its way back",
+        "gle/neurons.py",
+        "    check_pull(phi)\n    return phi",
+        "    return phi",
+        f"{RATES}::test_bad_rate_functions",
+    ),
+    Sabotage(
+        "a mask for currents alone",
+        "gle/synapses.py",
+        "return W * self.mask.to(W), b",
+        "return W, b",
+        f"{RATES}::test_synapses_are_autograd",
+    ),
+    Sabotage(
+        "a limit of the error's gain that limits nothing",
+        "gle/errors.py",
+        "tau_r=torch.maximum(tau_r, tau_m / self.limit)",
+        "tau_r=tau_r",
+        f"{RECURRENT}::test_loop_gain_as_dt_falls",
+    ),
+    Sabotage(
+        "relaxing error neurons that do not relax",
+        "gle/errors.py",
+        "        return v\n",
+        "        return e_inst\n",
+        f"{RECURRENT}::test_relaxing_errors_are_those_of_a_leaky_integrator",
+    ),
     Sabotage(
         "a segment compiled without its device",
         "hrm/train.py",
@@ -164,7 +243,7 @@ SABOTAGES = [
     Sabotage(
         "a saved network that forgets what is frozen",
         "gle/saving.py",
-        "    for kind in frozen:\n        getattr(layer, kind).requires_grad_(False)\n",
+        "    _freeze(layer, frozen)\n",
         "",
         "tests/contract/test_saving.py::test_a_simulation_comes_back",
     ),
@@ -205,7 +284,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a frozen parameter learns",
-        "gle/network.py",
+        "gle/wiring.py",
         "(k in TIME_CONSTANTS or p.requires_grad)",
         "True",
         f"{LIBRARY}::test_frozen_by_their_flag",
@@ -269,8 +348,8 @@ SABOTAGES = [
     Sabotage(
         "a step that is compiled again after the first",
         "gle/network.py",
-        "LayerState(*(t.clone() for t in (zero, zero, layer.phi.phi(zero), zero, sent)))",
-        "LayerState(zero, zero, layer.phi.phi(zero), zero, sent)",
+        "return mapped(torch.clone, LayerState(zero, zero, r, zero, sent, kept))",
+        "return LayerState(zero, zero, r, zero, sent, kept)",
         "tests/contract/test_core.py::test_compiled_once",
     ),
     Sabotage(
@@ -534,22 +613,22 @@ SABOTAGES = [
     ),
     Sabotage(
         "time constants exchanged in the error path",
-        "gle/integrators.py",
-        "return prospective(v, e_inst, per_neuron(p.tau_r), per_neuron(p.tau_m))",
-        "return prospective(v, e_inst, per_neuron(p.tau_m), per_neuron(p.tau_r))",
+        "gle/errors.py",
+        "return prospective(v, e_inst, p.tau_r, p.tau_m)",
+        "return prospective(v, e_inst, p.tau_m, p.tau_r)",
         f"{FILTERS}::test_error_filter_is_the_inverse",
     ),
     Sabotage(
         "time constants exchanged in the forward path",
-        "gle/integrators.py",
-        "return layer.phi.phi(prospective(u, current, per_neuron(p.tau_m), per_neuron(p.tau_r)))",
-        "return layer.phi.phi(prospective(u, current, per_neuron(p.tau_r), per_neuron(p.tau_m)))",
+        "gle/dynamics.py",
+        "return phi.rate(prospective(u, current, per_neuron(p.tau_m), per_neuron(p.tau_r)))",
+        "return phi.rate(prospective(u, current, per_neuron(p.tau_r), per_neuron(p.tau_m)))",
         f"{FILTERS}::test_forward_transfer_function",
     ),
     Sabotage(
         "φ′ dropped",
         "gle/network.py",
-        "inst.append(layer.phi.slope(r) * received)",
+        "inst.append(layer.phi.pull(s.kept, s.r, received))",
         "inst.append(received)",
         f"{LOCAL}::test_steady_state_is_backprop",
     ),
@@ -562,10 +641,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "the new u in the rate",
-        "gle/integrators.py",
-        "rates.append(rate(layer, p, s.u, current))",
-        "f = per_neuron(self.fraction(dynamics.dt, p.tau_m)); "
-        "rates.append(rate(layer, p, low_pass(s.u, current, f), current))",
+        "gle/network.py",
+        "            r, kept = rate(layer.phi, p, s.u, current)",
+        "            r, kept = rate(layer.phi, p, s.u + dynamics.dt / per_neuron(p.tau_m) * (current - s.u), current)",
         f"{FILTERS}::test_forward_transfer_function",
     ),
     Sabotage(
@@ -605,7 +683,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "the old error in the soma",
-        "gle/integrators.py",
+        "gle/network.py",
         "current = current + per_member(dynamics.gamma, e) * e",
         "current = current + per_member(dynamics.gamma, e) * s.e",
         f"{SCHEME}::test_euler_equals_transcription",
@@ -633,9 +711,10 @@ SABOTAGES = [
     ),
     Sabotage(
         "errors come down through weights that have learned from them",
-        "gle/integrators.py",
-        "net.instantaneous_errors(seen, [s.sent for s in state], ",
-        "net.instantaneous_errors(seen, [net.sent(i, p, s.e) for i, (p, s) in enumerate(zip(theta, state))], ",
+        "gle/network.py",
+        "inst = self.instantaneous_errors(state, nudge(",
+        "state = tuple(s._replace(sent=self.sent(i, p, s.e)) for i, (p, s) in enumerate(zip(theta, state)))\n"
+        "        inst = self.instantaneous_errors(state, nudge(",
         f"{SCHEME}::test_euler_equals_transcription",
     ),
     Sabotage(
@@ -648,7 +727,7 @@ SABOTAGES = [
     Sabotage(
         "another error filter in the scan",
         "gle/scan.py",
-        "integrator.error_fraction(dt, p)",
+        "integrator.error_fraction(dt, layer.errors.constants(p))",
         "per_neuron(integrator.fraction(dt, p.tau_m))",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
@@ -669,7 +748,7 @@ SABOTAGES = [
     Sabotage(
         "v of instantaneous error neurons moves as if they looked ahead",
         "gle/integrators.py",
-        "v = low_pass(v, local.e_inst, self.error_fraction(dt, p))",
+        "v = low_pass(v, local.e_inst, self.error_fraction(dt, part.errors.constants(p)))",
         "v = low_pass(v, local.e, a)",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
@@ -696,9 +775,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "instantaneous error neurons that look ahead",
-        "gle/integrators.py",
-        'if layer.errors == "instantaneous":',
-        'if layer.errors == "none":',
+        "gle/errors.py",
+        "        return e_inst\n",
+        "        return prospective(v, e_inst, p.tau_r, p.tau_m)\n",
         f"{LOCAL}::test_instantaneous_errors_are_backprop_at_every_instant",
     ),
     Sabotage(
@@ -767,7 +846,7 @@ SABOTAGES = [
     Sabotage(
         "BPTT that looks back beyond its window",
         "gle/rules/bptt.py",
-        "starts[t + 1] = tuple(LayerState(*(z.detach() for z in s)) for s in step.state)",
+        "starts[t + 1] = mapped(torch.detach, step.state)",
         "starts[t + 1] = step.state",
         f"{RULES}::test_windows_are_stretches",
     ),
@@ -781,7 +860,7 @@ SABOTAGES = [
     Sabotage(
         "the nudged network's influence through u and r alone",
         "gle/rules/influence.py",
-        'self.fields = ("u", "r") if is_zero(problem.dynamics.gamma) else LayerState._fields',
+        'self.fields = ("u", "r") if is_zero(problem.dynamics.gamma) else ("u", "v", "r", "e", "sent")',
         'self.fields = ("u", "r")',
         f"{RULES}::test_references_follow_the_nudged_network",
     ),
@@ -816,7 +895,7 @@ SABOTAGES = [
     Sabotage(
         "φ′ dropped in instantaneous errors",
         "gle/rules/instantaneous.py",
-        "errors.insert(0, net.layers[i].phi.slope(p.seen) * above)",
+        "errors.insert(0, net.layers[i].phi.pull((), p.seen, above))",
         "errors.insert(0, above)",
         f"{RULES}::test_instantaneous_limit_is_backprop[instantaneous]",
     ),
@@ -850,7 +929,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "nudges without β",
-        "gle/integrators.py",
+        "gle/dynamics.py",
         "return per_member(dynamics.beta, r_top, behind) * error",
         "return error",
         f"{RULES}::test_matched_adjoint_is_bptt[euler]",

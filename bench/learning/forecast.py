@@ -17,8 +17,8 @@ from bench.learning.schedule import cosine
 from bench.models.populations import taus
 from gle.compiling import compiled
 from gle.integrators import RK4, Euler, Exponential, Integrator
-from gle.network import LayerState
 from gle.seeding import generator
+from gle.state import mapped
 
 LAGS = 4  # input neurons, each `delay` behind the one before
 
@@ -209,12 +209,8 @@ class Forecaster:
     def _move_on(self) -> None:
         """The state after each stretch becomes the one before the next; the first begins at rest."""
         rest = self.net.initial_state(1)
-        self.sim.carry = self.sim.carry._replace(
-            state=tuple(
-                LayerState(*(torch.cat([r, z[..., :-1, :]], -2) for r, z in zip(at_rest, layer, strict=True)))
-                for at_rest, layer in zip(rest, self.sim.carry.state, strict=True)
-            )
-        )
+        state = mapped(lambda first, z: torch.cat([first, z[..., :-1, :]], -2), rest, self.sim.carry.state)
+        self.sim.carry = self.sim.carry._replace(state=state)
 
     def _noise(self, epoch: int) -> Tensor:
         """One value for each step, member, stretch and input neuron, the same at all nodes of the step; an epoch's
@@ -239,7 +235,7 @@ class Forecaster:
         left as it is; it has just seen the last stretch, whose end the free run continues."""
         known = torch.cat([self.past, self.past.new_zeros(len(self.past), steps + self.block)], 1)
         theta = self.sim.carry.theta
-        state = tuple(LayerState(*(t[..., -1:, :] for t in layer)) for layer in self.sim.carry.state)
+        state = mapped(lambda t: t[..., -1:, :], self.sim.carry.state)
         for n in range(self.half, self.half + steps, self.block):  # so much is known
             t = n - self.h  # the step whose prediction is the next point
             state, out = self._free(theta, state, self.inputs(known, t, self.block))

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gle.integrators import Euler, Integrator, rate
-from gle.network import Layer, Network, Theta
+from gle.dynamics import rate
+from gle.integrators import Euler, Integrator
+from gle.network import Layer, Network
 from gle.operators import euler_fraction, low_pass
 from gle.recording import Record
 from gle.simulate import Simulation
+from gle.state import Theta
 from gle.synapses import Linear
 
 
@@ -39,7 +41,7 @@ class Neurons(nn.Module):
         self.register_buffer("u", torch.zeros_like(tau_m).unsqueeze(0))
 
     def forward(self, current: Tensor) -> Tensor:
-        r = rate(self.layer[0], Theta(tau_m=self.tau_m, tau_r=self.tau_r), self.u, current)
+        r, _ = rate(self.layer[0].phi, Theta(tau_m=self.tau_m, tau_r=self.tau_r), self.u, current)
         self.u = low_pass(self.u, current, euler_fraction(self.dt, self.tau_m))
         return r
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gle.network import Network, Thetas
 from gle.plasticity import LEARNABLE
+from gle.state import Thetas
+from gle.wiring import Wiring
 
 
 class Alignment(NamedTuple):
@@ -48,10 +49,13 @@ def compare(a: Tensor, b: Tensor, name: str = "signal") -> Alignment:
     return Alignment((a * b).sum(-1) / (norms[0] * norms[1]), signs, ratio)
 
 
-def groups(net: Network, grads: Thetas, kinds: Sequence[str] = LEARNABLE) -> dict[tuple[int, str], Tensor]:
-    """Gradients by (layer ℓ, kind), flattened: [*ensemble, n]. Raises ValueError where there is none of these kinds."""
+def groups(net: Wiring, grads: Thetas, kinds: Sequence[str] = LEARNABLE) -> dict[tuple[int, str], Tensor]:
+    """Gradients by (layer ℓ, kind), flattened: [*ensemble, n]; of a graph by (index of the part, kind).
+
+    Raises ValueError where there is none of these kinds.
+    """
     found = {}
-    for l, (i, d) in enumerate(net.places()):
+    for l, (i, d) in enumerate((i, d) for i, part in enumerate(net.parts) for d in range(part.depth)):
         for kind in kinds:
             if (g := getattr(grads[i], kind)) is not None:
                 found[l, kind] = g[d].flatten(len(net.ensemble))
@@ -60,7 +64,7 @@ def groups(net: Network, grads: Thetas, kinds: Sequence[str] = LEARNABLE) -> dic
     return found
 
 
-def _pair(net: Network, grads: Thetas, reference: Thetas) -> tuple[dict, dict]:
+def _pair(net: Wiring, grads: Thetas, reference: Thetas) -> tuple[dict, dict]:
     """The groups of both. Raises ValueError where they differ."""
     own, exact = groups(net, grads), groups(net, reference)
     if own.keys() != exact.keys():
@@ -68,7 +72,7 @@ def _pair(net: Network, grads: Thetas, reference: Thetas) -> tuple[dict, dict]:
     return own, exact
 
 
-def gradients(net: Network, grads: Thetas, reference: Thetas) -> dict[tuple[int, str], Alignment]:
+def gradients(net: Wiring, grads: Thetas, reference: Thetas) -> dict[tuple[int, str], Alignment]:
     """Agreement of every parameter group (layer ℓ, kind), one value per ensemble member.
 
     Raises ValueError where the two hold different groups, or a group is zero.
@@ -77,7 +81,7 @@ def gradients(net: Network, grads: Thetas, reference: Thetas) -> dict[tuple[int,
     return {key: compare(own[key], exact[key], f"gradient of {key[1]} in layer {key[0]}") for key in own}
 
 
-def whole(net: Network, grads: Thetas, reference: Thetas) -> Alignment:
+def whole(net: Wiring, grads: Thetas, reference: Thetas) -> Alignment:
     """Agreement of all groups taken as one vector, one value per ensemble member."""
     own, exact = _pair(net, grads, reference)
     return compare(torch.cat(list(own.values()), -1), torch.cat(list(exact.values()), -1), "gradient")

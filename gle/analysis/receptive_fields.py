@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from gle.integrators import Integrator
-from gle.network import Network, Thetas
+from gle.network import Network
 from gle.recording import Record
 from gle.simulate import Simulation
+from gle.state import Thetas
 
 
 @torch.no_grad()

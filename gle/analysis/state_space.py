@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gle.network import Network, Thetas
+from gle.network import Network
+from gle.state import Thetas
 from gle.synapses import Linear
 
 

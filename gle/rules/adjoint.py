@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gle.integrators import Euler, select
-from gle.network import State, Thetas
+from gle.integrators import Euler
 from gle.operators import exponential_fraction, scan_low_pass
-from gle.rules.base import Credit, Problem, cost_of, nudges
+from gle.rules.base import Credit, Problem, chain, cost_of, nudges
 from gle.rules.trajectory import gradients, trajectory
+from gle.state import State, Thetas, select
 
 
 class Adjoint:
@@ -45,7 +45,8 @@ class Adjoint:
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
-        net, integrator, dynamics, _ = problem
+        net = chain(problem, self)
+        _, integrator, dynamics, _ = problem
         if self.matched and not isinstance(integrator, Euler):
             raise ValueError(f"the matched adjoint knows Euler and Exponential, not {type(integrator).__name__}")
         if self.matched and integrator.propagation == "delayed" and len(xs) == 1:
@@ -63,7 +64,7 @@ class Adjoint:
             tau_m, tau_r = q.tau_m.unsqueeze(-2), q.tau_r.unsqueeze(-2)
             if delayed:  # the layer above, or the cost, sees this rate one step later
                 above = torch.cat([above[1:], torch.zeros_like(above[:1])])
-            s = layer.phi.slope(p.r if delayed else p.seen) * above
+            s = layer.phi.pull((), p.r if delayed else p.seen, above)
             if self.matched:
                 assert isinstance(integrator, Euler)
                 a = gain = integrator.fraction(dynamics.dt, tau_m)

@@ -20,17 +20,22 @@ from torch.utils._pytree import tree_map
 
 from gle.carry import Carry
 from gle.checks import check_finite
+from gle.dynamics import Dynamics, nudge, per_member
 from gle.inputs import Signal
-from gle.integrators import Dynamics, Integrator, nudge, per_member
-from gle.network import Local, Network, State, Theta, Thetas
+from gle.integrators import Integrator
+from gle.network import Network
+from gle.neurons import Activation
 from gle.plasticity import LEARNABLE, Plasticity
 from gle.simulate import CHECK_EVERY, Simulation
+from gle.state import Local, State, Theta, Thetas, changed, mapped
+from gle.synapses import Linear
+from gle.wiring import Wiring
 
 
 class Problem(NamedTuple):
     """What stays fixed while credit is assigned. learn: kinds of parameters."""
 
-    net: Network
+    net: Wiring
     integrator: Integrator
     dynamics: Dynamics
     learn: tuple[str, ...] = ("W", "b")
@@ -69,8 +74,26 @@ class Rule(Protocol):
         declares them; memory: from the stretch before, None at the start of a stream."""
 
 
+def chain(problem: Problem, rule: Rule, dense: bool = False) -> Network:
+    """The network of a problem, for rules that go through it layer by layer. Raises ValueError for any other wiring,
+    for layers whose rate function is not pointwise, and for other than `dense` synapses where they must be."""
+    net, name = problem.net, type(rule).__name__
+    if not isinstance(net, Network):
+        raise ValueError(
+            f"{name} goes through a chain of layers (gle.Network), not a {type(net).__name__}: use another"
+        )
+    for i, layer in enumerate(net.layers):
+        if not isinstance(layer.phi, Activation):
+            raise ValueError(
+                f"{name} takes pointwise, monotone rate functions, {net.part_name(i)} has {layer.phi.name}"
+            )
+        if dense and type(layer.synapse) is not Linear:
+            raise ValueError(f"{name} takes dense synapses, {net.part_name(i)} has {type(layer.synapse).__name__} ones")
+    return net
+
+
 class Step(NamedTuple):
-    """One simulated step. Lists have one entry per `Layer`."""
+    """One simulated step. Lists have one entry for each of the network's parts."""
 
     state: State  # after the step
     seen: Tensor  # the output as the cost sees it
@@ -89,10 +112,11 @@ def steps(
         nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
         new, local = integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
         if not attached:
-            new = tuple(s._replace(v=s.v.detach(), e=s.e.detach(), sent=s.sent.detach()) for s in new)
+            cut = ("v", "e", "sent", "kept")
+            new = tuple(changed(s, **{k: mapped(torch.detach, getattr(s, k)) for k in cut}) for s in new)
         rates = [s.r for s in (state if delayed else new)]
         state = new
-        yield Step(new, rates[-1][-1], local, rates)
+        yield Step(new, rates[net.top][-1], local, rates)
 
 
 def cost_of(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -104,15 +128,15 @@ def cost_of(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
 def nudges(problem: Problem, outputs: Tensor, targets: Tensor) -> Tensor:
     """−β ∂C/∂r of all steps at once; shapes as in `cost_of`."""
     r, target = outputs.movedim(0, -3), targets[:, 0].movedim(0, -3)  # steps behind the ensemble axes
-    return nudge(problem.net, r, target, problem.dynamics).movedim(-3, 0)
+    return nudge(r, target, problem.dynamics, problem.net.ensemble).movedim(-3, 0)
 
 
 # -- parameters that learn, as a flat list and back ------------------------------------------------------------------
 
 
 def learned(problem: Problem) -> list[tuple[int, str]]:
-    """(index of the `Layer`, kind) of every tensor that learns. Raises ValueError where there is none."""
-    found = [(i, kind) for i, layer in enumerate(problem.net.layers) for kind in layer.learned(problem.learn)]
+    """(index of the part, kind) of every tensor that learns. Raises ValueError where there is none."""
+    found = [(i, kind) for i, part in enumerate(problem.net.parts) for kind in part.learned(problem.learn)]
     if not found:
         kinds = ", ".join(problem.learn) or "anything in `learn`"
         raise ValueError(f"nothing learns: no plastic layer has {kinds} unfrozen; name other kinds, or free a layer")
@@ -121,10 +145,10 @@ def learned(problem: Problem) -> list[tuple[int, str]]:
 
 def replaced(theta: Thetas, where: Sequence[tuple[int, str]], values: Sequence[Tensor]) -> Thetas:
     """theta with other values in the places of `learned`."""
-    changed = [p._asdict() for p in theta]
+    fields = [p._asdict() for p in theta]
     for (i, kind), value in zip(where, values, strict=True):
-        changed[i][kind] = value
-    return tuple(Theta(**p) for p in changed)
+        fields[i][kind] = value
+    return tuple(Theta(**p) for p in fields)
 
 
 def grads_like(theta: Thetas, where: Sequence[tuple[int, str]], values: Sequence[Tensor]) -> Thetas:
@@ -299,4 +323,4 @@ def _posed(
 
 
 def _detached(theta: Thetas) -> Thetas:
-    return tuple(Theta(*(None if t is None else t.detach() for t in p)) for p in theta)
+    return mapped(torch.detach, theta)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gle.integrators import is_zero
-from gle.network import LayerState, State, Thetas
+from gle.dynamics import is_zero
 from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, learned, replaced, steps
+from gle.state import State, Thetas, mapped
 
 
 class BPTT:
@@ -50,7 +50,7 @@ class BPTT:
         where = learned(problem)
         values = [getattr(theta[i], kind).detach().requires_grad_() for i, kind in where]
         # all W are followed, so that every current has a place in the graph
-        every_W = [(i, "W") for i in range(len(theta)) if (i, "W") not in where]
+        every_W = [(i, "W") for i, p in enumerate(theta) if p.W is not None and (i, "W") not in where]
         own = replaced(theta, every_W, [theta[i].W.detach().requires_grad_() for i, _ in every_W])
         own = replaced(own, where, values)
 
@@ -70,13 +70,15 @@ class BPTT:
                     steps(problem, own, starts[begin], xs[begin:end], targets[begin:end], attached), start=begin
                 ):
                     seen.append(step.seen)
-                    currents.append([l.current for l in step.local])
+                    currents.append([l.current for l in step.local[: len(state)]])
                     if t + 1 in wanted and t >= done:
-                        starts[t + 1] = tuple(LayerState(*(z.detach() for z in s)) for s in step.state)
+                        starts[t + 1] = mapped(torch.detach, step.state)
                     state = step.state
                 fresh = torch.stack(seen[done - begin :])
                 cost = cost_of(problem, fresh, targets[done:end])
                 flat = [c for cs in currents for c in cs] if has_errors else []
+                if not all(c.requires_grad for c in flat):  # what comes from the input through no weights
+                    flat, has_errors = [], False
                 got = (
                     torch.autograd.grad(
                         cost.sum() / xs.shape[-2], [*values, *flat], allow_unused=True, materialize_grads=True
@@ -91,7 +93,7 @@ class BPTT:
                 lambdas[i][t] -= g * xs.shape[-2]
         stacked = torch.stack(outputs)
         errors = tuple(lambdas[i][:, d] for i, d in problem.net.places()) if has_errors else None
-        state = tuple(LayerState(*(z.detach() for z in s)) for s in state)
+        state = mapped(torch.detach, state)
         return Credit(grads_like(theta, where, grads), errors, stacked, cost_of(problem, stacked, targets), state)
 
     @staticmethod

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gle import plasticity as pl
-from gle.network import State, Thetas
 from gle.rules.base import Credit, Problem, added, cost_of, steps
+from gle.state import State, Thetas
 
 
 class GLE:
@@ -32,7 +32,7 @@ class GLE:
             here = pl.gradients(net, theta, step.local, problem.learn, batch)
             grads = here if grads is None else added(grads, here)
             outputs.append(step.seen)
-            errors.append([l.e for l in step.local])
+            errors.append([l.e for l in step.local[: len(net.neurons)]])
             state = step.state
         assert grads is not None
         stacked = torch.stack(outputs)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from gle.integrators import is_zero
-from gle.network import LayerState, State, Thetas
+from gle.dynamics import is_zero
+from gle.network import Network
 from gle.rules.base import Problem, replaced
+from gle.state import State, Thetas, changed
 
 Pieces = tuple[Tensor, ...]  # the parts of the state that the outputs depend on
 
@@ -19,9 +20,11 @@ class Forward:
 
     def __init__(self, problem: Problem, theta: Thetas, where: Sequence[tuple[int, str]]):
         self.problem, self.theta, self.where = problem, theta, where
-        self.fields = ("u", "r") if is_zero(problem.dynamics.gamma) else LayerState._fields
+        self.fields = ("u", "r") if is_zero(problem.dynamics.gamma) else ("u", "v", "r", "e", "sent")
         self.values = tuple(getattr(theta[i], kind) for i, kind in where)
-        self.top = len(problem.net.layers) - 1
+        if len(self.fields) > 2 and not isinstance(problem.net, Network):
+            raise ValueError("with γ ≠ 0 the state of a Graph is more than this rule carries along: use γ = 0, or BPTT")
+        self.top, self.n = problem.net.top, len(problem.net.neurons)
         self.delayed = problem.integrator.propagation == "delayed"
 
     def pieces(self, state: State) -> Pieces:
@@ -37,9 +40,9 @@ class Forward:
 
         def advance(values: Pieces, pieces: Pieces) -> Pieces:
             n = len(self.fields)
-            given = [dict(zip(self.fields, pieces[n * i : n * i + n], strict=True)) for i in range(self.top + 1)]
+            given = [dict(zip(self.fields, pieces[n * i : n * i + n], strict=True)) for i in range(self.n)]
             absent = self.problem.net.initial_state(pieces[0].shape[-2])
-            start = tuple(s._replace(**g) for s, g in zip(absent, given, strict=True))
+            start = tuple(changed(s, **g) for s, g in zip(absent, given, strict=True))
             free = n == 2
             nudged = (None,) * len(x) if free else target.unbind(0)
             net, integrator, dynamics, _ = self.problem

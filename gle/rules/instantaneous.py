@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gle.integrators import select
-from gle.network import State, Thetas
-from gle.rules.base import Credit, Problem, cost_of, nudges
+from gle.rules.base import Credit, Problem, chain, cost_of, nudges
 from gle.rules.trajectory import gradients, trajectory
+from gle.state import State, Thetas, select
 
 
 class Instantaneous:
@@ -24,13 +23,13 @@ class Instantaneous:
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
-        net = problem.net
+        net = chain(problem, self)
         passed, state = trajectory(problem, theta, state, xs, targets)
         outputs = passed[-1].seen
         above = nudges(problem, outputs, targets)
         errors: list[Tensor] = []
         for (i, d), p in reversed(list(zip(net.places(), passed, strict=True))):
-            errors.insert(0, net.layers[i].phi.slope(p.seen) * above)
+            errors.insert(0, net.layers[i].phi.pull((), p.seen, above))
             q = select(theta[i], d)
             above = net.layers[i].synapse.backproject(q.W, q.B, errors[0])
         grads = gradients(problem, theta, passed, errors, errors)

@@ -8,12 +8,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gle.integrators import Euler, select
-from gle.network import Layer, State, Theta, Thetas
+from gle.integrators import Euler
+from gle.network import Layer, Network
 from gle.operators import low_pass, prospective, rate_of_change
-from gle.rules.base import Credit, Problem, cost_of, handed_on, learned, nudges, steps
+from gle.rules.base import Credit, Problem, chain, cost_of, handed_on, learned, nudges, steps
 from gle.scan import restack
 from gle.seeding import generator
+from gle.state import State, Theta, Thetas, select
 
 
 class Eligibility(NamedTuple):
@@ -54,7 +55,8 @@ class RFLO:
     def __call__(
         self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
     ) -> Credit:
-        net, integrator, dynamics, learn = problem
+        net = chain(problem, self, dense=True)
+        _, integrator, dynamics, learn = problem
         if not isinstance(integrator, Euler):
             raise ValueError(f"RFLO's traces are for Euler and Exponential, not {type(integrator).__name__}")
         where = learned(problem)
@@ -62,13 +64,13 @@ class RFLO:
         places = list(net.places())
         if memory is None:
             rest = [self._rest(net.layers[i], batch, learn) for i, _ in places]
-            memory = Traces(batch, where, rest, self._random(problem))
+            memory = Traces(batch, where, rest, self._random(net))
         _, _, traces, B = handed_on(memory, Traces, batch, where)
         sums: list[Theta] = [Theta() for _ in places]
         outputs, errors = [], []
         for t, step in enumerate(steps(problem, theta, state, xs, targets)):
             top = nudges(problem, step.seen.unsqueeze(0), targets[t].unsqueeze(0))[0]
-            slopes = [net.layers[i].phi.slope(step.rates[i][d]) for i, d in places]
+            slopes = [net.layers[i].phi.pull((), r := step.rates[i][d], torch.ones_like(r)) for i, d in places]
             signals: list[Tensor] = [slopes[-1] * top]
             for n in reversed(range(len(places) - 1)):
                 if self.feedback == "random":
@@ -132,8 +134,8 @@ class RFLO:
         membrane = {k: z for k, z in zeros.items() if k != "tau_r"}
         return Eligibility(Theta(**membrane), Theta(**zeros))
 
-    def _random(self, problem: Problem) -> list[Tensor]:
-        net, g = problem.net, generator(self.seed, "rflo")
+    def _random(self, net: Network) -> list[Tensor]:
+        g = generator(self.seed, "rflo")
         weights = []
         for i, _ in list(net.places())[:-1]:
             n = net.layers[i].n_out

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from gle.network import State, Thetas
 from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, handed_on, learned, nudges, steps
 from gle.rules.influence import Forward, Pieces
+from gle.state import State, Thetas
 
 CHUNK = 128  # parameters whose influence advances at once
 

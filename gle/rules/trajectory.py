@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from gle import plasticity as pl
-from gle.integrators import Euler, select
-from gle.network import Local, State, Thetas
+from gle.integrators import Euler
+from gle.network import Network
 from gle.rules.base import Problem, steps
 from gle.scan import STEPS, can_scan, forward, restack, state_after
+from gle.state import Local, State, Thetas, select
 
 
 class Passed(NamedTuple):
@@ -30,7 +31,8 @@ def trajectory(
     """All layers ℓ, and the state after the stretch. Where `gle.scan` can take the steps at once, v and e of the state
     stay as they were: errors are what these rules put in their place."""
     net, integrator, dynamics, _ = problem
-    if can_scan(integrator, dynamics.gamma):
+    assert isinstance(net, Network)  # as `chain` makes sure of
+    if can_scan(net, integrator, dynamics.gamma):
         assert isinstance(integrator, Euler)
         passes = forward(net, integrator, theta, state, xs[:, 0].movedim(0, STEPS), dynamics.dt)
         by_time = [[x.movedim(STEPS, 0) for x in (f.pre, f.current, f.u, f.rates, f.seen)] for f in passes]
@@ -47,7 +49,7 @@ def trajectory(
             r=torch.stack([r[i][d] for _, r, _ in kept]),
             seen=torch.stack([rates[i][d] for _, _, rates in kept]),
         )
-        for i, d in problem.net.places()
+        for i, d in net.places()
     ]
     return layers, state
 
@@ -61,6 +63,7 @@ def gradients(
         return x.movedim(0, -3).flatten(-3, -2)
 
     net = problem.net
+    assert isinstance(net, Network)
     layers = []
     for (i, d), p, e_inst, e in zip(net.places(), passed, inst, errors, strict=True):
         local = Local(*map(rows, (p.pre, p.current, p.u, e_inst, e)))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
-from gle.network import State, Thetas
 from gle.rules.base import Credit, Problem, cost_of, derives, grads_like, handed_on, learned, nudges, steps
 from gle.rules.influence import Forward, Pieces
 from gle.seeding import generator
+from gle.state import State, Thetas
 
 
 class RankOne(NamedTuple):

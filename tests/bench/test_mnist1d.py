@@ -123,7 +123,7 @@ def test_consolidation_goes_on_where_training_ended(tmp_path):
         [t.network.layers[1] for t in (before, after)],
         [t.simulation.integrator for t in (before, after)],
     )
-    assert [layer.errors for layer in hidden] == ["prospective", "instantaneous"]
+    assert [type(layer.errors).__name__ for layer in hidden] == ["Prospective", "Instantaneous"]
     assert [i.propagation for i in integrators] == ["delayed", "instant"]
     assert float(after.simulation.carry.learning.lr["W"][0]) == pytest.approx(5e-5)
 

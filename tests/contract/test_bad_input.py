@@ -117,7 +117,7 @@ def test_divergence_names_the_layer():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, phi="swish"), "unknown activation 'swish'; choose one of"),
+        (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, phi="swoosh"), "unknown activation 'swoosh'; choose one of"),
         (lambda: gle.Linear("sideways"), "unknown feedback"),
         (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, depth=2), "need n_in = n_out"),
         (lambda: gle.Layer(0, 3, tau_m=1.0, tau_r=1.0), "at least 1"),

@@ -53,7 +53,7 @@ def test_a_simulation_comes_back(integrator, ensemble, dtype, settings, tmp_path
         assert p.dtype == q.dtype
         assert torch.equal(p, q)
     for a, b in zip(again.network.layers, sim.network.layers, strict=True):
-        assert (a.errors, a.plastic, a.phi) == (b.errors, b.plastic, b.phi)
+        assert (repr(a.errors), a.plastic, a.phi) == (repr(b.errors), b.plastic, b.phi)
         assert a.learned(ALL) == b.learned(ALL)
     assert [p.name for p in tmp_path.iterdir()] == ["net.pt"]
 
@@ -117,7 +117,7 @@ def changed(contents, *path, to):
     [
         (("layout",), 99, "its layout is 99, this version reads 1"),
         (("dtype",), "int8", "dtype 'int8' is none of"),
-        (("layers", 0, "phi"), "spike", "activation 'spike' is none of"),
+        (("layers", 0, "phi"), "splash", "activation 'splash' is none of"),
         (("layers", 0, "n_out"), 5, "layer 1 takes 4 inputs, but the layer below has 5"),
         (("layers", 2, "n_out"), 5, r"layers\.2\.\w+ does not fit the layers that the file describes"),
         (("layers", 0, "bias"), "yes", "bias = 'yes' is no bool"),

@@ -10,7 +10,8 @@ import gle
 from gle import plasticity as pl
 from gle import rules
 from gle.costs import CrossEntropy, MeanSquaredError
-from gle.integrators import Dynamics, Euler
+from gle.dynamics import Dynamics
+from gle.integrators import Euler
 
 LEARN = ("W", "b", "tau_m", "tau_r")
 INSTANT = {"tau_m": [0.4, 1.2, 2.0, 0.9], "tau_r": [0.4, 1.2, 2.0, 0.9]}

@@ -1,0 +1,448 @@
+"""Any wiring: populations of representation and error neurons, joined by projections.
+
+    net = gle.Graph(
+        n_in=3,
+        populations={
+            "hidden": gle.Population(20, tau_m=1.0, tau_r=0.2),
+            "out": gle.Population(2, tau_m=1.0, tau_r=0.2, phi="linear"),
+        },
+        projections=[
+            gle.Projection("input", "hidden"),
+            gle.Projection("hidden", "hidden", delay=1),
+            gle.Projection("hidden", "out"),
+        ],
+    )
+
+Rates are evaluated in the topological order of the undelayed projections, errors in the reverse order; what crosses a
+delayed one, the rate upwards and the error Wᵀe downwards, is what was sent in the step before. (Under an integrator
+with delayed propagation all projections are delayed by that one step.) A population receives as error the sum of what
+its targets send back, and at the output the nudge.
+
+Tensors are those of a `Layer` of depth one: b, tau_m, tau_r [1, *ensemble, n] for each population, with n its size
+times its compartments, W [1, *ensemble, …] for each projection. Parameters and gradients come as one `Theta` for each
+population and then one for each projection; states, as one `LayerState` for each population.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gle.dynamics import Dynamics, is_zero, nudge, per_member, rate
+from gle.errors import ErrorNeuron, error_neuron
+from gle.network import at_rest, error
+from gle.neurons import RateFunction, rate_function
+from gle.showing import shown, spread
+from gle.state import LayerState, Local, State, Thetas, changed
+from gle.synapses import Synapse
+from gle.synapses import synapse as synapse_called
+from gle.wiring import Key, Output, Part, Seeds, Wiring, time_constant
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Population:
+    """`size` neurons. tau_m, tau_r: a number, or anything that broadcasts to [*ensemble, size · compartments]. phi,
+    errors: as for `Layer`. bias: whether each has one. plastic: False freezes bias and time constants."""
+
+    size: int
+    tau_m: Any
+    tau_r: Any
+    phi: str | RateFunction = "tanh"
+    errors: str | ErrorNeuron = "prospective"
+    bias: bool = True
+    plastic: bool = True
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Synapses from one population (or "input") to another, or to itself.
+
+    compartment: of the target, by name; its first one by default. synapse: a name from `synapses.SYNAPSES`, or an
+    object like theirs; "identity" adds the source's rate. delay: 0, or 1 for what was sent in the step before. epsilon:
+    factor ε of the error that comes back through it (1: GLE; 0: cut). gain_control: the errors that come back to the
+    source through projections with it are scaled down, sample by sample, to the norm of its other, fresh errors where
+    theirs is larger. bias: whether the synapses have one of their own (a convolution's, one per channel). plastic:
+    False freezes it.
+    """
+
+    source: str
+    target: str
+    compartment: str | None = None
+    synapse: str | Synapse = "linear"
+    delay: int = 0
+    epsilon: float = 1.0
+    gain_control: bool = False
+    bias: bool = False
+    plastic: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epsilon", float(self.epsilon))
+
+    def __str__(self) -> str:
+        to = self.target if self.compartment is None else f"{self.target}.{self.compartment}"
+        return f"{self.source} → {to}{' (delayed)' if self.delay else ''}"
+
+
+class Neurons(Part):
+    """One population's biases and time constants."""
+
+    def __init__(self, name: str, given: Population, ensemble: tuple[int, ...], where: dict[str, Any]):
+        super().__init__()
+        if given.size < 1:
+            raise ValueError(f"population {name!r} has {given.size} neurons: give it at least 1")
+        self.name, self.n_out, self.plastic, self.ensemble, self.depth = name, given.size, given.plastic, ensemble, 1
+        self.phi, self.errors = rate_function(given.phi), error_neuron(given.errors)
+        shape = (1, *ensemble, self.potentials)
+        self.W = self.B = None
+        self.b = nn.Parameter(torch.zeros(shape, **where)) if given.bias else None
+        self.tau_m = time_constant("tau_m", given.tau_m, shape, where)
+        self.tau_r = time_constant("tau_r", given.tau_r, shape, where)
+        self.fan_in = 0
+
+    @property
+    def potentials(self) -> int:
+        return self.n_out * len(self.phi.compartments)
+
+    def span(self, compartment: str | None) -> slice:
+        """Where the potentials of a compartment stand."""
+        k = 0 if compartment is None else self.phi.compartments.index(compartment)
+        return slice(k * self.n_out, (k + 1) * self.n_out)
+
+    def initial_bound(self) -> float:
+        """As for a dense layer with as many inputs (Table 1)."""
+        return 1 / math.sqrt(max(self.fan_in, 1))
+
+    def extra_repr(self) -> str:
+        assert self.tau_m is not None
+        assert self.tau_r is not None
+        parts = [repr(self.name), str(self.n_out), f"tau_m={spread(self.tau_m)}", f"tau_r={spread(self.tau_r)}"]
+        return ", ".join([*parts, f"phi={self.phi.name}", f"errors={self.errors!r}"])
+
+
+class Synapses(Part):
+    """One projection's weights."""
+
+    def __init__(self, given: Projection, n_in: int, n_out: int, ensemble: tuple[int, ...], where: dict[str, Any]):
+        super().__init__()
+        self.given, self.n_in, self.n_out, self.ensemble, self.depth = given, n_in, n_out, ensemble, 1
+        self.synapse = synapse_called(given.synapse)
+        try:
+            shape_W, shape_b = self.synapse.shapes(n_in, n_out)
+        except ValueError as problem:
+            raise ValueError(f"projection {given}: {problem}") from None
+        self.plastic = given.plastic and shape_W is not None
+        axes = (1, *ensemble)
+        self.W = None if shape_W is None else nn.Parameter(torch.zeros(*axes, *shape_W, **where))
+        self.b = nn.Parameter(torch.zeros(*axes, *shape_b, **where)) if given.bias and shape_b is not None else None
+        self.tau_m = self.tau_r = None
+        B = None if self.W is None else self.synapse.feedback.allocate(self.W.detach())
+        self.register_buffer("B", B)
+
+    def initial_bound(self) -> float:
+        return self.synapse.initial_bound(self.n_in)
+
+    def extra_repr(self) -> str:
+        return f"{self.given}, {self.n_in} → {self.n_out}, {self.synapse!r}"
+
+
+class Graph(Wiring):
+    """Populations by name, and projections between them; "input" is the name of the network's input.
+
+    n_in: features of the input. output: the population that is nudged, by default the last one. ensemble, dtype,
+    device, seed: as for `Layer` and `Network`.
+
+    Raises ValueError for names that are unknown or given twice, sizes that do not fit, a compartment that nothing
+    reaches, and a cycle without a delayed projection, which it names.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        populations: Mapping[str, Population],
+        projections: Sequence[Projection],
+        *,
+        output: str | None = None,
+        ensemble: int | tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        seed: Seeds = 0,
+    ):
+        super().__init__()
+        self._ensemble = (ensemble,) if isinstance(ensemble, int) else tuple(ensemble)
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        if min(n_in, *self._ensemble, 1) < 1:
+            raise ValueError(f"sizes must be at least 1, got n_in={n_in}, ensemble={self._ensemble}")
+        if not populations or INPUT in populations:
+            raise ValueError(f"a graph needs populations, by any name but {INPUT!r}; got {', '.join(populations)}")
+        self._n_in = n_in
+        self.names = tuple(populations)
+        self.populations: Sequence[Neurons] = nn.ModuleList(  # type: ignore[assignment]
+            Neurons(name, given, self._ensemble, where) for name, given in populations.items()
+        )
+        output = self.names[-1] if output is None else output
+        if output not in populations:
+            raise ValueError(f"output {output!r} is none of the populations {', '.join(self.names)}")
+        self._top = self.names.index(output)
+
+        made: list[Synapses] = []
+        for given in projections:
+            self._check(given)
+            source, target = self._index(given.source), self.populations[self._index(given.target)]
+            size = n_in if source < 0 else self.populations[source].n_out
+            made.append(Synapses(given, size, target.n_out, self._ensemble, where))
+            if made[-1].W is not None:
+                target.fan_in += size
+        if twice := {str(s.given) for s in made if sum(str(t.given) == str(s.given) for t in made) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} is given twice: one projection is enough")
+        self.projections: Sequence[Synapses] = nn.ModuleList(made)  # type: ignore[assignment]
+        self._wire()
+        self.initialize(seed)
+
+    def _check(self, given: Projection) -> None:
+        known = (INPUT, *self.names)
+        for name in (given.source, given.target):
+            if name not in known:
+                raise ValueError(f"projection {given}: there is no population {name!r}; there are {', '.join(known)}")
+        if given.target == INPUT:
+            raise ValueError(f"projection {given}: the input receives nothing")
+        compartments = self[given.target].phi.compartments
+        if given.compartment is not None and given.compartment not in compartments:
+            raise ValueError(f"projection {given}: {given.target!r} has compartments {', '.join(compartments)}")
+        if given.delay not in (0, 1):
+            raise ValueError(f"projection {given}: delay must be 0 or 1 step, got {given.delay}")
+        if given.source == INPUT and given.delay:
+            raise ValueError(f"projection {given}: inputs come without delay; shift the input")
+
+    def _index(self, name: str) -> int:
+        return -1 if name == INPUT else self.names.index(name)
+
+    def _wire(self) -> None:
+        """What an evaluation goes through: for each population the projections that end there and start there."""
+        ends = [(self._index(s.given.source), self._index(s.given.target)) for s in self.projections]
+        self._ends = ends
+        indices = range(len(self.names))
+        self._afferents = [[k for k, (_, t) in enumerate(ends) if t == i] for i in indices]
+        self._efferents = [[k for k, (s, _) in enumerate(ends) if s == i] for i in indices]
+        # where in its target's `sent` each projection stands; the input receives no errors
+        inner = [[k for k in here if ends[k][0] >= 0] for here in self._afferents]
+        self._slots = {k: n for here in inner for n, k in enumerate(here)}
+        self._inner = inner
+        for i, part in enumerate(self.populations):
+            reached = [part.span(self.projections[k].given.compartment) for k in self._afferents[i]]
+            for c in part.phi.compartments:
+                if part.span(c) not in reached:
+                    which = f"compartment {c!r} of population" if len(part.phi.compartments) > 1 else "population"
+                    raise ValueError(f"nothing reaches {which} {part.name!r}: add a projection to it")
+        sorter: graphlib.TopologicalSorter[int] = graphlib.TopologicalSorter({i: () for i in indices})
+        for k, (s, t) in enumerate(ends):
+            if s >= 0 and not self.projections[k].given.delay:
+                sorter.add(t, s)
+        try:
+            self._order = tuple(sorter.static_order())
+        except graphlib.CycleError as problem:
+            cycle = " → ".join(self.names[i] for i in problem.args[1])
+            raise ValueError(f"{cycle} is a cycle without delay: give one of its projections delay=1") from None
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ensemble(self) -> tuple[int, ...]:
+        return self._ensemble
+
+    @property
+    def n_in(self) -> int:
+        return self._n_in
+
+    @property
+    def n_out(self) -> int:
+        return self.populations[self._top].n_out
+
+    @property
+    def top(self) -> int:
+        return self._top
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        return [*self.populations, *self.projections]
+
+    @property
+    def neurons(self) -> Sequence[Neurons]:
+        return self.populations
+
+    def part_name(self, i: int) -> str:
+        n = len(self.names)
+        return f"population {self.names[i]!r}" if i < n else f"projection {self.projections[i - n].given}"
+
+    def place_name(self, i: int, d: int) -> str:
+        return self.part_name(i)
+
+    def __getitem__(self, name: str) -> Any:
+        """The population of this name, or the projection "source → target" as its repr shows it. Raises KeyError."""
+        if name in self.names:
+            return self.populations[self.names.index(name)]
+        found = [s for s in getattr(self, "projections", ()) if str(s.given) == name]
+        if not found:
+            raise KeyError(f"{name!r} is no population and no projection of this graph")
+        return found[0]
+
+    def keyed(self, what: str) -> dict[Key, tuple[int, int]]:
+        n = len(self.names)
+        names = {name: (i, 0) for i, name in enumerate(self.names)}
+        synapses = {str(s.given): (n + k, 0) for k, s in enumerate(self.projections)}
+        return {"W": synapses, "b": {**names, **synapses}}.get(what, names)  # type: ignore[return-value]
+
+    @property
+    def has(self) -> str:
+        return f"the graph has {', '.join((*self.names, *(str(s.given) for s in self.projections)))}"
+
+    def drawn(self) -> Sequence[Part]:
+        """In the order of the evaluation, so that a chain has the weights that `Network` draws."""
+        drawn: list[Part] = []
+        for i in self._order:
+            drawn += [self.projections[k] for k in self._afferents[i]]
+            drawn.append(self.populations[i])
+        return drawn
+
+    def check_integrator(self, nodes: tuple[float, ...]) -> None:
+        slow = [str(s.given) for s in self.projections if s.given.delay]
+        if slow and len(nodes) > 1:
+            raise ValueError(
+                f"{slow[0]} is delayed by a step, this integrator looks at several instants within one: use euler or "
+                "exponential"
+            )
+
+    def __repr__(self) -> str:
+        ensemble = {"ensemble": self.ensemble} if self.ensemble else {}
+        lines = [shown(self, "n_in", output=self.names[self._top], **ensemble)]
+        lines += [f"  {part.extra_repr()}" for part in (*self.populations, *self.projections)]
+        return "\n".join(lines)
+
+    # -- state and one evaluation ------------------------------------------------------------------------------------
+
+    def initial_state(self, batch: int) -> State:
+        states = []
+        for i, part in enumerate(self.populations):
+            assert part.tau_m is not None
+            rows = (1, *self.ensemble, batch)
+            sent = tuple(part.tau_m.new_zeros(*rows, self.projections[k].n_in) for k in self._inner[i])
+            states.append(at_rest(part.phi, part.tau_m.new_zeros(*rows, part.potentials), sent))
+        return tuple(states)
+
+    def evaluate(
+        self, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics, propagation: str
+    ) -> tuple[list[Output], list[Local]]:
+        n, late = len(self.names), propagation == "delayed"
+        neurons, synapses = theta[:n], theta[n:]
+        if late:
+            seen = list(state)
+            inst, errors, sent = self._errors(neurons, synapses, state, seen, target, dynamics, late)
+            pre, currents, outputs = self._rates(neurons, synapses, state, x, dynamics, late, errors)
+        else:
+            pre, currents, outputs = self._rates(neurons, synapses, state, x, dynamics, late, [s.e for s in state])
+            seen = [changed(s, r=r, kept=kept) for s, (r, kept) in zip(state, outputs, strict=True)]
+            inst, errors, sent = self._errors(neurons, synapses, state, seen, target, dynamics, late)
+        locals_ = [Local(None, *parts) for parts in zip(currents, [s.u for s in state], inst, errors, strict=True)]
+        for k, (_, t) in enumerate(self._ends):
+            locals_.append(Local(pre[k], None, None, None, self._at(k, errors[t])))
+        return [Output(r, back, kept) for (r, kept), back in zip(outputs, sent, strict=True)], locals_
+
+    def _at(self, k: int, potentials: Tensor) -> Tensor:
+        """What of its target's potentials stands at the compartment where a projection ends."""
+        target = self.populations[self._ends[k][1]]
+        if len(target.phi.compartments) == 1:
+            return potentials
+        return potentials[..., target.span(self.projections[k].given.compartment)]
+
+    def _rates(
+        self,
+        neurons: Thetas,
+        synapses: Thetas,
+        state: State,
+        x: Tensor,
+        dynamics: Dynamics,
+        late: bool,
+        errors: list[Tensor],
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """What each projection sees, each population's current, and its rates with what was kept."""
+        pre: list[Any] = [None] * len(synapses)
+        currents: list[Any] = [None] * len(neurons)
+        outputs: list[Any] = [None] * len(neurons)
+        x = x.unsqueeze(0)
+        for i in self._order:
+            part, p = self.populations[i], neurons[i]
+            sums: dict[int, Tensor] = {}  # by where the compartment begins
+            for k in self._afferents[i]:
+                projection, q, source = self.projections[k], synapses[k], self._ends[k][0]
+                if source < 0:
+                    pre[k] = x
+                else:
+                    pre[k] = state[source].r if late or projection.given.delay else outputs[source][0]
+                term = projection.synapse.current(q.W, q.b, pre[k])
+                at = part.span(projection.given.compartment).start
+                sums[at] = sums[at] + term if at in sums else term
+            current = torch.cat([sums[at] for at in sorted(sums)], -1) if len(sums) > 1 else next(iter(sums.values()))
+            if p.b is not None:
+                current = current + p.b.unsqueeze(-2)
+            if not is_zero(dynamics.gamma):
+                current = current + per_member(dynamics.gamma, current) * errors[i]
+            currents[i] = current
+            outputs[i] = rate(part.phi, p, state[i].u, current)
+        return pre, currents, outputs
+
+    def _errors(
+        self,
+        neurons: Thetas,
+        synapses: Thetas,
+        state: State,
+        seen: Sequence[LayerState],
+        target: Tensor | None,
+        dynamics: Dynamics,
+        late: bool,
+    ) -> tuple[list[Any], list[Any], list[tuple]]:
+        """e_inst and e of each population, and what it sends down (Eqs. 17, 18)."""
+        inst: list[Any] = [None] * len(neurons)
+        errors: list[Any] = [None] * len(neurons)
+        sent: list[Any] = [None] * len(neurons)
+        back: dict[int, Tensor] = {}  # what each projection sends back
+        for i in reversed(self._order):
+            part, s = self.populations[i], seen[i]
+            fresh, recurrent = None, None
+            if i == self._top:
+                fresh = nudge(s.r[-1], target, dynamics, self.ensemble).unsqueeze(0)
+            for k in self._efferents[i]:
+                given = self.projections[k].given
+                if given.epsilon == 0:
+                    continue
+                e = state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back[k]
+                e = e if given.epsilon == 1 else given.epsilon * e
+                if given.gain_control:
+                    recurrent = e if recurrent is None else recurrent + e
+                else:
+                    fresh = e if fresh is None else fresh + e
+            if fresh is None:
+                fresh = torch.zeros_like(s.r)
+            received = fresh if recurrent is None else fresh + limited(recurrent, fresh)
+            inst[i] = part.phi.pull(s.kept, s.r, received)
+            errors[i] = error(part, neurons[i], state[i].v, inst[i])
+            for k in self._inner[i]:
+                q = synapses[k]
+                back[k] = self.projections[k].synapse.backproject(q.W, q.B, self._at(k, errors[i]))
+            crossing = (late or self.projections[k].given.delay for k in self._inner[i])
+            stays = zip(self._inner[i], crossing, state[i].sent, strict=True)
+            sent[i] = tuple(back[k] if crosses else old for k, crosses, old in stays)
+        return inst, errors, sent
+
+
+def limited(e: Tensor, bound: Tensor) -> Tensor:
+    """e, scaled down sample by sample to the norm of `bound` where its own is larger."""
+    own, most = (t.norm(dim=-1, keepdim=True) for t in (e, bound))
+    tiny = torch.finfo(e.dtype).tiny
+    return e * (most / own.clamp_min(tiny)).clamp(max=1.0)
