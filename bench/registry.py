@@ -17,6 +17,7 @@ MODULES = {
     "teacher_student chain": "bench.teacher_student.chain",
     "teacher_student small": "bench.teacher_student.small",
     "gradient_map": "bench.gradient_map",
+    "recurrent": "bench.recurrent",
     "credit": "bench.credit",
     "error_timing": "bench.error_timing",
     "speed": "bench.speed",

@@ -101,7 +101,7 @@ class Neurons(Part):
         self.name, self.n_out, self.plastic, self.ensemble, self.depth = name, given.size, given.plastic, ensemble, 1
         self.phi, self.errors = rate_function(given.phi), error_neuron(given.errors)
         shape = (1, *ensemble, self.potentials)
-        self.W = self.B = None
+        self.W = self.B = self.synapse = None
         self.b = nn.Parameter(torch.zeros(shape, **where)) if given.bias else None
         self.tau_m = time_constant("tau_m", given.tau_m, shape, where)
         self.tau_r = time_constant("tau_r", given.tau_r, shape, where)

@@ -80,7 +80,9 @@ def layer_gradients(
         u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
         tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in kinds else None  # Eq. 23
         tau_r = -(local.e_inst * u_dot).sum(-2) / batch if "tau_r" in kinds else None  # Eq. 24
-    return Theta(W / batch if "W" in kinds else None, b / batch if "b" in kinds else None, tau_m, tau_r)
+    W = W / batch if "W" in kinds else None
+    B = W if "B" in part.moved(learn) else None
+    return Theta(W, b / batch if "b" in kinds else None, tau_m, tau_r, B)
 
 
 class Optimizer(Protocol):
@@ -251,13 +253,16 @@ class Plasticity:
     constant; W then learns from the deviation of each presynaptic rate from its mean over batch and recent time (the
     covariance rule), and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to
     rest where it does without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together
-    on the way there.
+    on the way there. weight_decay: for W and b, or by kind: p ← (1 − lr·decay) p before each update, a leak that is
+    local to the synapse. Feedback weights that learn (`synapses.KolenPollack`) move as W does, with its rate and its
+    decay.
 
     Optimisers, traces and means are reckoned in float32 where the layers are in half precision. The parameters stay in
     it: what an update adds below their resolution is lost.
 
-    Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds, negative time constants, and for
-    `centred` where W and b do not both learn, decay, or are moved by torch.optim.
+    Raises ValueError for unknown kinds, missing rates, negative `every`, empty bounds, negative time constants, decays
+    that are negative or the torch.optim optimiser's own affair, and for `centred` where W and b do not both learn,
+    decay, or are moved by torch.optim.
     """
 
     def __init__(
@@ -269,6 +274,7 @@ class Plasticity:
         tau_bounds: tuple[float | None, float] = (None, math.inf),
         traces: Sequence[tuple[float, float]] | tuple[float, float] | None = None,
         centred: float | None = None,
+        weight_decay: float | Mapping[str, float] = 0.0,
     ):
         optimizer = _optimizer(optimizer)
         learn = (learn,) if isinstance(learn, str) else tuple(dict.fromkeys(learn))
@@ -294,13 +300,24 @@ class Plasticity:
             raise ValueError(f"centred must be a positive time constant, or None for no centring; got {centred}")
         if centred is not None and (not {"W", "b"} <= set(learn) or isinstance(optimizer, TorchOptimizer)):
             raise ValueError("centred needs W and b among learn, and an optimiser of gle.plasticity: b follows each ΔW")
-        if centred is not None and isinstance(optimizer, Adam) and optimizer.weight_decay:
+        decay = dict(weight_decay) if isinstance(weight_decay, Mapping) else {k: weight_decay for k in ("W", "b")}
+        if unknown := [k for k in decay if k not in LEARNABLE]:
+            raise ValueError(f"weight_decay names {', '.join(unknown)}; there are {', '.join(LEARNABLE)}")
+        if bad := [d for d in decay.values() if not 0 <= d < math.inf]:
+            raise ValueError(f"weight_decay must be ≥ 0 and finite, got {bad[0]}")
+        self.weight_decay = {k: d for k, d in decay.items() if d}
+        if self.weight_decay and isinstance(optimizer, TorchOptimizer):
+            raise ValueError("a torch.optim optimiser has a weight_decay of its own: give it there")
+        if centred is not None and (self.weight_decay or (isinstance(optimizer, Adam) and optimizer.weight_decay)):
             raise ValueError("centred goes without weight_decay: b would make up for weights that decay")
         self.centred = centred
 
     def __repr__(self) -> str:
         traces = None if self.traces is None else self.traces.tolist()
-        return shown(self, "optimizer", "lr", "learn", "every", "tau_bounds", traces=traces, centred=self.centred)
+        return shown(
+            self, "optimizer", "lr", "learn", "every", "tau_bounds", traces=traces, centred=self.centred,
+            weight_decay=self.weight_decay,
+        )  # fmt: skip
 
     def check(self, net: Wiring, dt: float) -> None:
         """Raises ValueError where this plasticity does not suit the network."""
@@ -322,6 +339,11 @@ class Plasticity:
                     raise ValueError(f"centred needs biases that learn, b of layers.{i} is frozen: freeze its W, too")
         if isinstance(self.optimizer, TorchOptimizer):
             self.optimizer.check(net, self.learn)
+            if learning := [i for i, part in enumerate(net.parts) if "B" in part.moved(self.learn)]:
+                raise ValueError(
+                    f"the feedback of {net.part_name(learning[0])} learns by the optimisers of gle.plasticity alone: "
+                    "use one of those"
+                )
         if self.traces is not None:
             chain(net)
             if self.traces.ndim == 2 and len(self.traces) != net.depth:
@@ -336,7 +358,7 @@ class Plasticity:
         described = {
             "optimizer": own.kind if isinstance(own, TorchOptimizer) else type(own).__name__,
             "slots": own.slots,
-            "learned": [sorted(layer.learned(self.learn)) for layer in net.parts],
+            "learned": [sorted(part.moved(self.learn)) for part in net.parts],
             "updates": "rarer than steps" if self.every > 1 else "at every step",
             "traces": self.traces is not None,
             "centred": self.centred is not None,
@@ -436,7 +458,7 @@ class Plasticity:
 
     def _zeros(self, net: Wiring, theta: Thetas) -> Thetas:
         return tuple(
-            Theta(**{k: torch.zeros_like(getattr(p, k), dtype=wide(net.dtype)) for k in part.learned(self.learn)})
+            Theta(**{k: torch.zeros_like(getattr(p, k), dtype=wide(net.dtype)) for k in part.moved(self.learn)})
             for part, p in zip(net.parts, theta, strict=True)
         )
 
@@ -466,16 +488,20 @@ class Plasticity:
         for i, (p, g) in enumerate(zip(theta, grads, strict=True)):
             new_p = p._asdict()
             new_slots: list[dict[str, Tensor]] = [{} for _ in slots]
-            for kind in self.learn:
+            for kind in (*self.learn, "B"):
                 value, grad = getattr(p, kind), getattr(g, kind)
                 if grad is None or value is None:
                     continue
-                lr = learning.lr[kind][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]
+                own = "W" if kind == "B" else kind  # feedback that learns does what W does
+                lr = learning.lr[own][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]
                 old = tuple(getattr(s[i], kind) for s in learning.slots)
-                new, memory = self.optimizer.update(value.to(step), grad.to(step), old, lr, step)
+                kept = value.to(step)
+                if decay := self.weight_decay.get(own, 0.0):
+                    kept = kept * (1 - lr * decay)
+                new, memory = self.optimizer.update(kept, grad.to(step), old, lr, step)
                 new_p[kind] = self._bounded(kind, new.to(value), dt)
-                for kept, m in zip(new_slots, memory, strict=True):
-                    kept[kind] = m
+                for slot_of, m in zip(new_slots, memory, strict=True):
+                    slot_of[kind] = m
             if self.centred is not None and learning.means[i] is not None:
                 added = chain(net).layers[i].synapse.current((new_p["W"] - p.W).to(step), None, learning.means[i])
                 new_p["b"] = new_p["b"] - added.squeeze(-2).to(p.b)  # W moved, the mean current did not

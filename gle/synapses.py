@@ -20,7 +20,10 @@ from gle.showing import shown
 
 
 class Feedback(Protocol):
-    """The weights that carry errors down (B in Fig. 4), shaped as W."""
+    """The weights that carry errors down (B in Fig. 4), shaped as W. learns: whether B takes the steps that W takes, by
+    the same rule (see `Plasticity`); weights that change in another way are their own affair."""
+
+    learns: bool
 
     def allocate(self, W: Tensor) -> Tensor | None:
         """An empty B, or None where the pathway has no weights of its own."""
@@ -32,6 +35,8 @@ class Feedback(Protocol):
 class Transpose:
     """B = Wᵀ exactly: weight transport, as in the published runs (Eq. 17)."""
 
+    learns = False
+
     def allocate(self, W: Tensor) -> None:
         return None
 
@@ -42,6 +47,8 @@ class Transpose:
 class FixedRandom:
     """B random and fixed: feedback alignment."""
 
+    learns = False
+
     def allocate(self, W: Tensor) -> Tensor:
         return torch.empty_like(W)
 
@@ -50,7 +57,19 @@ class FixedRandom:
         return B
 
 
-FEEDBACKS: dict[str, type[Feedback]] = {"transpose": Transpose, "fixed_random": FixedRandom}
+class KolenPollack(FixedRandom):
+    """B starts at random and takes the same steps as W, whose local rule, error times rate, has all that it needs
+    (Kolen & Pollack 1994; Akrout et al. 2019). Both forget where they began by `Plasticity(weight_decay=…)`, at the
+    rate at which B then approaches Wᵀ."""
+
+    learns = True
+
+
+FEEDBACKS: dict[str, type[Feedback]] = {
+    "transpose": Transpose,
+    "fixed_random": FixedRandom,
+    "kolen_pollack": KolenPollack,
+}
 
 
 class Synapse(Protocol):

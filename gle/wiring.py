@@ -43,7 +43,7 @@ class Part(nn.Module):
     tau_m: nn.Parameter | None
     tau_r: nn.Parameter | None
     B: Tensor | None
-    synapse: Any  # of W
+    synapse: Any  # of W; None without
     plastic: bool
     depth: int
     ensemble: tuple[int, ...]
@@ -55,6 +55,11 @@ class Part(nn.Module):
             return ()
         own = ((kind, getattr(self, kind)) for kind in kinds)
         return tuple(k for k, p in own if p is not None and (k in TIME_CONSTANTS or p.requires_grad))
+
+    def moved(self, kinds: Sequence[str]) -> tuple[str, ...]:
+        """The same, and B where the feedback learns as W does."""
+        kinds = self.learned(kinds)
+        return (*kinds, "B") if "W" in kinds and self.synapse.feedback.learns else kinds
 
     def theta(self) -> Theta:
         """The part's parameters themselves (no copies)."""

@@ -54,8 +54,8 @@ SABOTAGES = [
     Sabotage(
         "ε left out",
         "gle/graph.py",
-        "if given.epsilon == 0:",
-        "if False:",
+        "e = e if given.epsilon == 1 else given.epsilon * e",
+        "",
         f"{RECURRENT}::test_cut_errors_are_the_one_step_gradient",
     ),
     Sabotage(

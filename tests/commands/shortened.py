@@ -19,7 +19,7 @@ COUNTS = {
     "depth", "depths", "dt", "dts", "duration", "during", "ensembles", "epoch", "epochs", "evaluate", "every",
     "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers",
     "integrators", "L_layers", "larger", "layers", "learned", "lengths", "most", "multiple", "networks",
-    "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "ratio_points", "ratios",
+    "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "radii", "ratio_points", "ratios",
     "reasoning", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
     "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns", "warm_up",
     "watched", "width", "window",
@@ -72,6 +72,9 @@ RUNS = {
     "python -m bench.gradient_map": Run(
         "--omega_tau [1] --ratios [1,5] --depths [1,2] --gammas [0,1] --dts [0.1] --depth 2 --width 3 --batch 2 "
         "--seeds 2 --duration 2"
+    ),
+    "python -m bench.recurrent": Run(
+        "--omega_tau [1] --radii [0.3,0.9] --ratios [2] --width 3 --batch 2 --seeds 2 --duration 2 --points 3 --steps 40"
     ),
     "python -m bench.credit": Run(
         "--epochs 1 --seeds 1 --hidden_layers 1 --population 2 --batch 10 --samples 20 --probes 1 --sizes [2] "

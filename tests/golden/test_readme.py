@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from bench import credit, error_timing, gradients, hrm_dynamics, mackey_glass, mnist1d, registry, report
+from bench import credit, error_timing, gradients, hrm_dynamics, mackey_glass, mnist1d, recurrent, registry, report
 from bench.kit.options import plain, read
 from bench.kit.tables import markdown
 from bench.learning.run import table as rows_of
@@ -22,7 +22,7 @@ from bench.teacher_student import chain, small
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ANALYSES = "\n".join(
-    (ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm", "mnist1d")
+    (ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs")
 )
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
@@ -70,6 +70,16 @@ def test_task_of_ones_own(capsys):
     assert float(capsys.readouterr().out) > 0.5
 
 
+def test_lines_on_graphs(capsys):
+    """The lines of docs/graphs.md run as printed, and the loss falls."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graphs.md").read_text(), re.DOTALL)
+    scope = {}
+    exec(lines, scope)
+    loss = scope["record"]["loss"].mean(-1)
+    assert loss[-1] < 0.2 * loss[0]
+    assert "torch.Size([5, 8, 20])" in capsys.readouterr().out
+
+
 def test_table_is_made_from_the_result_files():
     """Prevents: figures typed by hand."""
     table = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", README, re.DOTALL)[1]
@@ -100,6 +110,8 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
     "maze open": ("maze/open", lambda r: reasoning.tables(r)[0]),
+    "recurrent": ("recurrent/result", lambda r: recurrent.tables(r)[0]),
+    "recurrent edges": ("recurrent/result", lambda r: recurrent.tables(r)[2]),
     "maze carved": ("maze/carved", lambda r: reasoning.tables(r)[0]),
 }
 

@@ -14,7 +14,7 @@ from hrm import layers
 
 D = torch.float64
 STILL = {"tau_m": 1.0, "tau_r": 1.0}
-FUNCTIONS = [Swish(), Gated(), RMSNorm(), RMSNorm(3), Softmax(), Softmax(2)]
+FUNCTIONS = [Swish(), Gated(), RMSNorm(), RMSNorm(3), Softmax(), Softmax(2), Spike(2.0)]
 
 
 def tensors(*shapes, seed=1):
@@ -56,6 +56,10 @@ def test_instantaneous_layers_are_backprop(phi):
         ],
         seed=2,
     )  # fmt: skip
+    if isinstance(phi, Spike):
+        with torch.no_grad():  # currents that reach the threshold
+            for layer in net.layers:
+                layer.W.mul_(4.0)
     x, y = tensors((5, 4), (5, 2))
     r = x
     for i, d in net.places():
