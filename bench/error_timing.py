@@ -133,10 +133,10 @@ def compared(trainer: Online, split: Split) -> dict[str, list[list[float]]]:
         return [sums[name, l] for l in range(len(places) - 1)]
 
     for t in range(len(x)):
-        theta, before, _ = sim.carry
+        theta, before, *_ = sim.carry
         late, _ = late_scheme.step(net, theta, late, (x[t],), (y[t],), dynamics)
         sim.run(x[t : t + 1], y[t : t + 1])
-        theta, after, _ = sim.carry
+        theta, after, *_ = sim.carry
         pre = net.presynaptic(x[t], [s.r for s in before])
         through_new = [net.sent(i, p, s.e) for i, (p, s) in enumerate(zip(theta, after, strict=True))]
         for l, ((i, d), (j, c)) in enumerate(pairwise(places)):

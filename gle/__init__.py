@@ -8,6 +8,7 @@ from gle import analysis, costs, errors, integrators, neurons, rules, synapses
 from gle.graph import Graph, Population, Projection
 from gle.network import Layer, Network
 from gle.neurons import Activation
+from gle.noise import Noise
 from gle.plasticity import SGD, Adam, Plasticity, TorchOptimizer
 from gle.recording import Record
 from gle.saving import load, save
@@ -26,6 +27,7 @@ __all__ = [
     "LayerState",
     "Linear",
     "Network",
+    "Noise",
     "Plasticity",
     "Population",
     "Projection",

@@ -17,6 +17,7 @@ class Carry(NamedTuple):
     theta: Thetas
     state: State
     learning: Learning | None
+    noise: tuple = ()  # what each noise remembers, where one has a memory
 
 
 def copied(theta: Thetas) -> Thetas:
@@ -36,8 +37,9 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
     """`saved` in the structure of `template`."""
     if isinstance(template, (tuple, dict)):
         own = to_dict(template) if isinstance(template, tuple) else template
-        if isinstance(template, LayerState) and isinstance(saved, dict) and not template.kept:
-            saved = {"kept": {}, **saved}  # saved before states had it
+        for kind, younger in ((LayerState, "kept"), (Carry, "noise")):  # than states that were saved without
+            if isinstance(template, kind) and isinstance(saved, dict) and not getattr(template, younger):
+                saved = {younger: {}, **saved}
         if not isinstance(saved, dict) or saved.keys() != own.keys():
             raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
         items = template.items() if isinstance(template, dict) else zip(own, template, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class Dynamics(NamedTuple):
     beta: float | Tensor  # nudging strength β (Eq. 3)
     gamma: float | Tensor  # somato-dendritic coupling γ (Algorithm 1)
     cost: Cost
+    noise: Any = None  # of this step: a `gle.noise.Disturbance`
 
 
 def per_member(value: float | Tensor, like: Tensor, trailing: int = 2) -> float | Tensor:
@@ -35,6 +36,14 @@ def per_neuron(tau: Tensor) -> Tensor:
 
 def is_zero(value: float | Tensor) -> bool:
     return not isinstance(value, Tensor) and value == 0
+
+
+def disturbed(value: Tensor, dynamics: Dynamics, what: str, i: int, d: int | None = None) -> Tensor:
+    """The current, rate or error of part i, or of its layer d, with this step's noise."""
+    noise = None if dynamics.noise is None else getattr(dynamics.noise, what)
+    if noise is None:
+        return value
+    return value + (noise[i] if d is None else noise[i][d])
 
 
 def rate(phi: RateFunction, p: Theta, u: Tensor, current: Tensor) -> tuple[Tensor, tuple]:

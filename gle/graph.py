@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gle.dynamics import Dynamics, is_zero, nudge, per_member, rate
+from gle.dynamics import Dynamics, disturbed, is_zero, nudge, per_member, rate
 from gle.errors import ErrorNeuron, error_neuron
 from gle.network import at_rest, error
 from gle.neurons import RateFunction, rate_function
@@ -391,10 +391,12 @@ class Graph(Wiring):
             current = torch.cat([sums[at] for at in sorted(sums)], -1) if len(sums) > 1 else next(iter(sums.values()))
             if p.b is not None:
                 current = current + p.b.unsqueeze(-2)
+            current = disturbed(current, dynamics, "current", i)
             if not is_zero(dynamics.gamma):
                 current = current + per_member(dynamics.gamma, current) * errors[i]
             currents[i] = current
-            outputs[i] = rate(part.phi, p, state[i].u, current)
+            r, kept = rate(part.phi, p, state[i].u, current)
+            outputs[i] = disturbed(r, dynamics, "rate", i), kept
         return pre, currents, outputs
 
     def _errors(
@@ -431,7 +433,7 @@ class Graph(Wiring):
                 fresh = torch.zeros_like(s.r)
             received = fresh if recurrent is None else fresh + limited(recurrent, fresh)
             inst[i] = part.phi.pull(s.kept, s.r, received)
-            errors[i] = error(part, neurons[i], state[i].v, inst[i])
+            errors[i] = disturbed(error(part, neurons[i], state[i].v, inst[i]), dynamics, "error", i)
             for k in self._inner[i]:
                 q = synapses[k]
                 back[k] = self.projections[k].synapse.backproject(q.W, q.B, self._at(k, errors[i]))

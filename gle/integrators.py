@@ -66,10 +66,11 @@ class Euler:
         current, which for forward Euler is dt/τr."""
         return per_neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
 
-    def _advance(self, part: Any, p: Theta, local: Local, v: Tensor, out: Output, dt: float) -> LayerState:
+    def _advance(self, part: Any, p: Theta, local: Local, v: Tensor, out: Output, dynamics: Dynamics) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
+        dt, noise = dynamics.dt, dynamics.noise
         a = per_neuron(self.fraction(dt, p.tau_m))
-        if part.errors.exact:
+        if part.errors.exact and (noise is None or noise.error is None):  # noise on e is behind the filter
             v = low_pass(v, local.e, a)
         else:
             v = low_pass(v, local.e_inst, self.error_fraction(dt, part.errors.constants(p)))
@@ -83,7 +84,7 @@ class Euler:
     ) -> tuple[State, tuple[Local, ...]]:
         outputs, locals_ = net.evaluate(theta, state, xs[0], targets[0], dynamics, self.propagation)
         new = (
-            self._advance(part, p, local, s.v, out, dynamics.dt)
+            self._advance(part, p, local, s.v, out, dynamics)
             # theta and locals of parts without a state of their own stand behind these
             for part, p, local, s, out in zip(net.neurons, theta, locals_, state, outputs, strict=False)
         )

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gle.dynamics import Dynamics, is_zero, nudge, per_member, per_neuron, rate
+from gle.dynamics import Dynamics, disturbed, is_zero, nudge, per_member, per_neuron, rate
 from gle.errors import ERRORS, ErrorNeuron, error_neuron
 from gle.neurons import RateFunction, rate_function
 from gle.showing import spread
@@ -216,11 +216,12 @@ class Network(Wiring):
         inst = self.instantaneous_errors(state, nudge(self.output(state), target, dynamics, self.ensemble))
         outputs, locals_ = [], []
         for i, (layer, p, s, below, e_inst) in enumerate(zip(self.layers, theta, state, pre, inst, strict=True)):
-            e = error(layer, p, s.v, e_inst)
-            current = layer.synapse.current(p.W, p.b, below)
+            e = disturbed(error(layer, p, s.v, e_inst), dynamics, "error", i)
+            current = disturbed(layer.synapse.current(p.W, p.b, below), dynamics, "current", i)
             if not is_zero(dynamics.gamma):
                 current = current + per_member(dynamics.gamma, e) * e
             r, kept = rate(layer.phi, p, s.u, current)
+            r = disturbed(r, dynamics, "rate", i)
             locals_.append(Local(below, current, s.u, e_inst, e))
             outputs.append(Output(r, self.sent(i, p, e), kept))
         return outputs, locals_
@@ -235,7 +236,9 @@ class Network(Wiring):
         for i, d in places:
             p, s, layer = select(theta[i], d), select(state[i], d), self.layers[i]
             current = layer.synapse.current(p.W, p.b, below) + per_member(dynamics.gamma, below) * s.e
-            below, kept = rate(layer.phi, p, s.u, current)
+            current = disturbed(current, dynamics, "current", i, d)
+            r, kept = rate(layer.phi, p, s.u, current)
+            below = disturbed(r, dynamics, "rate", i, d)
             currents.append(current)
             rates.append(below)
             keeps.append(kept)
@@ -246,7 +249,7 @@ class Network(Wiring):
         for (i, d), r, kept in reversed(list(zip(places, rates, keeps, strict=True))):
             p, layer = select(theta[i], d), self.layers[i]
             e_inst = layer.phi.pull(kept, r, above)
-            e = error(layer, p, state[i].v[d], e_inst)
+            e = disturbed(error(layer, p, state[i].v[d], e_inst), dynamics, "error", i, d)
             if (i, d) != (0, 0):
                 above = layer.synapse.backproject(p.W, p.B, e)
             inst.insert(0, e_inst)

@@ -159,7 +159,7 @@ def _graph_described(net: Graph) -> dict[str, Any]:
 
 
 def _dynamics(sim: Simulation) -> dict[str, Any]:
-    dt, beta, gamma, cost = sim.dynamics
+    dt, beta, gamma, cost, _ = sim.dynamics
     name = _name(sim.integrator, INTEGRATORS, "integrator")
     made = INTEGRATORS[name]()
     if getattr(sim.integrator, "fraction", None) is not getattr(made, "fraction", None):

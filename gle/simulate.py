@@ -31,6 +31,7 @@ from gle.inputs import Inputs, Signal, Stream
 from gle.integrators import Euler, Integrator
 from gle.integrators import integrator as integrator_called
 from gle.network import Network
+from gle.noise import Noise, together
 from gle.recording import Record
 from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
 from gle.series import Lengths, after, lengths_of, time_first
@@ -47,8 +48,9 @@ class Simulation(Generic[Net]):
     """A network in time.
 
     dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`.
-    plasticity: None freezes the network. compile: build the step with torch.compile (falls back to eager, with one
-    warning, where there is no compiler). block: steps per compiled call.
+    plasticity: None freezes the network. noise: in the dynamics, one or several (see `gle.noise`). compile: build the
+    step with torch.compile (falls back to eager, with one warning, where there is no compiler). block: steps per
+    compiled call.
 
     After a run the network holds what was learned: while it runs, the simulation learns in copies of the network's
     parameters (where a `TorchOptimizer` learns, in the parameters themselves). A network that is moved, frozen or
@@ -68,6 +70,7 @@ class Simulation(Generic[Net]):
         beta: float | Tensor = 1.0,
         gamma: float | Tensor = 0.0,
         plasticity: pl.Plasticity | None = None,
+        noise: Noise | Sequence[Noise] = (),
         compile: bool = False,
         block: int = 4,
     ):
@@ -80,6 +83,7 @@ class Simulation(Generic[Net]):
         self.integrator = integrator_called(integrator) if isinstance(integrator, str) else integrator
         self.dynamics = Dynamics(dt, beta, gamma, cost_called(cost) if isinstance(cost, str) else cost)
         self.plasticity = plasticity if plasticity is not None and plasticity.every else None
+        self.noises = (noise,) if isinstance(noise, Noise) else tuple(noise)
         self.block = block
         self.inputs = Inputs(network, self.integrator.nodes, dt)
         self.step = 0  # steps simulated so far
@@ -101,7 +105,7 @@ class Simulation(Generic[Net]):
         d = self.dynamics
         return shown(
             self, "network", dt=d.dt, integrator=self.integrator, cost=d.cost, beta=d.beta, gamma=d.gamma,
-            plasticity=self.plasticity, step=self.step,
+            plasticity=self.plasticity, **({"noise": self.noises} if self.noises else {}), step=self.step,
         )  # fmt: skip
 
     def __setstate__(self, state: dict) -> None:
@@ -124,7 +128,8 @@ class Simulation(Generic[Net]):
             learning = self.plasticity.at_rest(self.network, learning, batch)
         elif learning is not None:
             learning = learning._replace(traces=())
-        return Carry(self.carry.theta, self.network.initial_state(batch) if batch else (), learning)
+        noise = tuple(n.initial(self.network, batch) for n in self.noises) if batch else ()
+        return Carry(self.carry.theta, self.network.initial_state(batch) if batch else (), learning, noise)
 
     def set_lr(self, lr: pl.LearningRate | dict[str, pl.LearningRate]) -> None:
         """Changes learning rates: a number or one per ensemble member, for all kinds of parameters or by kind."""
@@ -245,17 +250,25 @@ class Simulation(Generic[Net]):
     @property
     def can_scan(self) -> bool:
         """Whether steps without updates between them can be taken at once (see `gle.scan`)."""
-        return can_scan(self.network, self.integrator, self.dynamics.gamma)
+        return len(self.noises) == 0 and can_scan(self.network, self.integrator, self.dynamics.gamma)
 
-    def advance(self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool, ends: bool = False) -> Carry:
+    def advance(
+        self,
+        carry: Carry,
+        xs: Tensor,
+        targets: Tensor | None,
+        update: bool,
+        ends: bool = False,
+        drawn: Sequence[Sequence[tuple[Tensor, ...]]] = (),
+    ) -> Carry:
         """All steps of one block. xs, targets: [steps, nodes, *ensemble, batch, features].
 
         update: whether the gradients are applied: after every step with every = 1, else after the last. ends: whether
-        samples may be over in this block, where their targets are NaN.
+        samples may be over in this block, where their targets are NaN. drawn: what each noise draws, step by step.
         """
         net, dynamics, plasticity = self.network, self.dynamics, self.plasticity
         batch = xs.shape[-2]
-        theta, state, learning = carry
+        theta, state, learning, noise = carry
         grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
         filtered = plasticity is not None and plasticity.filters
@@ -276,6 +289,12 @@ class Simulation(Generic[Net]):
                 nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
                 if ends and targets is not None:
                     state, learning = silenced(state, learning, torch.isnan(targets[t, 0]).all(-1, keepdim=True))
+                if len(self.noises):
+                    noise = tuple(
+                        n.move(old, new, dynamics.dt) for n, old, new in zip(self.noises, noise, drawn[t], strict=True)
+                    )
+                    dynamics = changed(dynamics, noise=together(self.noises, noise))
+                    noise = tuple(x if n.tau else () for n, x in zip(self.noises, noise, strict=True))
                 state, seen = self.integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
                 if plasticity is None or learning is None:
                     continue
@@ -288,7 +307,7 @@ class Simulation(Generic[Net]):
         if update and not every_step and plasticity is not None and learning is not None:
             theta, learning = plasticity.apply(net, theta, learning, learning.pending, dynamics.dt)
             learning = plasticity.clear(learning)
-        return Carry(theta, state, learning)
+        return Carry(theta, state, learning, noise)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -397,7 +416,10 @@ class Simulation(Generic[Net]):
                 advance = self._advance
             t = self.step - began
             ends = over is not None and bool(over[t : t + n].any())
-            carry = advance(self.carry, xs, ts, bool(every) and (self.step + n) % every == 0, ends)
+            batch, steps_of = xs.shape[-2], range(self.step, self.step + n)
+            drawn = [[noise.draw(self.network, batch, k) for noise in self.noises] for k in steps_of]
+            update = bool(every) and (self.step + n) % every == 0
+            carry = advance(self.carry, xs, ts, update, ends, drawn if self.noises else ())
             self.carry, self.step = carry, self.step + n
             if self.step // CHECK_EVERY != checked:
                 check_finite(self.network, self.carry, self.dynamics.dt, self.step)

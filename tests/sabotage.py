@@ -38,6 +38,34 @@ CONTRACT = "tests/bench/test_contract.py"
 
 SABOTAGES = [
     Sabotage(
+        "noise whose size depends on its memory",
+        "gle/noise.py",
+        "fresh = self.sigma * math.sqrt(1 - kept * kept)",
+        "fresh = self.sigma",
+        "tests/theory/test_noise.py::test_spectrum",
+    ),
+    Sabotage(
+        "noise that begins anew in each block",
+        "gle/simulate.py",
+        "steps_of = xs.shape[-2], range(self.step, self.step + n)",
+        "steps_of = xs.shape[-2], range(n)",
+        "tests/theory/test_noise.py::test_interrupted_is_uninterrupted",
+    ),
+    Sabotage(
+        "feedback that learns by another rate than W",
+        "gle/plasticity.py",
+        'B = W if "B" in part.moved(learn) else None',
+        'B = 0.9 * W if "B" in part.moved(learn) else None',
+        "tests/theory/test_feedback.py::test_difference_falls_with_the_decay",
+    ),
+    Sabotage(
+        "a refusal that became an answer",
+        "gle/rules/base.py",
+        "if not isinstance(layer.phi, Activation):",
+        "if False:",
+        "tests/contract/test_parts.py::test_table_of_rules_and_parts",
+    ),
+    Sabotage(
         "what comes back through a loop is lost",
         "gle/graph.py",
         "state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back[k]",
@@ -642,8 +670,8 @@ SABOTAGES = [
     Sabotage(
         "the new u in the rate",
         "gle/network.py",
-        "            r, kept = rate(layer.phi, p, s.u, current)",
-        "            r, kept = rate(layer.phi, p, s.u + dynamics.dt / per_neuron(p.tau_m) * (current - s.u), current)",
+        '            r, kept = rate(layer.phi, p, s.u, current)\n            r = disturbed(r, dynamics, "rate", i)\n',
+        "            r, kept = rate(layer.phi, p, s.u + dynamics.dt / per_neuron(p.tau_m) * (current - s.u), current)\n",
         f"{FILTERS}::test_forward_transfer_function",
     ),
     Sabotage(
@@ -677,8 +705,8 @@ SABOTAGES = [
     Sabotage(
         "gradients summed, not averaged, over the batch",
         "gle/plasticity.py",
-        'W / batch if "W" in kinds else None,',
-        'W if "W" in kinds else None,',
+        'W = W / batch if "W" in kinds else None',
+        'W = W if "W" in kinds else None',
         f"{SCHEME}::test_euler_equals_transcription",
     ),
     Sabotage(
@@ -797,8 +825,8 @@ SABOTAGES = [
     Sabotage(
         "one learning rate for the whole ensemble",
         "gle/plasticity.py",
-        "lr = learning.lr[kind][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]",
-        "lr = learning.lr[kind].mean()",
+        "lr = learning.lr[own][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]",
+        "lr = learning.lr[own].mean()",
         f"{CORE}::test_ensemble_equals_loop",
     ),
     Sabotage(
@@ -811,8 +839,8 @@ SABOTAGES = [
     Sabotage(
         "feedback alignment with the transpose",
         "gle/synapses.py",
-        "return B\n\n\nFEEDBACKS",
-        "return W\n\n\nFEEDBACKS",
+        "return B\n\n\nclass KolenPollack",
+        "return W\n\n\nclass KolenPollack",
         f"{LOCAL}::test_feedback_alignment_uses_its_own_weights",
     ),
     Sabotage(

@@ -292,7 +292,7 @@ def _learning(
         sim.reset(xs.shape[-2])
     with sim.learning():
         for x, target in zip(xs.split(stretch), ts.split(stretch), strict=True):
-            theta, state, learning = sim.carry
+            theta, state, learning, _ = sim.carry
             assert learning is not None
             credit = rule(problem, _detached(theta), state, x, target, memory)
             with torch.no_grad():
@@ -313,6 +313,8 @@ def _posed(
     learn = (learn,) if isinstance(learn, str) else tuple(learn)
     if unknown := [k for k in learn if k not in LEARNABLE]:
         raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {', '.join(map(str, unknown))}")
+    if sim.noises:
+        raise ValueError("the gradient of a noisy run is not defined here: make the Simulation without noise")
     sim.check()
     xs, ts = sim.sampled(inputs, targets, steps)
     if ts is None:

@@ -74,7 +74,8 @@ RUNS = {
         "--seeds 2 --duration 2"
     ),
     "python -m bench.recurrent": Run(
-        "--omega_tau [1] --radii [0.3,0.9] --ratios [2] --width 3 --batch 2 --seeds 2 --duration 2 --points 3 --steps 40"
+        "--omega_tau [1] --radii [0.3,0.9] --ratios [2] --width 3 --batch 2 --seeds 2 --duration 2 --points 3 "
+        "--steps 40"
     ),
     "python -m bench.credit": Run(
         "--epochs 1 --seeds 1 --hidden_layers 1 --population 2 --batch 10 --samples 20 --probes 1 --sizes [2] "

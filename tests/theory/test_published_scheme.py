@@ -91,7 +91,7 @@ def test_push_of_an_error_that_comes_late():
     sim.run(xs[:-1], ys[:-1])
     before = sim.carry.state
     sim.run(xs[-1:], ys[-1:])
-    theta, after, _ = sim.carry
+    theta, after, *_ = sim.carry
     below = net.presynaptic(xs[-1], [s.r for s in before])
     for i in (1, 2):
         push = net.sent(i, theta[i], after[i].e) - after[i].sent
