@@ -671,7 +671,8 @@ SABOTAGES = [
         "the new u in the rate",
         "gle/network.py",
         '            r, kept = rate(layer.phi, p, s.u, current)\n            r = disturbed(r, dynamics, "rate", i)\n',
-        "            r, kept = rate(layer.phi, p, s.u + dynamics.dt / per_neuron(p.tau_m) * (current - s.u), current)\n",
+        "            r, _ = rate(layer.phi, p, s.u + dynamics.dt / per_neuron(p.tau_m) * (current - s.u), current)\n"
+        "            kept = ()\n",
         f"{FILTERS}::test_forward_transfer_function",
     ),
     Sabotage(
