@@ -18,6 +18,7 @@ class Carry(NamedTuple):
     state: State
     learning: Learning | None
     noise: tuple = ()  # what each noise remembers, where one has a memory
+    memory: Any = None  # of a rule of credit in place of GLE's own
 
 
 def copied(theta: Thetas) -> Thetas:
@@ -37,9 +38,9 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
     """`saved` in the structure of `template`."""
     if isinstance(template, (tuple, dict)):
         own = to_dict(template) if isinstance(template, tuple) else template
-        for kind, younger in ((LayerState, "kept"), (Carry, "noise")):  # than states that were saved without
+        for kind, younger in ((LayerState, "kept"), (Carry, "noise"), (Carry, "memory")):  # than some saved states
             if isinstance(template, kind) and isinstance(saved, dict) and not getattr(template, younger):
-                saved = {younger: {}, **saved}
+                saved = {younger: own[younger], **saved}
         if not isinstance(saved, dict) or saved.keys() != own.keys():
             raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
         items = template.items() if isinstance(template, dict) else zip(own, template, strict=True)

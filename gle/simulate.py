@@ -26,6 +26,7 @@ from gle.checks import Taken, check_finite, check_time_constants, taken
 from gle.compiling import compiled
 from gle.costs import Cost
 from gle.costs import cost as cost_called
+from gle.credit import Assigned, Problem, Rule, plain, remembered
 from gle.dynamics import Dynamics
 from gle.inputs import Inputs, Signal, Stream
 from gle.integrators import Euler, Integrator
@@ -48,9 +49,10 @@ class Simulation(Generic[Net]):
     """A network in time.
 
     dt: step, in the time unit of the τ. integrator: a name or an `Integrator`. cost, beta, gamma: see `Dynamics`.
-    plasticity: None freezes the network. noise: in the dynamics, one or several (see `gle.noise`). compile: build the
-    step with torch.compile (falls back to eager, with one warning, where there is no compiler). block: steps per
-    compiled call.
+    plasticity: None freezes the network. rule: assigns credit in place of GLE's own plasticity (see `gle.rules`):
+    called for each stretch of `Plasticity(every=…)` steps, whose gradients the optimiser then applies. noise: in the
+    dynamics, one or several (see `gle.noise`). compile: build the step with torch.compile (falls back to eager, with
+    one warning, where there is no compiler). block: steps per compiled call.
 
     After a run the network holds what was learned: while it runs, the simulation learns in copies of the network's
     parameters (where a `TorchOptimizer` learns, in the parameters themselves). A network that is moved, frozen or
@@ -71,6 +73,7 @@ class Simulation(Generic[Net]):
         gamma: float | Tensor = 0.0,
         plasticity: pl.Plasticity | None = None,
         noise: Noise | Sequence[Noise] = (),
+        rule: Rule | None = None,
         compile: bool = False,
         block: int = 4,
     ):
@@ -97,6 +100,8 @@ class Simulation(Generic[Net]):
         self._shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
         if self._shared and compile:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
+        self.rule = None if getattr(rule, "own", False) else rule
+        self._assigned = None if self.rule is None else self._assign(self.rule, compile)
         self._advance = compiled(self.advance, network.device) if compile else self.advance
         self.carry = Carry(self._parameters(), (), self.plasticity.init(network) if self.plasticity else None)
         self._taken = taken(network, self.plasticity)
@@ -107,6 +112,21 @@ class Simulation(Generic[Net]):
             self, "network", dt=d.dt, integrator=self.integrator, cost=d.cost, beta=d.beta, gamma=d.gamma,
             plasticity=self.plasticity, **({"noise": self.noises} if self.noises else {}), step=self.step,
         )  # fmt: skip
+
+    def _assign(self, rule: Rule, compile: bool) -> Assigned:
+        name = type(rule).__name__
+        if isinstance(rule, type) or not callable(rule) or not hasattr(rule, "online"):
+            raise ValueError(f"rule must be one of gle.rules, made, like gle.rules.BPTT(); got {rule!r}")
+        if self.plasticity is None:
+            raise ValueError(f"{name} needs a plasticity, whose optimiser applies its gradients")
+        if self.plasticity.filters:
+            raise ValueError(f"traces and centred are GLE's own: leave them out for {name}")
+        if self.noises:
+            raise ValueError(f"{name} runs the network itself, without noise: leave out one of both")
+        if compile:
+            raise ValueError(f"{name} runs eagerly: use compile=False")
+        problem = Problem(self.network, self.integrator, self.dynamics, self.plasticity.learn)
+        return Assigned(rule, problem, self.plasticity)
 
     def __setstate__(self, state: dict) -> None:
         """A copy, whose tensors are new and of the first version."""
@@ -202,12 +222,20 @@ class Simulation(Generic[Net]):
         """Everything that a continuation needs, as plain nested dicts of tensors, numbers and names (for
         torch.load(weights_only=True)); a snapshot, which later learning leaves alone."""
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
-        saved = {"step": self.step, "batch": batch, "carry": to_dict(self.carry)}
+        saved = {"step": self.step, "batch": batch, "carry": to_dict(self.carry._replace(memory=None))}
         if self.plasticity is not None:
-            saved["plasticity"] = self.plasticity.description(self.network)
+            saved["plasticity"] = self._description()
+        if self.carry.memory is not None:
+            saved["memory"] = plain(self.carry.memory)
         if self._shared is not None:
             saved["optimizer"] = copy.deepcopy(self._shared.optimizer.state_dict())
         return saved
+
+    def _description(self) -> dict[str, Any]:
+        """What learning depends on: it goes on in no simulation in which any of this differs."""
+        assert self.plasticity is not None
+        rule = "GLE" if self.rule is None else type(self.rule).__name__
+        return {**self.plasticity.description(self.network), "rule": rule}
 
     def load_state_dict(self, saved: dict) -> None:
         """Continues from `state_dict`; a simulation without plasticity takes parameters and neurons, and leaves what
@@ -222,12 +250,12 @@ class Simulation(Generic[Net]):
         if not all(isinstance(saved[k], int) and saved[k] >= 0 for k in ("step", "batch")):
             raise ValueError(f"step and batch of a saved simulation must count, got {saved['step']}, {saved['batch']}")
         if self.plasticity is None:
-            saved = {k: v for k, v in saved.items() if k not in ("plasticity", "optimizer")}
+            saved = {k: v for k, v in saved.items() if k not in ("plasticity", "optimizer", "memory")}
             if isinstance(saved["carry"], dict):
                 saved["carry"] = {**saved["carry"], "learning": None}
         parts = saved["carry"] if isinstance(saved["carry"], dict) else {}
         from_dict(self.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
-        own = {} if self.plasticity is None else self.plasticity.description(self.network)
+        own = {} if self.plasticity is None else self._description()
         there = saved.get("plasticity", {})  # older states have none
         for k, was in there.items() if isinstance(there, dict) else [("description", there)]:
             if was != own.get(k):
@@ -238,6 +266,7 @@ class Simulation(Generic[Net]):
             raise ValueError(f"the state was saved with another optimizer, {was}; this simulation has {here}")
         carry = from_dict(self._at_rest(saved["batch"]), saved["carry"], "carry")
         check_time_constants(self.network, self.dynamics.dt, carry.theta)
+        carry = carry._replace(memory=remembered(saved.get("memory"), self.rule))
         if self._shared is not None:
             self._shared.load_state_dict(saved["optimizer"])
             self.network.load_theta(carry.theta)
@@ -268,7 +297,7 @@ class Simulation(Generic[Net]):
         """
         net, dynamics, plasticity = self.network, self.dynamics, self.plasticity
         batch = xs.shape[-2]
-        theta, state, learning, noise = carry
+        theta, state, learning, noise, _ = carry
         grads: Thetas
         every_step = plasticity is not None and plasticity.every == 1
         filtered = plasticity is not None and plasticity.filters
@@ -373,6 +402,8 @@ class Simulation(Generic[Net]):
                 inputs = time_first(inputs, "inputs")
                 targets = self.inputs.targets_first(targets)
             ends = lengths_of(lengths, mask, len(inputs), inputs.shape[-2], batch_first)
+            if ends is not None and self.rule is not None:
+                raise ValueError(f"{type(self.rule).__name__} takes series of one length: leave out lengths and mask")
             if ends is not None:  # where all of them are over, there is nothing left to do
                 over = after(ends, len(inputs))
                 steps = int(ends.max()) if steps is None else min(steps, int(ends.max()))
@@ -414,6 +445,8 @@ class Simulation(Generic[Net]):
             advance = self._advance if n > 1 else self.advance  # single steps are leftovers: not worth a compilation
             if self.block == 1 and n == 1:
                 advance = self._advance
+            if self._assigned is not None:
+                advance = self._assigned.advance
             t = self.step - began
             ends = over is not None and bool(over[t : t + n].any())
             batch, steps_of = xs.shape[-2], range(self.step, self.step + n)
@@ -446,6 +479,8 @@ class Simulation(Generic[Net]):
 
     def _length(self, left: int | None, record: Record | None) -> int:
         """Steps of the next block: a full one, unless the input, a recording or an update falls inside it."""
+        if self._assigned is not None:
+            return self._assigned.length(self.step, left, record.every if record is not None else None)
         full = self.block
         every = self.plasticity.every if self.plasticity else 0
         if every > 1:

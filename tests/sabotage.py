@@ -38,6 +38,20 @@ CONTRACT = "tests/bench/test_contract.py"
 
 SABOTAGES = [
     Sabotage(
+        "a rule's memory that is not saved",
+        "gle/simulate.py",
+        "if self.carry.memory is not None:",
+        "if False:",
+        "tests/contract/test_assigned.py::test_saved_in_the_middle_goes_on[rtrl]",
+    ),
+    Sabotage(
+        "a rule whose gradients are forgotten between updates",
+        "gle/credit.py",
+        "learning = plasticity.accumulate(learning, grads)",
+        "learning = plasticity.accumulate(plasticity.clear(learning), grads)",
+        "tests/contract/test_assigned.py::test_rules_that_run_forward_stream_and_record",
+    ),
+    Sabotage(
         "noise whose size depends on its memory",
         "gle/noise.py",
         "fresh = self.sigma * math.sqrt(1 - kept * kept)",

@@ -36,6 +36,7 @@ class Adjoint:
     """
 
     online = False
+    memories: tuple[type, ...] = ()
 
     def __init__(self, matched: bool = False):
         self.matched = matched

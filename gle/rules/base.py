@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,58 +20,15 @@ from torch.utils._pytree import tree_map
 
 from gle.carry import Carry
 from gle.checks import check_finite
-from gle.dynamics import Dynamics, nudge, per_member
+from gle.credit import Credit, Problem, Rule
+from gle.dynamics import nudge, per_member
 from gle.inputs import Signal
-from gle.integrators import Integrator
 from gle.network import Network
 from gle.neurons import Activation
 from gle.plasticity import LEARNABLE, Plasticity
 from gle.simulate import CHECK_EVERY, Simulation
 from gle.state import Local, State, Theta, Thetas, changed, mapped
 from gle.synapses import Linear
-from gle.wiring import Wiring
-
-
-class Problem(NamedTuple):
-    """What stays fixed while credit is assigned. learn: kinds of parameters."""
-
-    net: Wiring
-    integrator: Integrator
-    dynamics: Dynamics
-    learn: tuple[str, ...] = ("W", "b")
-
-
-class Credit(NamedTuple):
-    """What a rule returns.
-
-    grads: ∂/∂θ of the stretch's cost; None for what does not learn. errors: for each layer ℓ the error that its
-    plasticity used, [T, *ensemble, batch, n]: −∂cost/∂current or its approximation (of RFLO, whose traces hold the
-    neuron's own filter, −∂cost/∂D⁺_τr{u}); None where the rule has none. outputs: r_L as the cost sees it, [T,
-    *ensemble, batch, n_out]. cost: β C, [T, *ensemble, batch]. state: after the stretch; v, e and
-    what was sent down, which belong to GLE's errors, may be left as they were by rules that do without them. memory:
-    what the rule itself carries on, to be handed to the next stretch.
-    """
-
-    grads: Thetas
-    errors: tuple[Tensor, ...] | None
-    outputs: Tensor
-    cost: Tensor
-    state: State
-    memory: Any = None
-
-
-class Rule(Protocol):
-    """exact_for: the case in which the gradients are those of the stretch's cost, at fixed parameters. online: whether
-    the rule runs forward in time, so that a stretch may be as short as one step."""
-
-    exact_for: str
-    online: bool
-
-    def __call__(
-        self, problem: Problem, theta: Thetas, state: State, xs: Tensor, targets: Tensor, memory: Any = None
-    ) -> Credit:
-        """theta, state: where to start; xs, targets: [T, nodes, *ensemble, batch, features], nodes as the integrator
-        declares them; memory: from the stretch before, None at the start of a stream."""
 
 
 def chain(problem: Problem, rule: Rule, dense: bool = False) -> Network:
@@ -292,7 +249,7 @@ def _learning(
         sim.reset(xs.shape[-2])
     with sim.learning():
         for x, target in zip(xs.split(stretch), ts.split(stretch), strict=True):
-            theta, state, learning, _ = sim.carry
+            theta, state, learning, *_ = sim.carry
             assert learning is not None
             credit = rule(problem, _detached(theta), state, x, target, memory)
             with torch.no_grad():

@@ -28,6 +28,7 @@ class BPTT:
 
     exact_for = "everything, with the whole stretch as window"
     online = False
+    memories: tuple[type, ...] = ()
 
     def __init__(self, window: int | None = None, stride: int | None = None):
         if any(n is not None and (not isinstance(n, int) or n < 1) for n in (window, stride)):

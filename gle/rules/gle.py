@@ -20,6 +20,8 @@ class GLE:
 
     exact_for = "τm = τr with instant propagation, γ = 0, transposed feedback; the settled cost, step by step"
     online = True
+    memories: tuple[type, ...] = ()
+    own = True  # a simulation's own: what its plasticity does, with traces and centring as its memory
 
     @torch.no_grad()
     def __call__(

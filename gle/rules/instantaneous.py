@@ -18,6 +18,7 @@ class Instantaneous:
 
     exact_for = "τm = τr with instant propagation, γ = 0, transposed feedback; the settled cost, step by step"
     online = True
+    memories: tuple[type, ...] = ()
 
     @torch.no_grad()
     def __call__(

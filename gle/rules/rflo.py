@@ -45,6 +45,7 @@ class RFLO:
 
     exact_for = "γ = 0: the top layer; with transposed feedback also below instantaneous layers"
     online = True
+    memories: tuple[type, ...] = (Traces, Eligibility, Theta)
 
     def __init__(self, feedback: Literal["random", "transpose"] = "random", seed: int = 0):
         if feedback not in ("random", "transpose"):

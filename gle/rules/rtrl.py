@@ -33,6 +33,7 @@ class RTRL:
 
     exact_for = "everything"
     online = True
+    memories: tuple[type, ...] = (Influence,)
 
     @derives
     def __call__(

@@ -32,6 +32,7 @@ class UORO:
 
     exact_for = "the mean over its noise"
     online = True
+    memories: tuple[type, ...] = (RankOne,)
 
     def __init__(self, seed: int = 0):
         self.seed = seed
