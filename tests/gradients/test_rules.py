@@ -333,7 +333,7 @@ def test_rules_leave_the_simulation_alone():
     theta = [p.clone() for p in flat(sim.carry.theta)]
     for name in rules.RULES:
         assign(rules.rule(name), sim, x, y)
-    assert all(torch.equal(a, b) for a, b in zip(state, (z for s in sim.carry.state for z in s)))
+    assert all(torch.equal(a, b) for a, b in zip(state, (z for s in sim.carry.state for z in s[:-1])))
     assert all(torch.equal(a, b) for a, b in zip(theta, flat(sim.carry.theta)))
 
 
