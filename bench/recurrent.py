@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,20 +84,22 @@ def network(radius: float, row: str, o: Recurrent) -> gle.Graph:
     """2 → width (tanh, joined to itself) → 2; members [ω, seeds], with the same weights at every ω."""
     how = ROWS[row]
     taus = {"tau_m": 1.0, "tau_r": 1 / o.ratio, "errors": how["errors"]}
-    net = gle.Graph(
-        INPUTS,
-        {
-            "rec": gle.Population(o.width, bias=False, **taus),
-            "out": gle.Population(OUTPUTS, phi="linear", bias=False, tau_m=1.0, tau_r=1.0),
-        },
-        [
-            gle.Projection("input", "rec"),
-            gle.Projection("rec", "rec", delay=1, epsilon=how["epsilon"]),
-            gle.Projection("rec", "out"),
-        ],
-        ensemble=(len(o.omega_tau), o.seeds), dtype=torch.float64, device=o.device,
-        seed=[*range(o.seeds)] * len(o.omega_tau),
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "errors of population")  # they are what is measured here
+        net = gle.Graph(
+            INPUTS,
+            {
+                "rec": gle.Population(o.width, bias=False, **taus),
+                "out": gle.Population(OUTPUTS, phi="linear", bias=False, tau_m=1.0, tau_r=1.0),
+            },
+            [
+                gle.Projection("input", "rec"),
+                gle.Projection("rec", "rec", delay=1, epsilon=how["epsilon"]),
+                gle.Projection("rec", "out"),
+            ],
+            ensemble=(len(o.omega_tau), o.seeds), dtype=torch.float64, device=o.device,
+            seed=[*range(o.seeds)] * len(o.omega_tau),
+        )  # fmt: skip
     with torch.no_grad():
         for name in ("input → rec", "rec → out"):
             net[name].W.mul_(math.sqrt(3))  # variance 1/fan-in
@@ -149,12 +152,14 @@ def edges(ratio: float, dt: float) -> tuple[float, float]:
 
 def settled(ratio: float, dt: float, gains: Tensor, steps: int, device: str) -> Tensor:
     """Whether the error of a linear neuron, joined to itself by these weights, dies out; its rate is held still."""
-    net = gle.Graph(
-        1,
-        {"one": gle.Population(1, tau_m=1.0, tau_r=1 / ratio, phi="linear", bias=False)},
-        [gle.Projection("input", "one"), gle.Projection("one", "one", delay=1)],
-        ensemble=len(gains), dtype=torch.float64, device=device,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "errors of population")
+        net = gle.Graph(
+            1,
+            {"one": gle.Population(1, tau_m=1.0, tau_r=1 / ratio, phi="linear", bias=False)},
+            [gle.Projection("input", "one"), gle.Projection("one", "one", delay=1)],
+            ensemble=len(gains), dtype=torch.float64, device=device,
+        )  # fmt: skip
     with torch.no_grad():
         net["input → one"].W.zero_()
         net["one → one (delayed)"].W.copy_(gains.reshape(1, -1, 1, 1))

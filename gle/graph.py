@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import graphlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from gle.dynamics import Dynamics, disturbed, is_zero, nudge, per_member, rate
-from gle.errors import ErrorNeuron, error_neuron
+from gle.errors import ErrorNeuron, Prospective, error_neuron
 from gle.network import at_rest, error
 from gle.neurons import RateFunction, rate_function
 from gle.showing import shown, spread
@@ -250,6 +251,35 @@ class Graph(Wiring):
         except graphlib.CycleError as problem:
             cycle = " → ".join(self.names[i] for i in problem.args[1])
             raise ValueError(f"{cycle} is a cycle without delay: give one of its projections delay=1") from None
+
+        self._warn_of_gain()
+
+    def _warn_of_gain(self) -> None:
+        """Prospective error neurons amplify fast errors τm/τr times: in a loop they may grow without end."""
+        open_ends = [
+            (s, t)
+            for (s, t), part in zip(self._ends, self.projections, strict=True)
+            if part.given.epsilon and not part.given.gain_control
+        ]
+        for i, part in enumerate(self.populations):
+            assert part.tau_m is not None
+            assert part.tau_r is not None
+            gain = float((part.tau_m / part.tau_r).max())
+            if not isinstance(part.errors, Prospective) or min(gain, part.errors.limit) <= 1:
+                continue
+            seen, ahead = set(), [t for s, t in open_ends if s == i]
+            while ahead:
+                if (t := ahead.pop()) not in seen:
+                    seen.add(t)
+                    ahead += [u for s, u in open_ends if s == t]
+            if i in seen:
+                edge = 1 / min(gain, part.errors.limit)
+                warnings.warn(
+                    f"errors of population {part.name!r} come back to it through a loop and are prospective: they "
+                    f"settle only where its eigenvalues are small, |λ| < τr/τm = {edge:.2g} for "
+                    "small dt. errors='instantaneous' or 'relaxing' settle wherever the rates do (docs/graphs.md)",
+                    stacklevel=4,
+                )
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

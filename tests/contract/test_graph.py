@@ -209,6 +209,26 @@ def test_what_takes_no_graph_says_so():
         gle.Simulation(block(), dt=0.5)
 
 
+@pytest.mark.parametrize(
+    ("how", "warns"),
+    [
+        ({}, True),
+        ({"errors": "relaxing"}, False),
+        ({"epsilon": 0.0}, False),
+        ({"gain_control": True}, False),
+        ({"tau_r": 1.0}, False),
+    ],
+)
+def test_a_loop_of_prospective_errors_is_told_of(how, warns, recwarn):
+    """Prevents: a network that diverges for reasons that its maker could have been told."""
+    population = gle.Population(2, tau_m=1.0, tau_r=how.pop("tau_r", 0.5), errors=how.pop("errors", "prospective"))
+    joined = [gle.Projection("input", "a"), gle.Projection("a", "b"), gle.Projection("b", "a", delay=1, **how)]
+    gle.Graph(3, {"a": population, "b": gle.Population(2, 1.0, 1.0)}, joined)
+    told = [str(w.message) for w in recwarn if "prospective" in str(w.message)]
+    assert len(told) == warns
+    assert all("population 'a'" in line and "τr/τm = 0.5" in line for line in told)
+
+
 def test_divergence_names_the_population():
     net = block()
     with torch.no_grad():
