@@ -11,7 +11,6 @@ Everything that changes while time passes is in `sim.carry`; the maths are pure 
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -21,20 +20,22 @@ import torch
 from torch import Tensor
 
 from gle import plasticity as pl
-from gle.carry import Carry, copied, from_dict, to_dict
+from gle.carry import Carry, copied
 from gle.checks import Taken, check_finite, check_time_constants, taken
 from gle.compiling import compiled
 from gle.costs import Cost
 from gle.costs import cost as cost_called
-from gle.credit import Assigned, Problem, Rule, plain, remembered
+from gle.credit import Assigned, Problem, Rule
 from gle.dynamics import Dynamics
 from gle.inputs import Inputs, Signal, Stream
 from gle.integrators import Euler, Integrator
 from gle.integrators import integrator as integrator_called
 from gle.network import Network
 from gle.noise import Noise, together
+from gle.predicting import predicted
 from gle.recording import Record
-from gle.scan import STEPS, can_scan, forward, restack, scan, state_after
+from gle.resuming import load_state, saved_state
+from gle.scan import can_scan, restack, scan
 from gle.series import Lengths, after, lengths_of, time_first
 from gle.showing import shown
 from gle.state import State, Thetas, changed, mapped, select
@@ -42,7 +43,6 @@ from gle.wiring import Wiring
 
 Net = TypeVar("Net", bound=Wiring)
 CHECK_EVERY = 1000  # steps between looks for NaN in the dynamics, besides one at the end of a run
-PREDICT_ROWS = 1 << 12  # steps · batch of one product in `predict`: as large as keeps its results in the cache
 
 
 class Simulation(Generic[Net]):
@@ -97,8 +97,8 @@ class Simulation(Generic[Net]):
 
         # a torch.optim optimiser works on the module's own parameters, in place
         optimizer = self.plasticity.optimizer if self.plasticity is not None else None
-        self._shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
-        if self._shared and compile:
+        self.shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
+        if self.shared and compile:
             raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
         self.rule = None if getattr(rule, "own", False) else rule
         self._assigned = None if self.rule is None else self._assign(self.rule, compile)
@@ -140,9 +140,9 @@ class Simulation(Generic[Net]):
         rates, gradients that wait for their update, and the time that functions of time see go on."""
         if batch is not None and (not isinstance(batch, (int, np.integer)) or batch < 1):
             raise ValueError(f"batch must be a number of samples, at least 1, got {batch}")
-        self.carry = self._at_rest(batch or 0)
+        self.carry = self.at_rest(batch or 0)
 
-    def _at_rest(self, batch: int) -> Carry:
+    def at_rest(self, batch: int) -> Carry:
         learning = self.carry.learning
         if batch and self.plasticity is not None and learning is not None:
             learning = self.plasticity.at_rest(self.network, learning, batch)
@@ -155,7 +155,7 @@ class Simulation(Generic[Net]):
         """Changes learning rates: a number or one per ensemble member, for all kinds of parameters or by kind."""
         if self.plasticity is None or self.carry.learning is None:
             raise ValueError("this simulation has no plasticity")
-        if self._shared is not None:
+        if self.shared is not None:
             raise ValueError("the torch.optim optimiser holds the learning rates: change them in its param_groups")
         rates = self.plasticity.learning_rates(self.network, lr)
         self.carry = self.carry._replace(learning=self.carry.learning._replace(lr=rates))
@@ -185,7 +185,7 @@ class Simulation(Generic[Net]):
         self._taken = self._taken._replace(parameters=taken(self.network, self.plasticity).parameters)
 
     def _parameters(self) -> Thetas:
-        return self.network.theta() if self._shared else copied(self.network.theta())
+        return self.network.theta() if self.shared else copied(self.network.theta())
 
     def check(self, learns: bool = True, own: bool = True) -> None:
         """Raises ValueError where the network is no longer the one that this simulation was made for: moved to another
@@ -212,7 +212,7 @@ class Simulation(Generic[Net]):
     def _same(self, now: Taken) -> bool:
         """Whether the network's parameters are those that this simulation knows."""
         return all(
-            p is q and (self._shared is not None or v == w)
+            p is q and (self.shared is not None or v == w)
             for (p, v), (q, w) in zip(self._taken.parameters, now.parameters, strict=True)
         )
 
@@ -221,21 +221,7 @@ class Simulation(Generic[Net]):
     def state_dict(self) -> dict:
         """Everything that a continuation needs, as plain nested dicts of tensors, numbers and names (for
         torch.load(weights_only=True)); a snapshot, which later learning leaves alone."""
-        batch = self.carry.state[0].u.shape[-2] if self.carry.state else 0
-        saved = {"step": self.step, "batch": batch, "carry": to_dict(self.carry._replace(memory=None))}
-        if self.plasticity is not None:
-            saved["plasticity"] = self._description()
-        if self.carry.memory is not None:
-            saved["memory"] = plain(self.carry.memory)
-        if self._shared is not None:
-            saved["optimizer"] = copy.deepcopy(self._shared.optimizer.state_dict())
-        return saved
-
-    def _description(self) -> dict[str, Any]:
-        """What learning depends on: it goes on in no simulation in which any of this differs."""
-        assert self.plasticity is not None
-        rule = "GLE" if self.rule is None else type(self.rule).__name__
-        return {**self.plasticity.description(self.network), "rule": rule}
+        return saved_state(self)
 
     def load_state_dict(self, saved: dict) -> None:
         """Continues from `state_dict`; a simulation without plasticity takes parameters and neurons, and leaves what
@@ -244,35 +230,7 @@ class Simulation(Generic[Net]):
         Raises ValueError where it belongs to another network or plasticity, or has time constants below dt, and for a
         network that was moved (see `check`); the simulation is then as it was.
         """
-        self.check(own=self._shared is not None)  # else its own are the ones that are loaded
-        if missing := [k for k in ("step", "batch", "carry") if not isinstance(saved, dict) or k not in saved]:
-            raise ValueError(f"this is no saved simulation: it has no {', '.join(missing)}")
-        if not all(isinstance(saved[k], int) and saved[k] >= 0 for k in ("step", "batch")):
-            raise ValueError(f"step and batch of a saved simulation must count, got {saved['step']}, {saved['batch']}")
-        if self.plasticity is None:
-            saved = {k: v for k, v in saved.items() if k not in ("plasticity", "optimizer", "memory")}
-            if isinstance(saved["carry"], dict):
-                saved["carry"] = {**saved["carry"], "learning": None}
-        parts = saved["carry"] if isinstance(saved["carry"], dict) else {}
-        from_dict(self.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
-        own = {} if self.plasticity is None else self._description()
-        there = saved.get("plasticity", {})  # older states have none
-        for k, was in there.items() if isinstance(there, dict) else [("description", there)]:
-            if was != own.get(k):
-                raise ValueError(f"the state was saved by a plasticity with {k} = {was}, this one has {own.get(k)}")
-        if ("optimizer" in saved) != (self._shared is not None):
-            which = ("one of gle.plasticity", "one of torch.optim")
-            was, here = which["optimizer" in saved], which[self._shared is not None]
-            raise ValueError(f"the state was saved with another optimizer, {was}; this simulation has {here}")
-        carry = from_dict(self._at_rest(saved["batch"]), saved["carry"], "carry")
-        check_time_constants(self.network, self.dynamics.dt, carry.theta)
-        carry = carry._replace(memory=remembered(saved.get("memory"), self.rule))
-        if self._shared is not None:
-            self._shared.load_state_dict(saved["optimizer"])
-            self.network.load_theta(carry.theta)
-            carry = carry._replace(theta=self.network.theta())
-        self.carry, self.step = carry, saved["step"]
-        self.write_back()
+        load_state(self, saved)
 
     # -- pure: the same function eager and compiled -----------------------------------------------------------------
 
@@ -424,7 +382,7 @@ class Simulation(Generic[Net]):
         self._hand_over()
 
     def _hand_over(self) -> None:
-        if self.plasticity is not None and self._shared is None and self._same(taken(self.network, self.plasticity)):
+        if self.plasticity is not None and self.shared is None and self._same(taken(self.network, self.plasticity)):
             self.write_back()
 
     def _run(
@@ -519,58 +477,7 @@ class Simulation(Generic[Net]):
         (see `gle.series.lengths_of`): after its end a sample's outputs are zero, and its state is that of its end.
         batch_first: inputs, outputs and mask are [*ensemble, batch, T, …]. The simulation itself is left as it is.
         """
-        self.check(learns=False, own=theta is None)
-        theta = self.carry.theta if theta is None else theta
-        given = torch.as_tensor(inputs)
-        given = time_first(given, "inputs") if batch_first else given
-        ends = lengths_of(lengths, mask, len(given), given.shape[-2], batch_first) if given.ndim > 2 else None
-        over = None if ends is None else after(ends, len(given))
-        xs = self.inputs.placed(given, "inputs", over=over)
-        batch = xs.shape[-2]
-        state = self.network.initial_state(batch) if state is None else state
-        for name, own in (("theta", theta[0].tau_m), ("state", state[0].u)):
-            if (own.dtype, own.device) != (xs.dtype, xs.device):
-                raise ValueError(
-                    f"{name} is {own.dtype} on {own.device}, the network {xs.dtype} on {xs.device}: convert it"
-                )
-        if state[0].u.shape[-2] != batch:
-            raise ValueError(f"inputs have a batch of {batch}, the state one of {state[0].u.shape[-2]}")
-        still = self.network.initial_state(batch)
-        state = tuple(z._replace(u=s.u, r=s.r, kept=s.kept) for s, z in zip(state, still, strict=True))
-        outputs: list[Tensor] = []
-        if ends is None:
-            state = self._predicted(xs, theta, state, outputs)
-        else:  # from one end to the next: what is over keeps its state
-            began, ends = 0, ends.to(xs.device)
-            for end in ends.unique().tolist():
-                new_state = self._predicted(xs[began:end], theta, state, outputs)
-                done = (ends <= began).unsqueeze(-1)  # [batch, 1]
-                state = mapped(lambda old, new, done=done: torch.where(done, old, new), state, new_state)
-                began = end
-        nothing = xs.new_zeros(0, *xs.shape[1:-1], self.network.n_out)
-        r = torch.cat(outputs) if outputs else nothing
-        if over is not None:
-            r = torch.cat([r, r.new_zeros(len(xs) - len(r), *r.shape[1:])])
-            r = r.masked_fill(over.to(r.device).reshape(len(r), *(1,) * (r.ndim - 3), batch, 1), 0.0)
-        return r.movedim(0, -2) if batch_first else r, state
-
-    def _predicted(self, xs: Tensor, theta: Thetas, state: State, outputs: list[Tensor]) -> State:
-        """The state after xs [T, *ensemble, batch, features]; what the network says meanwhile goes to the outputs."""
-        swept = can_scan(self.network, self.integrator)  # without errors there is nothing that γ could couple
-        length = max(1, PREDICT_ROWS // xs.shape[-2]) if swept else 1
-        for part in xs.split(length) if len(xs) else ():
-            if swept:
-                assert isinstance(self.integrator, Euler)
-                assert isinstance(self.network, Network)
-                passes = forward(self.network, self.integrator, theta, state, part.movedim(0, STEPS), self.dynamics.dt)
-                r = passes[-1].rates.movedim(STEPS, 0)
-                state = state_after(self.network, state, passes)
-            else:
-                n = len(self.integrator.nodes)
-                state, _ = self.integrator.step(self.network, theta, state, (part[0],) * n, (None,) * n, self.dynamics)
-                r = self.network.output(state).unsqueeze(0)
-            outputs.append(r)
-        return state
+        return predicted(self, inputs, theta, state, lengths, mask, batch_first)
 
 
 def silenced(state: State, learning: pl.Learning | None, over: Tensor) -> tuple[State, pl.Learning | None]:

@@ -39,8 +39,8 @@ CONTRACT = "tests/bench/test_contract.py"
 SABOTAGES = [
     Sabotage(
         "a rule's memory that is not saved",
-        "gle/simulate.py",
-        "if self.carry.memory is not None:",
+        "gle/resuming.py",
+        "if sim.carry.memory is not None:",
         "if False:",
         "tests/contract/test_assigned.py::test_saved_in_the_middle_goes_on[rtrl]",
     ),
@@ -278,8 +278,8 @@ SABOTAGES = [
     Sabotage(
         "weights that the simulation keeps to itself",
         "gle/simulate.py",
-        "if self.plasticity is not None and self._shared is None and self._same(",
-        "if self.plasticity is None and self._shared is None and self._same(",
+        "if self.plasticity is not None and self.shared is None and self._same(",
+        "if self.plasticity is None and self.shared is None and self._same(",
         f"{CORE}::test_the_network_holds_what_was_learned[run]",
     ),
     Sabotage(
@@ -354,15 +354,15 @@ SABOTAGES = [
     ),
     Sabotage(
         "another optimiser's state is loaded",
-        "gle/simulate.py",
+        "gle/resuming.py",
         'for k, was in there.items() if isinstance(there, dict) else [("description", there)]:',
         "for k, was in ():",
         f"{SAVED}::test_another_plasticity",
     ),
     Sabotage(
         "time constants below dt are loaded",
-        "gle/simulate.py",
-        "        check_time_constants(self.network, self.dynamics.dt, carry.theta)\n",
+        "gle/resuming.py",
+        "    check_time_constants(sim.network, sim.dynamics.dt, carry.theta)\n",
         "",
         f"{SAVED}::test_damaged_states",
     ),
@@ -965,7 +965,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "padding moves the state",
-        "gle/simulate.py",
+        "gle/predicting.py",
         "done = (ends <= began).unsqueeze(-1)  # [batch, 1]",
         "done = (ends < 0).unsqueeze(-1)",
         "tests/contract/test_series.py::test_a_sample_in_a_padded_batch_is_the_sample_alone",

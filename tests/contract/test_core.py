@@ -292,7 +292,7 @@ def test_reset_clears_traces_and_takes_another_batch():
 @pytest.mark.parametrize("scheme", ["euler", "exponential", "rk4"])
 def test_predict_equals_running(scheme, ensemble, monkeypatch):
     """The frozen pass over many steps at once gives the outputs of the step-by-step run, across its own cuts."""
-    monkeypatch.setattr(gle.simulate, "PREDICT_ROWS", 5 * 7)
+    monkeypatch.setattr(gle.predicting, "PREDICT_ROWS", 5 * 7)
     x, _ = signals(23)
     net = mixed_network(ensemble)
     sim = gle.Simulation(net, dt=DT, integrator=scheme)
