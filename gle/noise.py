@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gle.seeding import generator
 from gle.showing import shown
-from gle.wiring import Wiring
+from gle.wiring import Wiring, number, whole
 
 PLACES = ("current", "rate", "error")
 
@@ -35,26 +35,26 @@ class Noise:
 
     on: "current", "rate" or "error". tau: 0 for white noise, a new number at each step; else an Ornstein-Uhlenbeck
     process with this time constant, whose autocovariance is sigma² exp(−|t|/tau) (it begins in its stationary state).
-    seed: of member 0, the others follow. `predict` goes without noise.
+    seed: of member 0, the others follow. `predict` goes without noise. Pointwise rate functions have φ′ as a function
+    of the rate, noise and all: where it carries a rate beyond its range (tanh beyond ± 1), φ′ changes sign.
 
-    Raises ValueError for an unknown place, and for a sigma or tau that is negative or not finite.
+    Raises ValueError for an unknown place, and for a sigma, tau or seed that is no number, negative or not finite.
     """
 
     def __init__(self, on: str, sigma: float, tau: float = 0.0, seed: int = 0):
         if on not in PLACES:
             raise ValueError(f"noise is on {', '.join(PLACES[:-1])} or {PLACES[-1]}, not {on!r}")
-        for name, value in (("sigma", sigma), ("tau", tau)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} of noise must be ≥ 0 and finite, got {value}")
-        self.on, self.sigma, self.tau, self.seed = on, sigma, tau, seed
+        self.on, self.sigma, self.tau = on, number("sigma of noise", sigma, 0.0), number("tau of noise", tau, 0.0)
+        self.seed = whole("seed of noise", seed, 0)
 
     def __repr__(self) -> str:
         return shown(self, "on", "sigma", "tau", "seed")
 
-    def draw(self, net: Wiring, batch: int, step: int) -> tuple[Tensor, ...]:
-        """Standard normal numbers of one step, for each part that is neurons."""
+    def draw(self, net: Wiring, batch: int, when: str) -> tuple[Tensor, ...]:
+        """Standard normal numbers, for each part that is neurons. when: which of the simulation's noises it is, and of
+        which step."""
         members = math.prod(net.ensemble)
-        generators = [generator(self.seed + m, f"noise on {self.on}, step {step}") for m in range(members)]
+        generators = [generator(self.seed + m, f"noise on {self.on}, {when}") for m in range(members)]
         drawn = []
         for part in net.neurons:
             n = part.n_out if self.on == "rate" else part.potentials
@@ -63,11 +63,11 @@ class Noise:
             drawn.append(torch.stack(own, 1).reshape(shape).to(device=net.device, dtype=net.dtype))
         return tuple(drawn)
 
-    def initial(self, net: Wiring, batch: int) -> tuple[Tensor, ...]:
+    def initial(self, net: Wiring, batch: int, when: str) -> tuple[Tensor, ...]:
         """What it remembers at the start."""
         if not self.tau:
             return ()
-        return tuple(self.sigma * x for x in self.draw(net, batch, -1))
+        return tuple(self.sigma * x for x in self.draw(net, batch, when))
 
     def move(self, memory: tuple[Tensor, ...], drawn: tuple[Tensor, ...], dt: float) -> tuple[Tensor, ...]:
         """The noise of a step: exact for its autocovariance, whatever dt."""
@@ -78,10 +78,14 @@ class Noise:
         return tuple(kept * old + fresh * x for old, x in zip(memory, drawn, strict=True))
 
 
-def together(noises: tuple[Noise, ...], values: Sequence[tuple[Tensor, ...]]) -> Disturbance:
-    """Several noises in one step; those on the same place add."""
+def together(
+    noises: tuple[Noise, ...], values: Sequence[tuple[Tensor, ...]], over: Tensor | None = None
+) -> Disturbance:
+    """Several noises in one step; those on the same place add. over: samples without errors, [*ensemble, batch, 1]."""
     sums: dict[str, tuple[Tensor, ...]] = {}
     for noise, value in zip(noises, values, strict=True):
         before = sums.get(noise.on)
         sums[noise.on] = value if before is None else tuple(a + b for a, b in zip(before, value, strict=True))
+    if over is not None and "error" in sums:
+        sums["error"] = tuple(x.masked_fill(over, 0.0) for x in sums["error"])
     return Disturbance(**sums)

@@ -87,6 +87,8 @@ class Simulation(Generic[Net]):
         self.dynamics = Dynamics(dt, beta, gamma, cost_called(cost) if isinstance(cost, str) else cost)
         self.plasticity = plasticity if plasticity is not None and plasticity.every else None
         self.noises = (noise,) if isinstance(noise, Noise) else tuple(noise)
+        if wrong := [n for n in self.noises if not isinstance(n, Noise)]:
+            raise ValueError(f"noise must be one or several gle.Noise(on, sigma), got {wrong[0]!r}")
         self.block = block
         self.inputs = Inputs(network, self.integrator.nodes, dt)
         self.step = 0  # steps simulated so far
@@ -148,7 +150,9 @@ class Simulation(Generic[Net]):
             learning = self.plasticity.at_rest(self.network, learning, batch)
         elif learning is not None:
             learning = learning._replace(traces=())
-        noise = tuple(n.initial(self.network, batch) for n in self.noises) if batch else ()
+        when = f"before step {self.step}"
+        own = (n.initial(self.network, batch, f"number {i}, {when}") for i, n in enumerate(self.noises))
+        noise = tuple(own) if batch else ()
         return Carry(self.carry.theta, self.network.initial_state(batch) if batch else (), learning, noise)
 
     def set_lr(self, lr: pl.LearningRate | dict[str, pl.LearningRate]) -> None:
@@ -274,13 +278,15 @@ class Simulation(Generic[Net]):
         else:
             for t in range(len(xs)):
                 nudged = (None,) * xs.shape[1] if targets is None else targets[t].unbind(0)
+                over = None
                 if ends and targets is not None:
-                    state, learning = silenced(state, learning, torch.isnan(targets[t, 0]).all(-1, keepdim=True))
+                    over = torch.isnan(targets[t, 0]).all(-1, keepdim=True)
+                    state, learning = silenced(state, learning, over)
                 if len(self.noises):
                     noise = tuple(
                         n.move(old, new, dynamics.dt) for n, old, new in zip(self.noises, noise, drawn[t], strict=True)
                     )
-                    dynamics = changed(dynamics, noise=together(self.noises, noise))
+                    dynamics = changed(dynamics, noise=together(self.noises, noise, over))
                     noise = tuple(x if n.tau else () for n, x in zip(self.noises, noise, strict=True))
                 state, seen = self.integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
                 if plasticity is None or learning is None:
@@ -408,7 +414,10 @@ class Simulation(Generic[Net]):
             t = self.step - began
             ends = over is not None and bool(over[t : t + n].any())
             batch, steps_of = xs.shape[-2], range(self.step, self.step + n)
-            drawn = [[noise.draw(self.network, batch, k) for noise in self.noises] for k in steps_of]
+            drawn = [
+                [noise.draw(self.network, batch, f"number {i}, step {k}") for i, noise in enumerate(self.noises)]
+                for k in steps_of
+            ]
             update = bool(every) and (self.step + n) % every == 0
             carry = advance(self.carry, xs, ts, update, ends, drawn if self.noises else ())
             self.carry, self.step = carry, self.step + n

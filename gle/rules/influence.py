@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gle.dynamics import is_zero
 from gle.network import Network
+from gle.neurons import Activation
 from gle.rules.base import Problem, replaced
 from gle.state import State, Thetas, changed
 
@@ -24,6 +25,8 @@ class Forward:
         self.values = tuple(getattr(theta[i], kind) for i, kind in where)
         if len(self.fields) > 2 and not isinstance(problem.net, Network):
             raise ValueError("with γ ≠ 0 the state of a Graph is more than this rule carries along: use γ = 0, or BPTT")
+        if len(self.fields) > 2 and any(not isinstance(part.phi, Activation) for part in problem.net.neurons):
+            raise ValueError("with γ ≠ 0 this rule takes pointwise, monotone rate functions: use γ = 0, or BPTT")
         self.top, self.n = problem.net.top, len(problem.net.neurons)
         self.delayed = problem.integrator.propagation == "delayed"
 
