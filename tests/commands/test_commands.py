@@ -25,6 +25,7 @@ from studies import launch, numbers
 import gle
 from bench import arc
 from bench.data import chaos
+from bench.learning.forecast import Forecaster
 from hrm.tasks import sudoku
 from hrm.tasks.maze import generate as generate_mazes
 from hrm.tasks.task import Grids
@@ -196,6 +197,14 @@ MAKERS = {
 }
 
 
+def begun_with_short_blocks(forecaster: Forecaster, *arguments) -> None:
+    BEGUN(forecaster, *arguments)
+    forecaster.block = 1
+
+
+BEGUN = Forecaster.__init__
+
+
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
     """Where a user stands, with a cache of data of its own."""
@@ -206,6 +215,7 @@ def commands(tmp_path_factory):
         patch.setenv("GLE_COMPILER", "eager")
         patch.setattr(chaos, "TOLERANCE", 1e-9)  # of a series that is looked at for a moment: five times fewer steps
         patch.setitem(gle.Simulation.__init__.__kwdefaults__, "block", 1)  # a count, too: four times less to trace
+        patch.setattr(Forecaster, "__init__", begun_with_short_blocks)  # five times less in a free run
         yield Commands(tmp_path_factory.mktemp("commands"))
 
 
