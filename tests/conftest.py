@@ -1,3 +1,4 @@
+import gc
 import sys
 from pathlib import Path
 
@@ -17,6 +18,23 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "device" in getattr(item, "fixturenames", ()):
             item.add_marker("device")
+
+
+def pytest_collection_finish():
+    """What was imported is no garbage, and need not be searched for it again and again: measurements of memory and
+    PyTorch's compiler collect it all the time."""
+    gc.freeze()
+
+
+def pytest_runtest_logfinish():
+    """The compiler is imported late, and large."""
+    if "torch._dynamo" in sys.modules and not compiler_frozen:
+        compiler_frozen.append(True)
+        gc.collect()
+        gc.freeze()
+
+
+compiler_frozen: list[bool] = []
 
 
 @pytest.fixture

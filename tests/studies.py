@@ -10,7 +10,10 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FASTER = {"teacher_student small": ("--dt", "0.05")}
+FASTER = {
+    "teacher_student small": ("--dt", "0.1"),
+    "gradients": ("--products", "20"),
+}
 # bench.mnist1d's GLE networks with few neurons, and few steps a sample
 SMALL = ["--dt", "0.8", "--model.populations", "[[4,0.8,0.8],[4,1.6,0.8]]", "--model.hidden_layers", "2"]
 SMALL_TUNED = [

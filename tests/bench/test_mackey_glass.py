@@ -56,10 +56,10 @@ def test_series_against_another_solver():
     lyapunov = chaos.LYAPUNOV_TIME
     times = np.arange(200.0, 30 * lyapunov, 1.0)
     ours = chaos.integrate(times, chaos.HISTORY)
-    other = method_of_steps(times[-1] + 1, chaos.HISTORY)
-    difference = np.abs(ours - np.array([other(at) for at in times]))
+    early = times[times < 200 + 5 * lyapunov]
+    other = method_of_steps(early[-1] + 1, chaos.HISTORY)
     assert ours.std() > 0.2  # the chaotic attractor, not a fixed point
-    assert difference[times < 200 + 5 * lyapunov].max() < 1e-6
+    assert np.abs(ours[: len(early)] - np.array([other(at) for at in early])).max() < 1e-6
 
     delayed = y(0, t - chaos.TAU)
     f = [chaos.BETA * delayed / (1 + delayed**chaos.N) - chaos.GAMMA * y(0)]
@@ -178,7 +178,7 @@ def test_configuration(name, integrator):
 # -- free runs ---------------------------------------------------------------------------------------------------------
 
 TINY = Forecast(
-    networks=2, epochs=1, learned=0.6, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)],
+    networks=2, epochs=1, learned=0.35, free=0.4, populations=[(4, 1.0, 1.0), (3, 4.0, 1.0)],
     upper_populations=[(7, 2.0, 1.0)], horizon=3.0, compile=False,
 )  # fmt: skip
 
@@ -203,7 +203,7 @@ def test_free_run_sees_nothing_of_the_truth(learned):
     other[:, f.half :] = 0.77
     g = Forecaster(f.o, other)
     g.epoch(0)
-    steps = sequences.shape[1] - f.half
+    steps = 130  # the slowest input of the last of them is a prediction
     assert torch.equal(g.free_run(steps), f.free_run(steps))
     other = sequences.clone()
     other[:, f.half - 1] += 0.1  # the last value that is known does matter
@@ -306,8 +306,8 @@ def test_forecasters_on_what_they_can_do():
     assert np.abs(forecast.LinearAutoregression(penalty=1e-12)(x[:400], 100) - x[400:]).max() < 1e-3
     assert np.abs(forecast.EchoState(0)(x[:400], 50) - x[400:450]).max() < 0.05
     assert forecast.LastValue()(x[:400], 3).tolist() == [x[399]] * 3
-    lstm = forecast.LSTM(0, window=20, hidden=20, epochs=150)(x[:400], 20)
-    assert np.abs(lstm - x[400:420]).mean() < 0.5 * np.abs(x[399] - x[400:420]).mean()
+    lstm = forecast.LSTM(0, window=20, hidden=20, epochs=60, lr=2e-2)(x[:200], 20)
+    assert np.abs(lstm - x[200:220]).mean() < 0.5 * np.abs(x[199] - x[200:220]).mean()
 
 
 @pytest.mark.parametrize("name", forecast.FORECASTERS)
@@ -326,9 +326,10 @@ def test_forecasters_give_what_was_asked_for(name):
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_integrators_agree_as_dt_falls():
+def test_integrators_agree_as_dt_falls(monkeypatch):
     """Euler and exponential at first order, RK4 at fourth; RK4 is stable at steps where Euler is not: 2.785 τ against
     2 τ, the real ends of their stability regions."""
+    monkeypatch.setattr(mackey_glass, "STEPS", mackey_glass.STEPS[:-1])  # the smallest takes half of the time
     rows = {r["integrator"]: r for r in mackey_glass.accuracy(Forecast())}
     for scheme, order in (("euler", 1), ("exponential", 1), ("rk4", 4)):
         slopes = np.diff(np.log(rows[scheme]["error"])) / np.log(0.5)
@@ -343,9 +344,9 @@ def test_integrators_agree_as_dt_falls():
 
 
 @pytest.mark.slow
-def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
+def test_resumed_is_uninterrupted(smoke, tmp_path, monkeypatch):
     """Stopped after the first epoch, and gone on with: the same result, but for the clock."""
-    whole = finished(tmp_path / "whole", launch("mackey_glass", *smoke_flags("mackey_glass", tmp_path / "whole")))
+    whole = smoke("mackey_glass")
     keep = Run.checkpoint
 
     def stop(self, state):

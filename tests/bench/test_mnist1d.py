@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from studies import SMALL, SMALL_TUNED, launch
 from bench import mnist1d
 from bench.data import mnist1d as data_set
 from bench.data.series import Form, Split
+from bench.kit import divided
 from bench.kit import folder as files
 from bench.kit.benchmark import begin, complete
 from bench.kit.options import read
@@ -33,12 +35,12 @@ ONLINE, TUNED = (ROOT / "configs" / "mnist1d" / f"{name}.yaml" for name in ("gle
 PARAMETERS = {"gle_15k": 14956, "gle_42k": 42040, "mlp": 47210, "tcn": 11960, "gru": 8974, "lagnet": 4930}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
     """Data sets go to one folder for all tests of this file, never to the user's cache."""
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder / "gle-toolkit"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 def parse(flags):
@@ -102,12 +104,17 @@ def test_flags_change_the_run(tmp_path):
         assert not torch.equal(plain.double(), changed.double()), flag
 
 
-def test_consolidation_goes_on_where_training_ended(tmp_path):
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """The folder of a run that nothing interrupts."""
+    return run_small("gle_15k_tuned", tmp_path_factory.mktemp("tuned"))[0]
+
+
+def test_consolidation_goes_on_where_training_ended(tuned, tmp_path):
     """Its first rows are the run without it; weights, streams and order of samples go on; errors, synapses, propagation
     and rate are its own. Prevents: a second stage that starts from scratch or repeats the first."""
-    whole, _ = run_small("gle_15k_tuned", tmp_path)
     first, _ = run_small("gle_15k_tuned", tmp_path, "--consolidation=null")
-    assert curves(whole)[:2] == curves(first)
+    assert curves(tuned)[:2] == curves(first)
     config = mnist1d.tiny(parse(["--config", str(TUNED), *SMALL_TUNED]))
     data = data_set.load(90, config.samples)
     before = learning.trainer_of(config, data.form)
@@ -137,11 +144,10 @@ def test_plateau_ends_no_stage_but_the_last(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
+def test_interrupted_in_either_stage(rows, tuned, tmp_path, monkeypatch):
     """Interrupted within training, at its end, or within consolidation: resumed, the run is the uninterrupted one.
 
     Prevents: a resumed run that takes up the wrong stage, or begins it again."""
-    whole, _ = run_small("gle_15k_tuned", tmp_path / "whole")
     save = files.Run.checkpoint
 
     def interrupted(self, state):
@@ -155,8 +161,8 @@ def test_interrupted_in_either_stage(rows, tmp_path, monkeypatch):
             run_small("gle_15k_tuned", tmp_path / "stopped")
     (folder,) = (p.parent for p in (tmp_path / "stopped").rglob("config.yaml"))
     launch("mnist1d", "--resume", str(folder))
-    assert curves(folder) == curves(whole)
-    assert torch.equal(learned(folder), learned(whole))
+    assert curves(folder) == curves(tuned)
+    assert torch.equal(learned(folder), learned(tuned))
 
 
 def test_seeds_of_an_ensemble_are_the_single_runs(tmp_path):
@@ -201,7 +207,7 @@ def test_an_offline_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_are_one_ensemble(tmp_path):
+def test_workers_are_one_ensemble(tmp_path, monkeypatch):
     """Seeds divided among processes give the accuracies of the ensemble, in the order of the seeds; a divided run that
     has lost its result goes on from its workers. Prevents: shares that are joined in another order."""
     flags = ["--config", str(ONLINE), *SMALL, "--smoke", "true", "--compile", "false"]
@@ -213,7 +219,19 @@ def test_workers_are_one_ensemble(tmp_path):
         assert results[0][key] == results[1][key], key
     folder = next((tmp_path / "2" / "mnist1d").glob("*/result.json")).parent
     (folder / "result.json").unlink()
-    launch("mnist1d", "--resume", str(folder))
+    begun = []
+
+    def here(command, **_):
+        """In place of a process that would only find that all has been done."""
+        assert command[:3] == [sys.executable, "-m", "bench.mnist1d"]
+        launch("mnist1d", *command[3:])
+        begun.append(Path(command[-1]))
+        return SimpleNamespace(wait=lambda: 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(divided.subprocess, "Popen", here)
+        launch("mnist1d", "--resume", str(folder))
+    assert [b.relative_to(folder / "workers").parts[0] for b in begun] == ["0", "1"]
     assert json.loads((folder / "result.json").read_text())["curve"] == results[1]["curve"]
     with pytest.raises(SystemExit, match="workers must lie between 1 and the 2 seeds, got 3"):
         launch("mnist1d", *flags, "--seeds", "2", "--workers", "3", "--runs", str(tmp_path))

@@ -228,6 +228,11 @@ def test_interrupted(study, tmp_path, monkeypatch, capsys):
     assert not (folder / "result.json").exists()
 
 
+def hardly_drawn(figure, file, format):
+    """In place of a figure that another test looks at, and that takes longer than a part."""
+    file.write(b"a figure")
+
+
 @studies
 def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
     """A run without its first and its last part, as an interruption leaves one: they are computed, and no others.
@@ -248,6 +253,7 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
         save(*drawn)
 
     monkeypatch.setattr(figures, "save", before_tables)
+    monkeypatch.setattr(figures.plt.Figure, "savefig", hardly_drawn)
 
     def counted(self, name, compute):
         def count():
@@ -264,7 +270,7 @@ def test_resumed_equals_uninterrupted(study, smoke, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow  # kills: tests/test_kills.py
-def test_stopped_from_outside(smoke, tmp_path):
+def test_stopped_from_outside(smoke, tmp_path, monkeypatch):
     """The real signal, at any moment: one line and no traceback for Ctrl-C, and no more lost than a part."""
     study, begun, how = "gradient_map", "parts/*.json", signal.SIGINT
     command = [sys.executable, "-m", f"bench.{study}"]
@@ -284,6 +290,7 @@ def test_stopped_from_outside(smoke, tmp_path):
     if how == signal.SIGINT:
         assert running.returncode == 130
         assert err.splitlines()[-1].endswith(f"go on with: python -m bench.{study} --resume {folder}")
+    monkeypatch.setattr(figures.plt.Figure, "savefig", hardly_drawn)
     again = finished(tmp_path, launch(study, "--resume", str(folder)))
     assert comparable(again.result) == comparable(smoke(study).result)
 

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,11 @@ from studies import launch, numbers
 
 import gle
 from bench import arc
+from bench.data import chaos
+from bench.learning.forecast import Forecaster
 from hrm.tasks import sudoku
 from hrm.tasks.maze import generate as generate_mazes
+from hrm.tasks.task import Grids
 
 
 class Ended(NamedTuple):
@@ -47,17 +51,20 @@ class Commands:
         self.folder, self.ended, self.made = folder, {}, {}
 
     def __call__(self, command: str) -> Ended:
-        if command not in self.ended:
-            self.ended[command] = self._run(command, RUNS[command], self.folder / str(len(self.ended)))
-        return self.ended[command]
+        typed = self._typed(command, RUNS[command])
+        if typed not in self.ended:
+            self.ended[typed] = self._run(shlex.split(typed), self.folder / str(len(self.ended)))
+        return self.ended[typed]
 
-    def _run(self, command: str, how: Run, out: Path) -> Ended:
+    def _typed(self, command: str, how: Run) -> str:
         for placeholder, thing in how.fill:
             assert placeholder in command
             for name in {n for n in MAKERS if f"{{{n}}}" in thing}:
                 thing = thing.replace(f"{{{name}}}", shlex.quote(str(self.thing(name))))
             command = command.replace(placeholder, thing, 1)
-        arguments = [*shlex.split(command), *shlex.split(how.counts)]
+        return f"{command} {how.counts}"
+
+    def _run(self, arguments: list[str], out: Path) -> Ended:
         if "--resume" in arguments or "bench.report" in arguments:
             out = Path(arguments[-1])
         elif "--help" not in arguments and "--solve" not in arguments:
@@ -103,11 +110,17 @@ def copied(commands: Commands, command: str) -> Path:
     return shutil.copytree(commands(command).run, commands.folder / f"copy {len(commands.made)}")
 
 
-def puzzles(commands: Commands, name: str, seed: int) -> Path:
+@cache
+def made_puzzles() -> list[Grids]:
+    """9 × 9, for two files and a list."""
+    return sudoku.generate(9, 30, (6, 6, 10), 0, "none")
+
+
+def puzzles(commands: Commands, name: str, split: int) -> Path:
     """A file in the format of sudoku-extreme."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(split)
     rows = ["source,question,answer,rating"]
-    made = sudoku.generate(9, 30, (6, 1, 1), seed, "none")[0]
+    made = made_puzzles()[split]
     for x, y in zip(made.x, made.y):
         question, answer = ("".join(str(int(s) - sudoku.BLANK) for s in grid) for grid in (x, y))
         rows.append(f"made,{question.replace('0', '.')},{answer},{rng.integers(9)}")
@@ -125,9 +138,8 @@ def results(commands: Commands) -> Path:
 
 def a_list(commands: Commands) -> Path:
     """One puzzle a line, without answers."""
-    made = sudoku.generate(9, 30, (10, 1, 1), 2, "none")[0]
     file = commands.folder / "list.txt"
-    lines = ("".join(str(int(s) - sudoku.BLANK) for s in x) for x in made.x)
+    lines = ("".join(str(int(s) - sudoku.BLANK) for s in x) for x in made_puzzles()[2].x)
     file.write_text("# made\n" + "\n".join(lines) + "\n")
     return file
 
@@ -185,6 +197,14 @@ MAKERS = {
 }
 
 
+def begun_with_short_blocks(forecaster: Forecaster, *arguments) -> None:
+    BEGUN(forecaster, *arguments)
+    forecaster.block = 1
+
+
+BEGUN = Forecaster.__init__
+
+
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
     """Where a user stands, with a cache of data of its own."""
@@ -193,7 +213,9 @@ def commands(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("GLE_COMPILER", "eager")
+        patch.setattr(chaos, "TOLERANCE", 1e-9)  # of a series that is looked at for a moment: five times fewer steps
         patch.setitem(gle.Simulation.__init__.__kwdefaults__, "block", 1)  # a count, too: four times less to trace
+        patch.setattr(Forecaster, "__init__", begun_with_short_blocks)  # five times less in a free run
         yield Commands(tmp_path_factory.mktemp("commands"))
 
 

@@ -43,7 +43,7 @@ def close(got, expected, tolerance):
 
 
 def central_differences(sim, x, y, eps=1e-5):
-    """∂/∂θ of the stretch's cost, by simulating it again for every parameter."""
+    """∂/∂θ of the stretch's cost, by simulating it again for every entry of a parameter."""
     net = sim.network
     xs, ts = sim.sampled(x, y)
     problem = rules.Problem(net, sim.integrator, sim.dynamics, LEARN)
@@ -52,25 +52,20 @@ def central_differences(sim, x, y, eps=1e-5):
         outputs = [step.seen for step in rules.base.steps(problem, theta, sim.carry.state, xs, ts)]
         return rules.base.cost_of(problem, torch.stack(outputs), ts).sum(0).mean(-1)
 
-    grads = []
+    def of(i, kind):
+        """All entries at once: the same simulation, side by side."""
+        value = getattr(sim.carry.theta[i], kind)
+
+        def moved(by):
+            theta = list(sim.carry.theta)
+            theta[i] = theta[i]._replace(**{kind: value + by})
+            return cost(tuple(theta))
+
+        each = eps * torch.eye(value.numel(), dtype=value.dtype).reshape(-1, *value.shape)
+        return ((torch.vmap(moved)(each) - torch.vmap(moved)(-each)) / (2 * eps)).reshape(value.shape)
+
     with torch.no_grad():
-        for i, p in enumerate(sim.carry.theta):
-            of_layer = {}
-            for kind in LEARN:
-                value = getattr(p, kind)
-                grad = torch.zeros_like(value)
-                for n in range(value.numel()):
-                    costs = []
-                    for sign in (1, -1):
-                        moved = value.clone()
-                        moved.view(-1)[n] += sign * eps
-                        theta = list(sim.carry.theta)
-                        theta[i] = p._replace(**{kind: moved})
-                        costs.append(cost(tuple(theta)))
-                    grad.view(-1)[n] = (costs[0] - costs[1]) / (2 * eps)
-                of_layer[kind] = grad
-            grads.append(gle.Theta(**of_layer))
-    return tuple(grads)
+        return tuple(gle.Theta(**{kind: of(i, kind) for kind in LEARN}) for i in range(len(sim.carry.theta)))
 
 
 @pytest.mark.parametrize("integrator", INTEGRATORS)
@@ -112,7 +107,7 @@ def test_matched_adjoint_is_bptt(integrator):
 def test_adjoint_converges_to_bptt(integrator):
     """Algorithm 2 against the exact gradient of the simulated network, slope 1 in dt; at each dt both see the same
     trajectory. Prevents: a wrong boundary at the end of the stretch (Eq. 64), which adds an error of order 0."""
-    duration, frequencies = 4.0, torch.tensor([0.9, 1.7], dtype=torch.float64)
+    duration, frequencies = 2.0, torch.tensor([0.9, 1.7], dtype=torch.float64)
     phases = torch.tensor([[0.0, 1.0], [2.0, 0.5]], dtype=torch.float64)
 
     def x(t):
@@ -121,16 +116,16 @@ def test_adjoint_converges_to_bptt(integrator):
     def y(t):
         return torch.cos(torch.tensor([0.6, 1.1, 1.9], dtype=torch.float64) * t).expand(2, 3)
 
-    differences, steps = [], [100, 200, 400]
-    for n in steps:
+    differences = []
+    for n in (50, 100):
         sim = gle.Simulation(mixed_network(), dt=duration / n, integrator=INTEGRATORS[integrator])
         got, expected = (
             flat(rules.assign(rule, sim, x, y, steps=n, learn=LEARN).grads) for rule in (rules.Adjoint(), rules.BPTT())
         )
         got, expected = (torch.cat([g.flatten() for g in grads]) for grads in (got, expected))
         differences.append(float((got - expected).norm() / expected.norm()))
-    slope = torch.log(torch.tensor(differences[1]) / differences[2]) / torch.log(torch.tensor(2.0))
-    assert differences[0] < 0.2
+    slope = torch.log2(torch.tensor(differences[0]) / differences[1])
+    assert differences[0] < 0.1
     assert abs(float(slope) - 1) < 0.1, differences
 
 
@@ -428,12 +423,12 @@ def test_credit_needs_no_feedback_weights_to_be_exact():
 def test_learning_lowers_the_cost(name):
     """The same training loop for all of them."""
     net = gle.Network([gle.Layer(2, 3, tau_m=1.0, tau_r=0.4, dtype=torch.float64)], 1)
-    sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("adam", lr=1e-2))
-    x = torch.sin(torch.arange(0, 200, DT, dtype=torch.float64)[:, None, None] * torch.tensor([0.7, 1.3]))
+    sim = gle.Simulation(net, dt=DT, plasticity=gle.Plasticity("adam", lr=3e-2))
+    x = torch.sin(torch.arange(0, 80, DT, dtype=torch.float64)[:, None, None] * torch.tensor([0.7, 1.3]))
     teacher = gle.Simulation(gle.Network([gle.Layer(2, 3, tau_m=1.0, tau_r=0.4, dtype=torch.float64)], 9), dt=DT)
     y, _ = teacher.predict(x)
     costs = [float(c.cost.mean()) for c in rules.learning(rules.rule(name), sim, x, y, stretch=5)]
-    assert sum(costs[-20:]) < (0.5 if name == "uoro" else 0.1) * sum(costs[:20])  # noise slows UORO
+    assert sum(costs[-10:]) < (0.5 if name == "uoro" else 0.1) * sum(costs[:10])  # noise slows UORO
     assert sim.step == len(x)
 
 

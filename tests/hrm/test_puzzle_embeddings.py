@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import side_by_side
 
 from hrm.act import Halting
 from hrm.losses import LOSSES, losses
@@ -175,7 +175,7 @@ def process(number, folder):
 def test_two_processes_are_one(tmp_path):
     """Prevents: rows that only the process moves whose puzzle it is, so that tables part; a checkpoint that does not go
     on in one process."""
-    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    side_by_side(process, str(tmp_path))
     two = [torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1)]
     one = trainer(average=0.9)
     np.testing.assert_allclose([one.step()["loss"] for _ in range(6)], two[0]["curve"], rtol=1e-4)

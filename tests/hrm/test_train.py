@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from processes import side_by_side
 from torch.utils._pytree import tree_leaves
 
 from hrm import act
@@ -284,7 +284,7 @@ def process(number, processes, folder):
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """The same loss curve at the same global batch, and a checkpoint that one process continues."""
-    mp.spawn(process, (2, str(tmp_path)), nprocs=2)
+    side_by_side(process, 2, str(tmp_path))
     two = torch.load(tmp_path / "2.pt", weights_only=True)
     one = trainer()
     np.testing.assert_allclose(losses_of(one, 8), two["curve"], rtol=1e-4)

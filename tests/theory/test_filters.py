@@ -16,8 +16,8 @@ SCHEMES = ["euler", "exponential"]
 def response(simulate, omega, dt, tau_slowest):
     """Complex gain of simulate(x) at omega, fitted after the transient has died; omega · dt must divide 2π."""
     period = round(2 * np.pi / (omega * dt))
-    skip = int(np.ceil(40 * tau_slowest / dt / period)) * period
-    n = skip + 4 * period
+    skip = int(np.ceil(30 * tau_slowest / dt / period)) * period
+    n = skip + period
     t = np.arange(n)
     x = np.cos(omega * dt * t)
     y = simulate(torch.as_tensor(x).reshape(-1, 1, 1))

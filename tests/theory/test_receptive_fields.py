@@ -124,7 +124,8 @@ def test_standard_error_is_that_of_repetitions():
     two lags of the kernel overlap."""
     net, lags = single(1.0, 0.1), 20
     runs = [0.5 * noise(300, 10, 1, seed) for seed in range(100)]
-    estimates = [reverse_correlation(x, simulated(net, x)[0], lags) for x in runs]
+    responses = simulated(net, torch.cat(runs, 1))[0].split(10, 1)
+    estimates = [reverse_correlation(x, r, lags) for x, r in zip(runs, responses)]
     spread = torch.stack([h for h, _ in estimates]).std(0)
     stated = torch.stack([error for _, error in estimates]).mean(0)
     assert (spread < 1.2 * stated).all()
