@@ -31,7 +31,7 @@ from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.options import DeviceOptions
-from bench.kit.tables import Table
+from bench.kit.tables import Table, mean_std
 from gle import rules
 from gle.analysis import alignment
 from gle.integrators import Euler
@@ -80,8 +80,8 @@ GROWN = 1e4  # times the exact gradient: errors that had only begun to grow when
 LOOP = "rec → rec (delayed)"
 
 
-def network(radius: float, row: str, o: Recurrent) -> gle.Graph:
-    """2 → width (tanh, joined to itself) → 2; members [ω, seeds], with the same weights at every ω."""
+def network(radius: float, row: str, seed: int, o: Recurrent) -> gle.Graph:
+    """2 → width (tanh, joined to itself) → 2; members [ω], with the same weights at every ω."""
     how = ROWS[row]
     taus = {"tau_m": 1.0, "tau_r": 1 / o.ratio, "errors": how["errors"]}
     with warnings.catch_warnings():
@@ -97,8 +97,7 @@ def network(radius: float, row: str, o: Recurrent) -> gle.Graph:
                 gle.Projection("rec", "rec", delay=1, epsilon=how["epsilon"]),
                 gle.Projection("rec", "out"),
             ],
-            ensemble=(len(o.omega_tau), o.seeds), dtype=torch.float64, device=o.device,
-            seed=[*range(o.seeds)] * len(o.omega_tau),
+            ensemble=len(o.omega_tau), dtype=torch.float64, device=o.device, seed=[seed] * len(o.omega_tau),
         )  # fmt: skip
     with torch.no_grad():
         for name in ("input → rec", "rec → out"):
@@ -108,21 +107,19 @@ def network(radius: float, row: str, o: Recurrent) -> gle.Graph:
     return net
 
 
-def waves(features: int, purpose: str, o: Recurrent) -> Any:
-    """Sines with random phases, [ω, seeds, batch, features], as a function of time."""
-    draws = [
-        torch.rand(o.batch, features, generator=generator(s, purpose), dtype=torch.float64) for s in range(o.seeds)
-    ]
-    phase = 2 * math.pi * torch.stack(draws).to(o.device)
-    omega = torch.tensor(o.omega_tau, dtype=torch.float64, device=o.device)[:, None, None, None]
+def waves(features: int, purpose: str, seed: int, o: Recurrent) -> Any:
+    """Sines with random phases, [ω, batch, features], as a function of time."""
+    draw = torch.rand(o.batch, features, generator=generator(seed, purpose), dtype=torch.float64)
+    phase = 2 * math.pi * draw.to(o.device)
+    omega = torch.tensor(o.omega_tau, dtype=torch.float64, device=o.device)[:, None, None]
     return lambda t: torch.sin(omega * t + phase)
 
 
-def agreement(row: str, radius: float, o: Recurrent) -> dict[str, Any] | None:
-    """Cosine of GLE's gradient with BPTT's, of the loop's weights and of all, and the ratio of their norms, [ω][seed];
-    None where the errors grow without end."""
-    net = network(radius, row, o)
-    x, y = waves(INPUTS, "inputs", o), waves(OUTPUTS, "targets", o)
+def alone(row: str, radius: float, seed: int, o: Recurrent) -> dict[str, list[float]] | None:
+    """Of one network, over ω: the cosine of GLE's gradient with BPTT's, of the loop's weights and of all, and the ratio
+    of their norms; None where the errors grow without end."""
+    net = network(radius, row, seed, o)
+    x, y = waves(INPUTS, "inputs", seed, o), waves(OUTPUTS, "targets", seed, o)
     sim = gle.Simulation(net, dt=o.dt, integrator=Euler("instant"))
     steps = round(o.duration / o.dt)
     try:
@@ -135,8 +132,18 @@ def agreement(row: str, radius: float, o: Recurrent) -> dict[str, Any] | None:
     if not largest < GROWN * max(p.W.abs().max() for p in exact if p.W is not None):
         return None
     loop = list(net.keyed("W")).index(LOOP) + len(net.names)
-    whole, alone = alignment.whole(net, found, exact), alignment.gradients(net, found, exact)[loop, "W"]
-    return {"loop": alone.cosine.tolist(), "norm": alone.norm_ratio.tolist(), "all": whole.cosine.tolist()}
+    whole, own = alignment.whole(net, found, exact), alignment.gradients(net, found, exact)[loop, "W"]
+    return {"loop": own.cosine.tolist(), "norm": own.norm_ratio.tolist(), "all": whole.cosine.tolist()}
+
+
+def agreement(row: str, radius: float, o: Recurrent) -> dict[str, Any]:
+    """The same of those networks whose errors settle, [ω][network], and how many others there are."""
+    each = [alone(row, radius, seed, o) for seed in range(o.seeds)]
+    settled = [found for found in each if found is not None]
+    by_omega = {
+        name: [list(v) for v in zip(*(f[name] for f in settled), strict=True)] for name in ("loop", "norm", "all")
+    }
+    return {"diverged": len(each) - len(settled), **by_omega}
 
 
 def edges(ratio: float, dt: float) -> tuple[float, float]:
@@ -230,16 +237,11 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         ("loop", "cosine with BPTT of the loop's weights"),
         ("norm", "their norm over that of BPTT"),
     ):
-        rows = [("errors", "radius", *(f"ωτm = {w:g}" for w in o["omega_tau"]))]
+        rows = [("errors", "radius", "diverge", *(f"ωτm = {w:g}" for w in o["omega_tau"]))]
         for row, by_radius in result["map"].items():
             for radius, found in by_radius.items():
-                if found is None:
-                    cells = ["diverges"] * len(o["omega_tau"])
-                else:
-                    form = "{:+.2f} ± {:.2f}" if what == "loop" else "{:.3g} ± {:.2g}"
-                    ddof = min(1, o["seeds"] - 1)
-                    cells = [form.format(np.mean(v), np.std(v, ddof=ddof)) for v in found[what]]
-                rows.append((row, radius, *cells))
+                cells = [mean_std(v, 2) for v in found[what]] or ["–"] * len(o["omega_tau"])
+                rows.append((row, radius, f"{found['diverged']} of {o['seeds']}", *cells))
         made.append(Table(rows, f"{title}; τm/τr = {o['ratio']:g}"))
     rows = [("scheme", "τm/τr", "λ from", "closed", "λ to", "closed")]
     for name, by_ratio in result["stability"].items():
@@ -254,12 +256,14 @@ def draw(result: Mapping[str, Any]) -> plt.Figure:
     o = result["options"]
     figure, axes = plt.subplots(1, len(ROWS) + 1, figsize=(3.1 * (len(ROWS) + 1), 3.2), layout="constrained")
     for ax, (row, by_radius) in zip(axes, result["map"].items(), strict=False):
-        nothing = np.full(len(o["omega_tau"]), np.nan)
-        cosines = np.array([nothing if f is None else np.mean(f["loop"], 1) for f in by_radius.values()])
+        nothing = [[np.nan]] * len(o["omega_tau"])
+        cosines = np.array([np.mean(f["loop"] or nothing, 1) for f in by_radius.values()])
+        diverged = [f["diverged"] for f in by_radius.values()]
         image = ax.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu", origin="lower", aspect="auto")
         for (i, j), c in np.ndenumerate(cosines):
             color = "white" if abs(c) > 0.7 else "black"
-            ax.text(j, i, "∞" if np.isnan(c) else f"{c:.2f}", ha="center", va="center", fontsize=7, color=color)
+            text = "∞" if np.isnan(c) else f"{c:.2f}" + (f"\n{diverged[i]} of {o['seeds']} ∞" if diverged[i] else "")
+            ax.text(j, i, text, ha="center", va="center", fontsize=6 if diverged[i] else 7, color=color)
         ax.set_xticks(range(len(o["omega_tau"])), [f"{v:g}" for v in o["omega_tau"]])
         ax.set_yticks(range(len(by_radius)), list(by_radius))
         ax.set(xlabel="ωτm", title=f"{row} errors" if row != "cut" else "errors cut at the loop (ε = 0)")

@@ -34,6 +34,13 @@ def taken(net: Wiring, plasticity: Plasticity | None) -> Taken:
 def check_time_constants(net: Wiring, dt: float, theta: Thetas | None = None) -> None:
     """Raises ValueError for a τ below dt, of the network or of `theta`, naming layer and value."""
     theta = net.theta() if theta is None else theta
+    for i, part in enumerate(net.neurons):
+        least = float(part.errors.constants(theta[i]).tau_r.min())
+        if least < dt * (1 - max(1e-6, torch.finfo(theta[i].tau_r.dtype).eps)) and least < float(theta[i].tau_r.min()):
+            raise ValueError(
+                f"error neurons of {net.place_name(i, 0)} have a time constant of {least:g}, below dt = {dt:g}, which "
+                "no integrator resolves: raise it to at least dt, or lower dt"
+            )
     for i, d in net.places():
         for name in TIME_CONSTANTS:
             tau = getattr(theta[i], name)[d]

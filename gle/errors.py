@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from gle.given import positive
 from gle.operators import prospective
 from gle.showing import shown
 from gle.state import Theta, changed
@@ -23,24 +24,48 @@ class ErrorNeuron(Protocol):
     def exact(self) -> bool:
         """Whether e is D⁺_τm{v} with the time constants of the representation neuron: the exact inverse (Eq. 7)."""
 
+    @property
+    def inverse(self) -> bool:
+        """Whether v moves, with the neuron's own time constants, as the inverse of its filter wants it; else as the
+        scheme moves any filter of e_inst."""
+
     def constants(self, p: Theta) -> Theta:
-        """p with the time constants that the error neurons have, [..., n]."""
+        """p with the time constants that the error neurons have, [..., n]; p itself where they are the neuron's."""
 
     def error(self, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
         """e, from v before the step. p: time constants as `constants` gives them, [..., 1, n]."""
 
 
-def constant(name: str, value: float | Tensor | None) -> float | Tensor | None:
-    """Raises ValueError for time constants that are not positive."""
-    if value is not None and not bool(((tau := torch.as_tensor(value)) > 0).all() and tau.isfinite().all()):
-        raise ValueError(f"{name} of an error neuron must be positive and finite, got {value}")
-    return value
+def constant(name: str, value: Any) -> float | Tensor | None:
+    """A number, or a tensor with one value per potential. Raises ValueError for time constants that are neither, or not
+    positive."""
+    if value is None:
+        return None
+    try:
+        tau = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        tau = torch.tensor(math.nan)
+    if tau.ndim > 1 or not bool((tau > 0).all() and tau.isfinite().all()):
+        raise ValueError(
+            f"{name} of error neurons must be positive and finite, a number or one per potential, got {value!r}"
+        )
+    return tau if tau.ndim else float(tau)
+
+
+def like(tau: Tensor, own: float | Tensor | None) -> Tensor:
+    """The error neurons' own constant in the neurons' place; theirs, where there is none."""
+    if own is None:
+        return tau
+    return own.to(tau).expand_as(tau) if isinstance(own, Tensor) else torch.full_like(tau, own)
 
 
 class _Kind:
     """What is common to the kinds here."""
 
     exact = False
+    inverse = (
+        True  # v moves so that e with the neuron's own constants is the inverse of its filter, whatever the scheme
+    )
 
     def options(self) -> dict[str, Any]:
         """What it was made with."""
@@ -62,9 +87,8 @@ class Prospective(_Kind):
     def __init__(
         self, tau_m: float | Tensor | None = None, tau_r: float | Tensor | None = None, limit: float = math.inf
     ):
-        if not limit > 0:
-            raise ValueError(f"limit must be a positive gain, got {limit}")
-        self.tau_m, self.tau_r, self.limit = constant("tau_m", tau_m), constant("tau_r", tau_r), limit
+        self.tau_m, self.tau_r = constant("tau_m", tau_m), constant("tau_r", tau_r)
+        self.limit = positive("the limit of the gain", limit, finite=False)
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
@@ -77,8 +101,7 @@ class Prospective(_Kind):
     def constants(self, p: Theta) -> Theta:
         if self.exact:
             return p
-        tau_m = p.tau_m if self.tau_m is None else torch.as_tensor(self.tau_m).to(p.tau_m).expand_as(p.tau_m)
-        tau_r = p.tau_r if self.tau_r is None else torch.as_tensor(self.tau_r).to(p.tau_r).expand_as(p.tau_r)
+        tau_m, tau_r = like(p.tau_m, self.tau_m), like(p.tau_r, self.tau_r)
         return changed(p, tau_m=tau_m, tau_r=torch.maximum(tau_r, tau_m / self.limit))
 
     def error(self, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
@@ -99,11 +122,13 @@ class Relaxing(_Kind):
     """e = v: leaky error neurons, which follow e_inst with their time constant tau (by default τr, one per potential or
     one for all). Stable in every loop in which the rates are."""
 
+    inverse = False
+
     def __init__(self, tau: float | Tensor | None = None):
         self.tau = constant("tau", tau)
 
     def constants(self, p: Theta) -> Theta:
-        return p if self.tau is None else changed(p, tau_r=torch.as_tensor(self.tau).to(p.tau_r).expand_as(p.tau_r))
+        return p if self.tau is None else changed(p, tau_r=like(p.tau_r, self.tau))
 
     def error(self, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
         return v
@@ -116,9 +141,11 @@ class Saturating(_Kind):
     """
 
     def __init__(self, inner: str | ErrorNeuron = "prospective", at: float = 1.0):
-        if not at > 0:
-            raise ValueError(f"errors saturate at a positive value, got {at}")
-        self.inner, self.at = error_neuron(inner), at
+        self.inner, self.at = error_neuron(inner), positive("the bound of saturating errors", at)
+
+    @property
+    def inverse(self) -> bool:  # type: ignore[override]
+        return self.inner.inverse
 
     def constants(self, p: Theta) -> Theta:
         return self.inner.constants(p)

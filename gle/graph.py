@@ -37,7 +37,8 @@ from torch import Tensor, nn
 
 from gle.dynamics import Dynamics, disturbed, is_zero, nudge, per_member, rate
 from gle.errors import ErrorNeuron, Prospective, error_neuron
-from gle.network import at_rest, error
+from gle.given import number, whole
+from gle.network import at_rest, error, fitting
 from gle.neurons import RateFunction, rate_function
 from gle.showing import shown, spread
 from gle.state import LayerState, Local, State, Thetas, changed
@@ -85,7 +86,14 @@ class Projection:
     plastic: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "epsilon", float(self.epsilon))
+        for name, value in (
+            ("epsilon", number(f"epsilon of {self}", self.epsilon, 0.0)),
+            ("delay", whole(f"delay of {self}", self.delay, 0)),
+            ("gain_control", bool(self.gain_control)),
+            ("bias", bool(self.bias)),
+            ("plastic", bool(self.plastic)),
+        ):
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         to = self.target if self.compartment is None else f"{self.target}.{self.compartment}"
@@ -97,9 +105,8 @@ class Neurons(Part):
 
     def __init__(self, name: str, given: Population, ensemble: tuple[int, ...], where: dict[str, Any]):
         super().__init__()
-        if given.size < 1:
-            raise ValueError(f"population {name!r} has {given.size} neurons: give it at least 1")
-        self.name, self.n_out, self.plastic, self.ensemble, self.depth = name, given.size, given.plastic, ensemble, 1
+        size = whole(f"the size of population {name!r}", given.size)
+        self.name, self.n_out, self.plastic, self.ensemble, self.depth = name, size, bool(given.plastic), ensemble, 1
         self.phi, self.errors = rate_function(given.phi), error_neuron(given.errors)
         shape = (1, *ensemble, self.potentials)
         self.W = self.B = self.synapse = None
@@ -107,6 +114,7 @@ class Neurons(Part):
         self.tau_m = time_constant("tau_m", given.tau_m, shape, where)
         self.tau_r = time_constant("tau_r", given.tau_r, shape, where)
         self.fan_in = 0
+        fitting(self)
 
     @property
     def potentials(self) -> int:
@@ -139,10 +147,12 @@ class Synapses(Part):
             shape_W, shape_b = self.synapse.shapes(n_in, n_out)
         except ValueError as problem:
             raise ValueError(f"projection {given}: {problem}") from None
+        if given.bias and shape_b is None:
+            raise ValueError(f"projection {given}: these synapses have no bias, give the population one")
         self.plastic = given.plastic and shape_W is not None
         axes = (1, *ensemble)
         self.W = None if shape_W is None else nn.Parameter(torch.zeros(*axes, *shape_W, **where))
-        self.b = nn.Parameter(torch.zeros(*axes, *shape_b, **where)) if given.bias and shape_b is not None else None
+        self.b = nn.Parameter(torch.zeros(*axes, *shape_b, **where)) if given.bias else None
         self.tau_m = self.tau_r = None
         B = None if self.W is None else self.synapse.feedback.allocate(self.W.detach())
         self.register_buffer("B", B)
@@ -177,13 +187,19 @@ class Graph(Wiring):
         seed: Seeds = 0,
     ):
         super().__init__()
-        self._ensemble = (ensemble,) if isinstance(ensemble, int) else tuple(ensemble)
+        axes = ensemble if isinstance(ensemble, (tuple, list)) else (ensemble,)
+        self._ensemble = tuple(whole("ensemble", n) for n in axes)
         where: dict[str, Any] = {"dtype": dtype, "device": device}
-        if min(n_in, *self._ensemble, 1) < 1:
-            raise ValueError(f"sizes must be at least 1, got n_in={n_in}, ensemble={self._ensemble}")
+        self._n_in = whole("n_in", n_in)
+        if not isinstance(populations, Mapping) or not all(isinstance(p, Population) for p in populations.values()):
+            raise ValueError("populations are a dict of names and gle.Population(size, tau_m, tau_r)")
+        projections = list(projections) if isinstance(projections, Sequence) else [projections]
+        if wrong := [p for p in projections if not isinstance(p, Projection)]:
+            raise ValueError(f"projections are a list of gle.Projection(source, target), got {wrong[0]!r}")
         if not populations or INPUT in populations:
             raise ValueError(f"a graph needs populations, by any name but {INPUT!r}; got {', '.join(populations)}")
-        self._n_in = n_in
+        if odd := [name for name in populations if not isinstance(name, str) or not name or {*"→."} & {*name}]:
+            raise ValueError(f"a population's name is a text without '→' and '.', not {odd[0]!r}")
         self.names = tuple(populations)
         self.populations: Sequence[Neurons] = nn.ModuleList(  # type: ignore[assignment]
             Neurons(name, given, self._ensemble, where) for name, given in populations.items()
@@ -197,12 +213,16 @@ class Graph(Wiring):
         for given in projections:
             self._check(given)
             source, target = self._index(given.source), self.populations[self._index(given.target)]
-            size = n_in if source < 0 else self.populations[source].n_out
+            size = self._n_in if source < 0 else self.populations[source].n_out
             made.append(Synapses(given, size, target.n_out, self._ensemble, where))
             if made[-1].W is not None:
                 target.fan_in += size
-        if twice := {str(s.given) for s in made if sum(str(t.given) == str(s.given) for t in made) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is given twice: one projection is enough")
+        joins = [(self._end(s.given), s.given) for s in made]
+        if twice := [str(g) for n, (end, g) in enumerate(joins) if end in [other for other, _ in joins[:n]]]:
+            raise ValueError(
+                f"{twice[0]} is given twice: one projection is enough, and a second kind of synapse takes a population "
+                "in between"
+            )
         self.projections: Sequence[Synapses] = nn.ModuleList(made)  # type: ignore[assignment]
         self._wire()
         self.initialize(seed)
@@ -217,10 +237,14 @@ class Graph(Wiring):
         compartments = self[given.target].phi.compartments
         if given.compartment is not None and given.compartment not in compartments:
             raise ValueError(f"projection {given}: {given.target!r} has compartments {', '.join(compartments)}")
-        if given.delay not in (0, 1):
+        if given.delay > 1:
             raise ValueError(f"projection {given}: delay must be 0 or 1 step, got {given.delay}")
         if given.source == INPUT and given.delay:
             raise ValueError(f"projection {given}: inputs come without delay; shift the input")
+
+    def _end(self, given: Projection) -> tuple:
+        """What no two projections have in common."""
+        return given.source, given.target, self[given.target].span(given.compartment).start, given.delay
 
     def _index(self, name: str) -> int:
         return -1 if name == INPUT else self.names.index(name)
@@ -242,6 +266,12 @@ class Graph(Wiring):
                 if part.span(c) not in reached:
                     which = f"compartment {c!r} of population" if len(part.phi.compartments) > 1 else "population"
                     raise ValueError(f"nothing reaches {which} {part.name!r}: add a projection to it")
+            back = [self.projections[k].given for k in self._efferents[i] if self.projections[k].given.epsilon]
+            if back and i != self._top and all(g.gain_control for g in back):
+                raise ValueError(
+                    f"all errors of population {part.name!r} come through a gain control, which measures them by "
+                    f"others: leave it out of one of {', '.join(map(str, back))}"
+                )
         sorter: graphlib.TopologicalSorter[int] = graphlib.TopologicalSorter({i: () for i in indices})
         for k, (s, t) in enumerate(ends):
             if s >= 0 and not self.projections[k].given.delay:
@@ -262,10 +292,9 @@ class Graph(Wiring):
             if part.given.epsilon and not part.given.gain_control
         ]
         for i, part in enumerate(self.populations):
-            assert part.tau_m is not None
-            assert part.tau_r is not None
-            gain = float((part.tau_m / part.tau_r).max())
-            if not isinstance(part.errors, Prospective) or min(gain, part.errors.limit) <= 1:
+            own = part.errors.constants(part.theta())
+            gain = float((own.tau_m / own.tau_r).max())
+            if not isinstance(part.errors, Prospective) or gain <= 1:
                 continue
             seen, ahead = set(), [t for s, t in open_ends if s == i]
             while ahead:
@@ -273,7 +302,7 @@ class Graph(Wiring):
                     seen.add(t)
                     ahead += [u for s, u in open_ends if s == t]
             if i in seen:
-                edge = 1 / min(gain, part.errors.limit)
+                edge = 1 / gain
                 warnings.warn(
                     f"errors of population {part.name!r} come back to it through a loop and are prospective: they "
                     f"settle only where its eigenvalues are small, |λ| < τr/τm = {edge:.2g} for "
@@ -314,6 +343,11 @@ class Graph(Wiring):
     def place_name(self, i: int, d: int) -> str:
         return self.part_name(i)
 
+    @property
+    def described(self) -> list[str]:
+        populations = [f"{part.name}: {part.phi!r}" for part in self.populations]
+        return populations + [f"{part.given}: {part.synapse!r}" for part in self.projections]
+
     def __getitem__(self, name: str) -> Any:
         """The population of this name, or the projection "source → target" as its repr shows it. Raises KeyError."""
         if name in self.names:
@@ -332,6 +366,9 @@ class Graph(Wiring):
     @property
     def has(self) -> str:
         return f"the graph has {', '.join((*self.names, *(str(s.given) for s in self.projections)))}"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names or name in [str(s.given) for s in self.projections]
 
     def drawn(self) -> Sequence[Part]:
         """In the order of the evaluation, so that a chain has the weights that `Network` draws."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from gle.dynamics import Dynamics, per_neuron
+from gle.errors import ErrorNeuron
 from gle.operators import euler_fraction, exponential_fraction, low_pass, rate_of_change
 from gle.showing import shown
 from gle.state import LayerState, Local, State, Theta, Thetas
@@ -61,10 +62,13 @@ class Euler:
         self.propagation = propagation
         self.fraction = fraction
 
-    def error_fraction(self, dt: float, p: Theta) -> Tensor:
+    def error_fraction(self, dt: float, errors: ErrorNeuron, p: Theta) -> Tensor:
         """The fraction of its distance to e_inst that v covers in a step: τm/τr of the one by which u moves towards the
-        current, which for forward Euler is dt/τr."""
-        return per_neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
+        current, which for forward Euler is dt/τr; of error neurons that invert no filter that of their own τr."""
+        own = errors.constants(p)
+        if own is p and errors.inverse:
+            return per_neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
+        return per_neuron(self.fraction(dt, own.tau_r))
 
     def _advance(self, part: Any, p: Theta, local: Local, v: Tensor, out: Output, dynamics: Dynamics) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
@@ -73,7 +77,7 @@ class Euler:
         if part.errors.exact and (noise is None or noise.error is None):  # noise on e is behind the filter
             v = low_pass(v, local.e, a)
         else:
-            v = low_pass(v, local.e_inst, self.error_fraction(dt, part.errors.constants(p)))
+            v = low_pass(v, local.e_inst, self.error_fraction(dt, part.errors, p))
         return LayerState(low_pass(local.u, local.current, a), v, out.r, local.e, out.sent, out.kept)
 
     def __repr__(self) -> str:

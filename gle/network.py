@@ -24,7 +24,7 @@ from gle.errors import ERRORS, ErrorNeuron, error_neuron
 from gle.neurons import RateFunction, rate_function
 from gle.showing import spread
 from gle.state import LayerState, Local, State, Theta, Thetas, changed, mapped, select
-from gle.synapses import Synapse
+from gle.synapses import Linear, Masked, Synapse
 from gle.synapses import synapse as synapse_called
 from gle.wiring import Output, Part, Seeds, Wiring, time_constant
 
@@ -77,6 +77,11 @@ class Layer(Part):
         self.phi = rate_function(phi)
         self.synapse = synapse_called(synapse)
 
+        if len(self.phi.compartments) > 1 and type(self.synapse) not in (Linear, Masked):
+            raise ValueError(
+                f"{type(self.synapse).__name__} synapses do not tell the compartments of {self.phi.name} apart: give "
+                "each a projection of its own, in a Graph"
+            )
         axes = (depth, *self.ensemble)
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         shape_W, shape_b = self.synapse.shapes(n_in, self.potentials)
@@ -88,6 +93,7 @@ class Layer(Part):
         self.tau_r = time_constant("tau_r", tau_r, (*axes, self.potentials), where)
         B = self.synapse.feedback.allocate(self.W.detach())
         self.register_buffer("B", B)
+        fitting(self)
 
     @property
     def potentials(self) -> int:
@@ -261,6 +267,25 @@ class Network(Wiring):
         outputs = [Output(r, s.sent, k) for r, s, k in zip(stacked[0], state, kept_by_layer, strict=True)]
         fields = zip(self.presynaptic(x, stacked[0]), stacked[1], [s.u for s in state], *stacked[2:], strict=True)
         return outputs, [Local(*field) for field in fields]
+
+
+def dense(net: Wiring) -> None:
+    """Raises ValueError for anything but a chain of layers whose synapses are all there, each with a weight."""
+    if not isinstance(net, Network):
+        raise ValueError(f"this analysis goes through a chain of layers (gle.Network), not a {type(net).__name__}")
+    for l, (i, _) in enumerate(net.places()):
+        if type(net.layers[i].synapse) is not Linear:
+            raise ValueError(f"layer {l} has {type(net.layers[i].synapse).__name__} synapses, expected Linear ones")
+
+
+def fitting(part: Any) -> None:
+    """Raises ValueError for time constants of error neurons that do not fit the neurons."""
+    try:
+        part.errors.constants(part.theta())
+    except RuntimeError:
+        raise ValueError(
+            f"time constants of {part.errors!r} do not fit {part.potentials} potentials: give a number, or one for each"
+        ) from None
 
 
 def at_rest(phi: RateFunction, zero: Tensor, sent: Any) -> LayerState:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gle.given import whole
 from gle.seeding import generator
 from gle.showing import shown
 
@@ -41,7 +42,7 @@ class RateFunction(Hashable, Protocol):
         """Whether the way back needs sums over the population."""
 
     def rate(self, voltage: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """r, and what `pull` needs besides it."""
+        """r, and what `pull` needs besides it: tensors [..., batch, any number]."""
 
     def pull(self, kept: tuple[Tensor, ...], r: Tensor, received: Tensor) -> Tensor:
         """The errors by compartment, [..., compartments · n]."""
@@ -161,9 +162,7 @@ class _Pooled(_Parted):
     pooled = True
 
     def __init__(self, groups: int = 1):
-        if groups < 1:
-            raise ValueError(f"groups must be at least 1, got {groups}")
-        self.groups = groups
+        self.groups = whole("groups", groups)
 
     def apart(self, x: Tensor) -> Tensor:
         """[..., groups · n] → [..., groups, n]."""
@@ -183,16 +182,18 @@ class RMSNorm(_Pooled):
 
     def __init__(self, groups: int = 1, eps: float = 1e-5):
         super().__init__(groups)
-        self.eps = eps
+        if not float(eps) > 0:
+            raise ValueError(f"eps must be positive, got {eps}: at rest, where u = 0, r would be 0/0")
+        self.eps = float(eps)
 
     def rate(self, voltage: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         u = self.apart(voltage)
         inverse = torch.rsqrt(u.square().mean(-1, keepdim=True) + self.eps)
-        return (u * inverse).flatten(-2), (inverse,)
+        return (u * inverse).flatten(-2), (inverse.squeeze(-1),)
 
     def pull(self, kept: tuple[Tensor, ...], r: Tensor, received: Tensor) -> Tensor:
         y, g = self.apart(r), self.apart(received)
-        return ((g - y * (y * g).mean(-1, keepdim=True)) * kept[0]).flatten(-2)
+        return ((g - y * (y * g).mean(-1, keepdim=True)) * kept[0].unsqueeze(-1)).flatten(-2)
 
 
 class Softmax(_Pooled):
@@ -217,7 +218,7 @@ class Spike(_Parted):
     def __init__(self, sharpness: float = 10.0):
         if not sharpness > 0:
             raise ValueError(f"sharpness must be positive, got {sharpness}")
-        self.sharpness = sharpness
+        self.sharpness = float(sharpness)
 
     def rate(self, voltage: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         above = voltage - 1
@@ -241,12 +242,15 @@ def rate_function(phi: str | RateFunction) -> RateFunction:
         return RATE_FUNCTIONS[phi]()
     if isinstance(phi, (str, Activation)):
         return activation(phi)
-    if isinstance(phi, type) or not hasattr(phi, "pull"):
+    if isinstance(phi, type) or not all(hasattr(phi, part) for part in ("name", "compartments", "rate", "pull")):
         raise ValueError(
             "phi must be the name of an activation, an Activation(name, phi, slope), or another rate function like "
             f"gle.neurons.RMSNorm(); got {phi!r}"
         )
-    check_pull(phi)
+    try:
+        check_pull(phi)
+    except TypeError:  # what cannot be hashed is looked at each time
+        check_pull.__wrapped__(phi)
     return phi
 
 
@@ -276,6 +280,8 @@ def check_pull(phi: RateFunction) -> None:
     with torch.inference_mode(False), torch.enable_grad():
         u.requires_grad_()
         r, kept = phi.rate(u)
+        if not isinstance(kept, tuple) or not all(isinstance(k, Tensor) for k in kept):
+            raise ValueError(f"rate function {phi.name!r}: what it keeps must be a tuple of tensors, got {type(kept)}")
         if r.shape != received.shape:
             raise ValueError(
                 f"rate function {phi.name!r}: voltages {list(u.shape)} of {len(phi.compartments)} compartments become "

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gle.given import number, whole
 from gle.seeding import generator
 from gle.showing import shown
-from gle.wiring import Wiring, number, whole
+from gle.wiring import Wiring
 
 PLACES = ("current", "rate", "error")
 

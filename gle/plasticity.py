@@ -333,6 +333,8 @@ class Plasticity:
             if self.centred < dt * (1 - 1e-6):
                 raise ValueError(f"centred = {self.centred:g} is below dt = {dt:g}: it averages over many steps")
             for i, layer in enumerate(chain(net).layers):
+                if layer.plastic and layer.b is not None and layer.b.shape[-1] != layer.potentials:
+                    raise ValueError(f"centred needs a bias of each neuron, those of layers.{i} share theirs")
                 if layer.plastic and layer.b is None:
                     raise ValueError(f"centred needs biases, layers.{i} has none: give it bias=True")
                 if layer.learned(("W", "b")) == ("W",):
@@ -490,6 +492,8 @@ class Plasticity:
             new_slots: list[dict[str, Tensor]] = [{} for _ in slots]
             for kind in (*self.learn, "B"):
                 value, grad = getattr(p, kind), getattr(g, kind)
+                if kind == "B" and grad is None and "B" in net.parts[i].moved(self.learn):
+                    grad = g.W  # of a rule that knows of no feedback weights
                 if grad is None or value is None:
                     continue
                 own = "W" if kind == "B" else kind  # feedback that learns does what W does

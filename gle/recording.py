@@ -55,7 +55,8 @@ class Record:
         for l in self.layers or ():
             found = [net.keyed(what) for what in self.what if what != "loss"] or [net.keyed("r")]
             if not any(l in keys or (isinstance(l, int) and 0 in keys and -len(keys) <= l < 0) for keys in found):
-                raise ValueError(f"there is no layer {l} to record: {net.has}")
+                what = ", ".join(self.what)
+                raise ValueError(f"there is no layer {l} to record {what} of: {net.has}")
 
     def take(self, net: Wiring, step: int, carry: Carry, target: Tensor | None, cost: Cost) -> None:
         """Copies what was asked for."""

@@ -17,6 +17,10 @@ def saved_state(sim: Simulation) -> dict:
     """What `Simulation.state_dict` returns."""
     batch = sim.carry.state[0].u.shape[-2] if sim.carry.state else 0
     saved = {"step": sim.step, "batch": batch, "carry": to_dict(sim.carry._replace(memory=None))}
+    if sim.network.described:
+        saved["network"] = sim.network.described
+    if sim.noises:
+        saved["noise"] = [repr(noise) for noise in sim.noises]
     if sim.plasticity is not None:
         saved["plasticity"] = description(sim)
     if sim.carry.memory is not None:
@@ -44,6 +48,11 @@ def load_state(sim: Simulation, saved: dict) -> None:
         saved = {k: v for k, v in saved.items() if k not in ("plasticity", "optimizer", "memory")}
         if isinstance(saved["carry"], dict):
             saved["carry"] = {**saved["carry"], "learning": None}
+    for name, own in (("network", sim.network.described), ("noise", [repr(noise) for noise in sim.noises])):
+        was = saved.get(name, [])
+        if was != own and (name == "noise" or was):  # older states have neither
+            there, here = ("; ".join(map(str, x)) or "none" for x in (was, own))
+            raise ValueError(f"the state was saved with another {name}, {there}; this simulation has {here}")
     parts = saved["carry"] if isinstance(saved["carry"], dict) else {}
     from_dict(sim.carry.theta, parts.get("theta"), "carry.theta")  # the network first, then its plasticity
     own = {} if sim.plasticity is None else description(sim)

@@ -114,7 +114,7 @@ def scan(
     for place, ((i, d), fwd) in reversed(list(enumerate(zip(net.places(), passes, strict=True)))):
         p, s, layer = select(theta[i], d), select(state[i], d), net.layers[i]
         e_inst = layer.phi.pull((), fwd.seen, above)
-        v, v_end = scan_low_pass(s.v, e_inst, integrator.error_fraction(dt, layer.errors.constants(p)), STEPS)
+        v, v_end = scan_low_pass(s.v, e_inst, integrator.error_fraction(dt, layer.errors, p), STEPS)
         e = error(layer, _over_steps(p), v, e_inst)
         sent_end = s.sent
         if place:

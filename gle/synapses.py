@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from gle.given import whole
 from gle.showing import shown
 
 
@@ -210,9 +211,7 @@ class Positions(_Shaped):
 
     def __init__(self, positions: int, feedback: str = "transpose"):
         super().__init__(feedback)
-        if positions < 1:
-            raise ValueError(f"positions must be at least 1, got {positions}")
-        self.positions = positions
+        self.positions = whole("positions", positions)
 
     def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         features = n_in // self.positions
@@ -247,9 +246,7 @@ class Tokens(_Shaped):
 
     def __init__(self, positions: int, feedback: str = "transpose"):
         super().__init__(feedback)
-        if positions < 1:
-            raise ValueError(f"positions must be at least 1, got {positions}")
-        self.positions = positions
+        self.positions = whole("positions", positions)
 
     def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if n_in % self.positions or n_out % self.positions:
@@ -274,6 +271,14 @@ class Tokens(_Shaped):
         return -torch.matmul(post.mT, pre), -post.sum(-2)
 
 
+def two(name: str, given: Any, least: int = 1) -> tuple[int, int]:
+    """A number for both, or two of them."""
+    parts = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
+    if len(parts) != 2:
+        raise ValueError(f"{name} must be one number or two, got {given!r}")
+    return whole(name, parts[0], least), whole(name, parts[1], least)
+
+
 class Conv2d(_Shaped):
     """Convolution. Rates are images [channels · height · width], flattened.
 
@@ -294,14 +299,11 @@ class Conv2d(_Shaped):
         feedback: str = "transpose",
     ):
         super().__init__(feedback)
-        self.channels, self.size, self.average = tuple(channels), tuple(size), average
-        self.kernel, self.stride, self.padding = (
-            (x, x) if isinstance(x, int) else tuple(x) for x in (kernel, stride, padding)
-        )
-        if min(*self.channels, *self.size, *self.kernel, *self.stride) < 1 or min(self.padding) < 0:
-            raise ValueError(f"channels, size, kernel and stride must be at least 1, got {self!r}")
-        if average and channels[0] != channels[1]:
-            raise ValueError(f"an average keeps the channels, got {channels[0]} and {channels[1]}")
+        self.channels, self.size = two("channels", channels), two("size", size)
+        self.kernel, self.stride = two("kernel", kernel), two("stride", stride)
+        self.padding, self.average = two("padding", padding, 0), bool(average)
+        if self.average and self.channels[0] != self.channels[1]:
+            raise ValueError(f"an average keeps the channels, got {self.channels[0]} and {self.channels[1]}")
         if min(self.size_out) < 1:
             raise ValueError(f"a kernel of {self.kernel} does not fit into {self.size} with padding {self.padding}")
 
@@ -342,9 +344,10 @@ class Conv2d(_Shaped):
 
     @staticmethod
     def _over_leading(f: Callable[..., Tensor], W: Tensor, *others: Tensor) -> Tensor:
-        """f for each of the leading axes, which are those in front of W's own four."""
-        lead = W.shape[:-4]
-        flat = [t.reshape(-1, *t.shape[len(lead) :]) for t in (W, *others)]
+        """f for each of the leading axes, those in front of [rows, channels, height, width]; W's own are the last of
+        them."""
+        lead = others[0].shape[:-4]
+        flat = [t.reshape(-1, *t.shape[len(lead) :]) for t in (W.expand(*lead, *W.shape[-4:]), *others)]
         made = torch.stack([f(*parts) for parts in zip(*flat, strict=True)])
         return made.reshape(*lead, *made.shape[1:])
 

@@ -27,24 +27,6 @@ Key = int | str  # of a layer ℓ, or of a part of a graph
 Seeds = int | Sequence[int] | Tensor | np.ndarray
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """Raises ValueError for what is no whole number, or below the least."""
-    try:
-        n = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
-    if n < least:
-        raise ValueError(f"{name} must be at least {least}, got {n}")
-    return int(n)
-
-
-def number(name: str, value: Any, least: float) -> float:
-    """Raises ValueError for what is no finite number, or below the least."""
-    if isinstance(value, str) or not hasattr(value, "__float__") or not math.isfinite(x := float(value)) or x < least:
-        raise ValueError(f"{name} must be ≥ {least:g} and finite, got {value!r}")
-    return x
-
-
 class Output(NamedTuple):
     """What one part's neurons give in an evaluation; see `LayerState`."""
 
@@ -145,6 +127,11 @@ class Wiring(nn.Module):
 
     def part_name(self, i: int) -> str:
         raise NotImplementedError
+
+    @property
+    def described(self) -> list[str]:
+        """What a saved state's tensors belong to, where their shapes do not say it."""
+        return []
 
     def place_name(self, i: int, d: int) -> str:
         """Of the neurons at index d of a part's depth, in messages."""

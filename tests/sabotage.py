@@ -770,7 +770,7 @@ SABOTAGES = [
     Sabotage(
         "another error filter in the scan",
         "gle/scan.py",
-        "integrator.error_fraction(dt, layer.errors.constants(p))",
+        "integrator.error_fraction(dt, layer.errors, p)",
         "per_neuron(integrator.fraction(dt, p.tau_m))",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),
@@ -791,7 +791,7 @@ SABOTAGES = [
     Sabotage(
         "v of instantaneous error neurons moves as if they looked ahead",
         "gle/integrators.py",
-        "v = low_pass(v, local.e_inst, self.error_fraction(dt, part.errors.constants(p)))",
+        "v = low_pass(v, local.e_inst, self.error_fraction(dt, part.errors, p))",
         "v = low_pass(v, local.e, a)",
         f"{CORE}::test_every_k_equals_summed_updates",
     ),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gle.integrators import Integrator
-from gle.network import Network
+from gle.network import Network, dense
 from gle.recording import Record
 from gle.simulate import Simulation
 from gle.state import Thetas
@@ -110,7 +110,10 @@ def low_frequency_delay(network: Network, dt: float = 0.0, theta: Thetas | None 
     A neuron delays slow signals by τm − τr (§2.7), on top of the delays of its presynaptic partners, weighted by what
     each of them contributes; along a chain the sum is Σ (τm − τr). dt: of a simulation, whose delayed propagation adds
     one step per layer above the first; 0 for the continuous-time network.
+
+    Raises ValueError for anything but a chain of layers with dense synapses.
     """
+    dense(network)
     theta = network.theta() if theta is None else theta
     gain = torch.eye(network.n_in).to(theta[0].W)  # [inputs, *ensemble, neurons] at ω = 0, and minus its slope in iω
     gain = gain.reshape(network.n_in, *[1] * len(network.ensemble), network.n_in)

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gle.network import Network
+from gle.network import Network, dense
 from gle.state import Thetas
-from gle.synapses import Linear
 
 
 class StateSpace(NamedTuple):
@@ -46,6 +45,7 @@ def layer_state_space(
     Raises ValueError for a layer or member that the network does not have, and for synapses without a matrix of
     weights.
     """
+    dense(network)
     places = list(network.places())
     if not -len(places) <= l < len(places):
         raise ValueError(f"there is no layer {l}: the network has {len(places)}")
@@ -53,8 +53,6 @@ def layer_state_space(
     member, ensemble = tuple(member), network.ensemble
     if len(member) != len(ensemble) or any(not 0 <= k < n for k, n in zip(member, ensemble, strict=True)):
         raise ValueError(f"member {member} does not name one of the ensemble {ensemble}: give an index for each axis")
-    if not isinstance(network.layers[i].synapse, Linear):
-        raise ValueError(f"layer {l} has {type(network.layers[i].synapse).__name__} synapses, expected Linear ones")
     p = (network.theta() if theta is None else theta)[i]
     W, tau_m, tau_r = (t[d][member].detach() for t in (p.W, p.tau_m, p.tau_r))
     if p.b is not None:

@@ -1,14 +1,15 @@
 """Graphs: the chain as a graph is the chain to the bit, what is wired wrong is refused by name, and all that a
 simulation does with a network it does with a graph."""
 
+import numpy as np
 import pytest
 import torch
 
 import gle
 from gle import rules
 from gle.integrators import Euler
-from gle.neurons import Gated, RMSNorm
-from gle.synapses import Masked
+from gle.neurons import Gated, RMSNorm, Softmax
+from gle.synapses import Masked, Positions
 
 D = torch.float64
 TAUS = [(1.0, 0.3), (2.0, 0.4), (0.7, 0.2)]
@@ -142,7 +143,7 @@ def test_recorded_by_name():
     assert record["r"].keys() == {"gate"}
     assert record["r"]["gate"].shape == (3, 6, 6)
     assert torch.equal(record["W"]["gate → sum"][0], net["gate → sum"].W[0])
-    with pytest.raises(ValueError, match=r"no layer gte to record: the graph has in, gate, .* in → gate\.gate"):
+    with pytest.raises(ValueError, match=r"no layer gte to record r of: the graph has in, gate, .* in → gate\.gate"):
         gle.Simulation(net, dt=0.2).run(x, y, record=gle.Record("r", layers="gte"))
 
 
@@ -156,6 +157,33 @@ def test_lengths_silence_what_is_over():
                      lengths=[10] * 6)  # fmt: skip
     for a, b in zip(*(flat(sim.network) for sim in sims), strict=True):
         assert torch.equal(a, b)
+
+
+def test_saved_with_numbers_of_any_kind(tmp_path):
+    """Prevents: a file that is written without a word, and refused when it is wanted."""
+    one = gle.Population(np.int64(4), 1.0, 0.5, phi=Softmax(np.int64(2)), errors=gle.errors.Relaxing(np.float64(2)))
+    joined = [
+        gle.Projection("input", "a", synapse=Positions(np.int64(2))),
+        gle.Projection("a", "a", delay=np.int64(1), gain_control=np.bool_(False), epsilon=1),
+    ]
+    net = gle.Graph(np.int64(4), {"a": one}, joined, ensemble=np.int64(2))
+    gle.save(tmp_path / "net.pt", net)
+    assert repr(gle.load(tmp_path / "net.pt")) == repr(net)
+    assert "a" in net
+    assert "b" not in net
+
+
+def test_state_of_another_wiring_is_refused():
+    """Prevents: weights that land on other projections of the same shape."""
+
+    def made(*names):
+        populations = {name: gle.Population(3, 1.0, 0.5) for name in names}
+        joined = [gle.Projection("input", "a"), gle.Projection("a", "b")]
+        return gle.Simulation(gle.Graph(3, populations, joined, output="b"), dt=0.1)
+
+    with pytest.raises(ValueError, match=r"saved with another network, a: .* this simulation has b: "):
+        made("b", "a").load_state_dict(made("a", "b").state_dict())
+    made("a", "b").load_state_dict(made("a", "b").state_dict())
 
 
 P, J = gle.Population, gle.Projection
@@ -182,7 +210,18 @@ ONE = P(2, 1.0, 1.0)
             [J("input", "a"), J("a", "b"), J("b", "c"), J("c", "a")],
             "a → (b → c|c → b) → a is a cycle without delay",
         ),
-        ({"a": P(0, 1.0, 1.0)}, [J("input", "a")], "population 'a' has 0 neurons"),
+        ({"a": P(0, 1.0, 1.0)}, [J("input", "a")], "the size of population 'a' must be at least 1, got 0"),
+        ({"a": P("6", 1.0, 1.0)}, [J("input", "a")], "the size of population 'a' must be a whole number, got '6'"),
+        ({"a.b": ONE}, [], "a population's name is a text without '→' and '.', not 'a.b'"),
+        ([ONE], [], "populations are a dict of names and gle.Population"),
+        ({"a": ONE}, [("input", "a")], "projections are a list of gle.Projection"),
+        ({"a": ONE}, [J("input", "a"), J("input", "a", "soma")], "input → a.soma is given twice"),
+        ({"a": P(3, 1.0, 1.0)}, [J("input", "a", synapse="identity", bias=True)], "these synapses have no bias"),
+        (
+            {"a": ONE, "b": ONE},
+            [J("input", "a"), J("a", "b", gain_control=True)],
+            "all errors of population 'a' come through a gain control",
+        ),
         ({"a": P(2, 0.0, 1.0)}, [J("input", "a")], "tau_m must be positive, got 0"),
         ({"a": P(2, 1.0, 1.0, phi=Gated)}, [J("input", "a")], "phi must be the name of an activation"),
         ({"a": P(2, 1.0, 1.0, errors="late")}, [J("input", "a")], "unknown errors 'late'"),
@@ -191,6 +230,12 @@ ONE = P(2, 1.0, 1.0)
 def test_wiring_that_cannot_be(populations, projections, message):
     with pytest.raises(ValueError, match=message):
         gle.Graph(3, populations, projections)
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("nan"), float("inf"), "0.5", None])
+def test_factors_that_cannot_be(epsilon):
+    with pytest.raises(ValueError, match="epsilon of a → b must be ≥ 0 and finite"):
+        gle.Projection("a", "b", epsilon=epsilon)
 
 
 def test_what_takes_no_graph_says_so():

@@ -1,6 +1,8 @@
 """Ways back through rate functions and synapses, with autograd as the arbiter: a network of each kind whose gradients
 are backprop's, where τm = τr makes neurons instantaneous; and, with time constants, BPTT and RTRL of the whole loop."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -14,6 +16,7 @@ from hrm import layers
 
 D = torch.float64
 STILL = {"tau_m": 1.0, "tau_r": 1.0}
+MASK = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]])
 FUNCTIONS = [Swish(), Gated(), RMSNorm(), RMSNorm(3), Softmax(), Softmax(2), Spike(2.0)]
 
 
@@ -125,9 +128,88 @@ def test_errors_advance_as_for_tanh(phi):
     assert cosines["prospective"] > cosines["instantaneous"]
 
 
+def conv_chain():
+    conv = Conv2d((1, 2), (4, 4), 3)
+    common = {"tau_m": 1.0, "tau_r": 0.5, "dtype": D}
+    return gle.Network(
+        [gle.Layer(16, 8, synapse=conv, **common), gle.Layer(8, 2, phi="linear", **common)]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ensemble", [(), (2,)])
+def test_convolutions_under_every_rule(ensemble):
+    """Prevents: axes of time that a synapse does not know."""
+    conv = Conv2d((1, 2), (4, 4), 3)
+    common = {"tau_m": 1.0, "tau_r": 0.5, "dtype": D, "ensemble": ensemble}
+    net = gle.Network([gle.Layer(16, 8, synapse=conv, **common), gle.Layer(8, 2, phi="linear", **common)])
+    x, y = tensors((8, 3, 16), (8, 3, 2))
+    sim = gle.Simulation(net, dt=0.1)
+    exact = rules.assign(rules.BPTT(), sim, x, y).grads[0].W
+    matched = rules.assign(rules.Adjoint(matched=True), sim, x, y).grads[0].W
+    assert exact.abs().max() > 1e-4
+    torch.testing.assert_close(matched, exact, atol=1e-12, rtol=1e-9)
+    assert rules.assign(rules.Instantaneous(), sim, x, y).grads[0].W.abs().max() > 1e-4
+
+
+def test_predictions_of_normalised_series_of_several_lengths():
+    net = gle.Network([gle.Layer(2, 6, phi=RMSNorm(3), dtype=D, **STILL), gle.Layer(6, 2, dtype=D, **STILL)])
+    (x,) = tensors((7, 4, 2))
+    sim = gle.Simulation(net, dt=0.1)
+    r, state = sim.predict(x, lengths=[3, 5, 7, 1])
+    alone, _ = sim.predict(x[:3, :1])
+    torch.testing.assert_close(r[:3, :1], alone, atol=1e-12, rtol=0)
+    assert state[0].kept[0].shape == (1, 4, 3)
+
+
+@dataclass
+class Own:
+    """A rate function of a user's own, which cannot be hashed."""
+
+    scale: float = 2.0
+    name: str = "own"
+    compartments: tuple = ("soma",)
+    pooled: bool = False
+
+    def rate(self, voltage):
+        return self.scale * voltage, ()
+
+    def pull(self, kept, r, received):
+        return self.scale * received
+
+
+def test_a_rate_function_of_ones_own():
+    net = gle.Network([gle.Layer(3, 2, phi=Own(), dtype=D, **STILL)], seed=1)
+    x, y = tensors((5, 3), (5, 2))
+    same(net, x, y, 2 * (x @ net.layers[0].W[0].mT + net.layers[0].b[0]))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: gle.Layer(8, 8, phi="gated", synapse=Tokens(4), **STILL), "give each a projection of its own"),
+        (lambda: RMSNorm(eps=0.0), "eps must be positive, got 0"),
+        (lambda: Softmax("2"), "groups must be a whole number, got '2'"),
+        (lambda: rate_function(Own), "phi must be the name of an activation"),
+        (lambda: Conv2d((1, 1), (4, 4), (3, 3, 3)), "kernel must be one number or two"),
+        (lambda: Positions(2.0), "positions must be a whole number, got 2"),
+        (
+            lambda: rules.assign(
+                rules.RTRL(),
+                gle.Simulation(gle.Network([gle.Layer(3, 2, phi="swish", dtype=D, **STILL)]), dt=0.1, gamma=0.5),
+                *tensors((4, 2, 3), (4, 2, 2)),
+            ),
+            "with γ ≠ 0 this rule takes pointwise",
+        ),
+        (
+            lambda: gle.Simulation(conv_chain(), dt=0.1, plasticity=gle.Plasticity(centred=5.0)),
+            r"centred needs a bias of each neuron, those of layers\.0 share theirs",
+        ),
+        (
+            lambda: gle.analysis.state_space.layer_state_space(
+                gle.Network([gle.Layer(4, 3, synapse=Masked(MASK), **STILL)])
+            ),
+            "layer 0 has Masked synapses",
+        ),
         (lambda: rate_function("swoosh"), "unknown activation 'swoosh'; choose one of linear, .* rms_norm"),
         (lambda: RMSNorm(0), "groups must be at least 1, got 0"),
         (lambda: Spike(0.0), "sharpness must be positive, got 0"),
@@ -156,7 +238,6 @@ class Flat(Swish):
 
 # -- synapses ----------------------------------------------------------------------------------------------------------
 
-MASK = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]])
 IMAGE = (-1, (2, 5, 4))
 SYNAPSES = {  # synapse, n_in, n_out, the same by torch
     "masked": (Masked(MASK), 4, 3, lambda x, W, b: x @ (W * MASK).mT + b),

@@ -60,6 +60,24 @@ def test_difference_falls_with_the_decay():
             assert (layer.W - at_first.W).detach().abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("optimizer", ["adam", gle.SGD(0.9)])
+def test_feedback_learns_under_any_rule(optimizer):
+    """By BPTT, which knows of no feedback weights, B takes W's steps all the same, and GLE goes on from there.
+
+    Prevents: feedback that stays behind, and an optimiser that loses what it kept of it.
+    """
+    g = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(20, 4, n, generator=g, dtype=D) for n in (3, 2))
+    net = student("kolen_pollack")
+    before = [layer.B - layer.W.detach() for layer in net.layers]
+    sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity(optimizer, lr=0.01))
+    gle.rules.learn(gle.rules.BPTT(), sim, x, y, stretch=10)
+    sim.run(x, y)
+    for layer, first, difference in zip(net.layers, student("kolen_pollack").layers, before, strict=True):
+        assert (layer.B - first.B).abs().max() > 1e-3
+        torch.testing.assert_close(layer.B - layer.W.detach(), difference, atol=1e-12, rtol=0)
+
+
 def test_weight_decay_is_adam_s_own():
     """`Plasticity(weight_decay=…)` beside AdamW's, for every kind that has one."""
     ended = []

@@ -109,6 +109,30 @@ def test_members_hear_what_they_hear_alone(integrator):
             torch.testing.assert_close(a[:, m], b, atol=1e-12, rtol=1e-9)
 
 
+def test_two_noises_are_two():
+    """Prevents: the same numbers twice, and trials that all begin alike."""
+    sim = gle.Simulation(still(), dt=0.1, noise=[gle.Noise("rate", 1.0), gle.Noise("rate", 1.0, tau=1.0)])
+    x, first = torch.zeros(50, 400, 1, dtype=D), []
+    for _ in range(2):
+        record = gle.Record("r")
+        sim.run(x, record=record)
+        first.append(record["r"][0][0].flatten())
+        sim.reset()
+    assert float(record["r"][0].std()) == pytest.approx(math.sqrt(2), rel=0.05)
+    assert abs(float((first[0] * first[1]).mean())) < 0.4  # 2 if they were alike
+
+
+def test_samples_that_are_over_have_no_errors():
+    """Prevents: learning from noise after a sample's end."""
+    x, y = signals(12)
+    sim = gle.Simulation(mixed_network(), dt=DT, noise=gle.Noise("error", 0.1), plasticity=gle.Plasticity(lr=0.0))
+    record = gle.Record("e")
+    sim.run(x, y, lengths=[3] + [12] * (x.shape[1] - 1), record=record)
+    for e in record["e"].values():
+        assert e[4:, 0].abs().max() == 0
+        assert e[4:, 1].abs().max() > 0
+
+
 def test_compiled_is_eager():
     x, y = signals(8)
     ended = []
@@ -132,6 +156,13 @@ def test_predictions_are_without_noise():
     ("make", "message"),
     [
         (lambda: gle.Noise("voltage", 1.0), "noise is on current, rate or error, not 'voltage'"),
+        (lambda: gle.Noise("rate", "0.1"), "sigma of noise must be ≥ 0 and finite, got '0.1'"),
+        (lambda: gle.Noise("rate", 1.0, seed=1.5), "seed of noise must be a whole number, got 1.5"),
+        (lambda: gle.Simulation(mixed_network(), dt=DT, noise="rate"), "noise must be one or several gle"),
+        (
+            lambda: noisy(mixed_network()).load_state_dict(gle.Simulation(mixed_network(), dt=DT).state_dict()),
+            "saved with another noise, none; this simulation has Noise",
+        ),
         (lambda: gle.Noise("rate", -1.0), "sigma of noise must be ≥ 0 and finite, got -1"),
         (lambda: gle.Noise("rate", 1.0, math.inf), "tau of noise must be ≥ 0 and finite, got inf"),
         (lambda: gle.rules.assign(gle.rules.BPTT(), noisy(mixed_network()), *signals(8)), "Simulation without noise"),

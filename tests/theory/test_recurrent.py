@@ -67,6 +67,36 @@ def test_settled_errors_are_the_implicit_gradient(errors, radius, steps, propaga
     assert float(found.norm() / expected.norm()) == pytest.approx(1, abs=1e-6)
 
 
+def test_error_neurons_that_dt_does_not_resolve():
+    """Prevents: errors that grow without end for a time constant below dt, without a word."""
+    for errors in (gle.errors.Relaxing(0.03), Prospective(tau_r=0.03)):
+        net = gle.Network([gle.Layer(1, 1, tau_m=1.0, tau_r=0.5, errors=errors)])
+        with pytest.raises(ValueError, match=r"of layer 0 have a time constant of 0\.03, below dt = 0\.1"):
+            gle.Simulation(net, dt=0.1)
+    for errors in (gle.errors.Relaxing(torch.ones(5)), Prospective(torch.ones(5))):
+        with pytest.raises(ValueError, match="do not fit 2 potentials: give a number, or one for each"):
+            gle.Layer(1, 2, tau_m=1.0, tau_r=0.5, errors=errors)
+    for make, message in (
+        (lambda: gle.errors.Relaxing("1"), "a number or one per potential, got '1'"),
+        (lambda: Prospective(limit="2"), "the limit of the gain must be a positive number, got '2'"),
+        (lambda: gle.errors.Saturating(at=float("inf")), "a positive and finite number, got inf"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_exponential_errors_are_exact_for_what_is_held():
+    """A relaxing error neuron under the exponential scheme: 1 − exp(−t/τ) for any dt."""
+    layer = gle.Layer(1, 1, tau_m=1.0, tau_r=0.5, phi="linear", errors=gle.errors.Relaxing(0.2), bias=False, dtype=D)
+    record, net = gle.Record("e"), gle.Network([layer])
+    with torch.no_grad():
+        net.layers[0].W.zero_()
+    one = torch.ones(20, 1, 1, dtype=D)
+    gle.Simulation(net, dt=0.1, integrator="exponential").run(0 * one, one, record=record)
+    expected = 1 - torch.exp(-0.5 * torch.arange(20, dtype=D))
+    torch.testing.assert_close(record["e"][0].flatten(), expected, atol=1e-12, rtol=0)
+
+
 def test_relaxing_errors_are_those_of_a_leaky_integrator():
     """e(t) = v(t), with τ v̇ = e_inst − v: 1 − (1 − dt/τ)ⁿ after n steps of a constant error, for any τ of its own; and
     saturating ones are bounded."""
