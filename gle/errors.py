@@ -42,7 +42,7 @@ def constant(name: str, value: Any) -> float | Tensor | None:
     if value is None:
         return None
     try:
-        tau = torch.as_tensor(value)
+        tau = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         tau = torch.tensor(math.nan)
     if tau.ndim > 1 or not bool((tau > 0).all() and tau.isfinite().all()):

@@ -131,8 +131,8 @@ SABOTAGES = [
     Sabotage(
         "a rate function that nobody compares with its way back",
         "gle/neurons.py",
-        "    check_pull(phi)\n    return phi",
-        "    return phi",
+        "        check_pull(phi)\n    except",
+        "        pass\n    except",
         f"{RATES}::test_bad_rate_functions",
     ),
     Sabotage(
