@@ -170,10 +170,8 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def reasoner(o: Device, gradient: str, compile: bool) -> Trainer:
-    """The published model and training, on puzzles of 30 blanks."""
-    train, validation, test = sudoku.generate(9, 30, (max(8, o.batch // 16), 4, 4), 0, "none")
-    task = sudoku.Sudoku(9, train, validation, test)
+def reasoner(o: Device, task: sudoku.Sudoku, gradient: str, compile: bool) -> Trainer:
+    """The published model and training."""
     config = Config(
         vocabulary=task.vocabulary, length=task.length, columns=task.width, d=o.d, heads=8, H_layers=4, L_layers=4,
         multiple=min(256, o.d),
@@ -190,12 +188,14 @@ def reasoner(o: Device, gradient: str, compile: bool) -> Trainer:
 def reasoning(o: Device) -> dict[str, Any]:
     """Samples (a puzzle in one segment) per second, and peak memory of a step with either gradient."""
     memory = {}
+    train, validation, test = sudoku.generate(9, 30, (max(8, o.batch // 16), 4, 4), 0, "none")  # of 30 blanks
+    task = sudoku.Sudoku(9, train, validation, test)
     for gradient in ("one_step", "bptt"):
-        trainer = reasoner(o, gradient, False)
+        trainer = reasoner(o, task, gradient, False)
         trainer.step()
         memory[gradient] = peak_bytes(trainer.step, o.device)
         del trainer
-    trainer = reasoner(o, "one_step", o.compile)
+    trainer = reasoner(o, task, "one_step", o.compile)
     first = [trainer.step()["loss"] for _ in range(2)]  # compiles
     seconds, steps, began = 0.0, 0, time.perf_counter()
     while seconds < o.reasoning or not steps:

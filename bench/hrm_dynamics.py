@@ -11,7 +11,9 @@ to watch the model at work: steps.html.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 import html
 import importlib.resources
 import json
@@ -133,8 +135,15 @@ def principal(z: Tensor, components: int = 2) -> list[list[float]]:
 def width_for(parameters: int, layers: int, config: Config) -> int:
     """The width, a multiple of two heads' least size, at which so many blocks have nearest to so many parameters."""
     unit = 2 * config.heads
-    sizes = {d: controls.recurrent(narrowed(config, d), layers, 1).n_parameters() for d in range(unit, 513, unit)}
-    return min(sizes, key=lambda d: abs(sizes[d] - parameters))
+    widths = range(unit, 513, unit)
+
+    @functools.cache
+    def size(d: int) -> int:
+        with torch.device("meta"):  # nothing but its size is wanted
+            return controls.recurrent(narrowed(config, d), layers, 1).n_parameters()
+
+    above = bisect.bisect_left(widths, parameters, key=size)
+    return min(widths[max(0, above - 1) : above + 1], key=lambda d: abs(size(d) - parameters))
 
 
 def narrowed(config: Config, d: int) -> Config:
