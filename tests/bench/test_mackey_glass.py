@@ -21,6 +21,7 @@ from bench.kit.folder import Run
 from bench.learning.forecast import Forecaster, network
 from bench.mackey_glass import Forecast
 from bench.models import forecasters as forecast
+from gle.state import mapped
 
 ROOT = Path(__file__).parents[2]
 
@@ -218,7 +219,7 @@ def test_free_run_step_by_step(learned):
     sequences, f = learned
     nodes = f.sim.integrator.nodes
     known = [list(row) for row in ((sequences[:, : f.half] - f.mean) / f.std).float().numpy()]
-    state = [type(s)(*(z[..., -1:, :] for z in s)) for s in f.sim.carry.state]  # of the last stretch
+    state = mapped(lambda z: z[..., -1:, :], f.sim.carry.state)  # of the last stretch
     unit = torch.ones(2)
     if f.o.target == "change":
         first = torch.tensor(known)
