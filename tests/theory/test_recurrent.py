@@ -196,8 +196,8 @@ def test_loop_gain_as_dt_falls():
     """dt → 0: |λ| < τr/τm. A limit κ of the errors' gain moves the edge to 1/κ."""
     for errors, edge in (("prospective", 0.2), (Prospective(limit=2.0), 0.5)):
         for sign in (1, -1):
-            assert settles(sign * 0.9 * edge, 0.2, 0.004, 1500, errors)
-            assert not settles(sign * 1.1 * edge, 0.2, 0.004, 1500, errors)
+            assert settles(sign * 0.88 * edge, 0.2, 0.01, 700, errors)
+            assert not settles(sign * 1.12 * edge, 0.2, 0.01, 700, errors)
 
 
 @pytest.mark.parametrize("errors", ["instantaneous", "relaxing"])
