@@ -38,6 +38,13 @@ CONTRACT = "tests/bench/test_contract.py"
 
 SABOTAGES = [
     Sabotage(
+        "an interruption that nobody remembers",
+        "bench/kit/interruption.py",
+        "_Asked.once = True",
+        "pass",
+        f"{CONTRACT}::test_an_interruption_that_was_swallowed_is_heeded",
+    ),
+    Sabotage(
         "a rule's memory that is not saved",
         "gle/resuming.py",
         "if sim.carry.memory is not None:",

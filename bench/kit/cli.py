@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from bench.kit import interruption
 from bench.kit.folder import Stopped
 
 
@@ -94,7 +95,8 @@ def command(hint: Callable[[], str] = lambda: "") -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a stream cannot show is no reason to lose a run
         sys.stdout.reconfigure(errors="replace")
     try:
-        yield
+        with interruption.remembered():
+            yield
     except UnicodeEncodeError:
         raise  # a ValueError, but no user's
     except ModuleNotFoundError as error:

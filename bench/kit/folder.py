@@ -23,6 +23,8 @@ from typing import Any, BinaryIO, TypeVar
 import torch
 import yaml
 
+from bench.kit.interruption import heed
+
 log = logging.getLogger(__name__)
 
 
@@ -211,6 +213,7 @@ class Run:
         log.info("%s: %s", self.path.parent.name, name)
         result = json.loads(json.dumps(compute()))  # a fresh result and a kept one are the same thing
         write_text(file, json.dumps(result))
+        heed()
         return result
 
     def log(self, row: dict[str, Any]) -> None:
@@ -228,6 +231,7 @@ class Run:
         """Replaces the checkpoint: nested dicts and lists of tensors and plain values."""
         saved = {"state": state, "rows": json.dumps(self.rows)}
         write_atomically(self.path / "checkpoint.pt", lambda f: torch.save(saved, f))
+        heed()
 
     def restore(self) -> dict[str, Any] | None:
         """The last checkpoint, or None before the first one; metrics go back to that moment. Raises ValueError for a

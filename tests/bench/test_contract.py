@@ -1,9 +1,11 @@
 """What a benchmark is: every entry of the registry, and a new one that is one file and one line."""
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import json
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -149,6 +151,37 @@ def test_a_run_without_the_command_line(tmp_path, capsys):
     interrupted = dataclasses.replace(toy.benchmark, run=stopped)
     with pytest.raises(KeyboardInterrupt):
         complete(interrupted, *begin(interrupted, toy.Picks(runs=tmp_path)))
+
+
+def test_an_interruption_that_was_swallowed_is_heeded(tmp_path, monkeypatch, capsys):
+    """A Ctrl-C that the interpreter or a compiler drops ends the run where it next keeps something, with what it has.
+
+    Prevents: a run that can only be killed.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    parts = []
+
+    def run(o, run):
+        def swallowed(n):
+            parts.append(n)
+            if n == 1:
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+            return [50.0]
+
+        return {"right": [run.part(f"noise {n}", lambda n=n: swallowed(n)) for n in range(3)]}
+
+    monkeypatch.setattr(sys, "argv", ["toy"])
+    try:
+        with pytest.raises(SystemExit) as end:
+            main(dataclasses.replace(toy.benchmark, run=run), ["--runs", str(tmp_path)])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 130
+    assert parts == [0, 1]
+    assert sorted(p.name for p in tmp_path.rglob("noise_*.json")) == ["noise_0.json", "noise_1.json"]
+    assert "stopped (interrupted); go on with" in capsys.readouterr().err
 
 
 def test_figures_are_closed_and_pages_written(tmp_path):
