@@ -215,8 +215,8 @@ SABOTAGES = [
     Sabotage(
         "a resumed run computes everything anew",
         "bench/kit/folder.py",
-        "write_text(file, json.dumps(result))\n        return result",
-        "return result",
+        "write_text(file, json.dumps(result))\n        heed()",
+        "heed()",
         f"{CONTRACT}::test_a_new_benchmark_gets_everything_else",
     ),
     Sabotage(
