@@ -63,9 +63,7 @@ class _Kind:
     """What is common to the kinds here."""
 
     exact = False
-    inverse = (
-        True  # v moves so that e with the neuron's own constants is the inverse of its filter, whatever the scheme
-    )
+    inverse = True
 
     def options(self) -> dict[str, Any]:
         """What it was made with."""

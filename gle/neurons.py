@@ -222,10 +222,8 @@ class Spike(_Parted):
 
     def rate(self, voltage: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         above = voltage - 1
-        soft = above / (
-            1 + self.sharpness * above.abs()
-        )  # whose slope is the surrogate: what autograd sees in its place
-        slope = (1 + self.sharpness * above.abs()).pow(-2)
+        wide = 1 + self.sharpness * above.abs()
+        soft, slope = above / wide, wide.pow(-2)  # autograd sees the slope of soft, which is the surrogate
         return (above > 0).to(voltage.dtype) + (soft - soft.detach()), (slope.detach(),)
 
     def pull(self, kept: tuple[Tensor, ...], r: Tensor, received: Tensor) -> Tensor:
