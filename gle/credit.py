@@ -90,8 +90,7 @@ class Assigned:
         else:
             learning = plasticity.accumulate(learning, grads)
             if update:
-                theta, learning = plasticity.apply(self.problem.net, theta, learning, learning.pending, dt)
-                learning = plasticity.clear(learning)
+                theta, learning = plasticity.settle(self.problem.net, theta, learning, dt)
         return Carry(theta, credit.state, learning, carry.noise, credit.memory)
 
     def length(self, step: int, left: int | None, every: int | None) -> int:

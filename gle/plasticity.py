@@ -514,6 +514,11 @@ class Plasticity:
                 slot.append(Theta(**memories))
         return tuple(thetas), changed(learning, step=step, slots=tuple(map(tuple, slots)))
 
+    def settle(self, net: Wiring, theta: Thetas, learning: Learning, dt: float) -> tuple[Thetas, Learning]:
+        """One update by the gradients that waited."""
+        theta, learning = self.apply(net, theta, learning, learning.pending, dt)
+        return theta, self.clear(learning)
+
     def clear(self, learning: Learning) -> Learning:
         """Forgets the gradients that waited."""
         return changed(

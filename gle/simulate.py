@@ -298,8 +298,7 @@ class Simulation(Generic[Net]):
                 else:
                     learning = plasticity.accumulate(learning, grads)
         if update and not every_step and plasticity is not None and learning is not None:
-            theta, learning = plasticity.apply(net, theta, learning, learning.pending, dynamics.dt)
-            learning = plasticity.clear(learning)
+            theta, learning = plasticity.settle(net, theta, learning, dynamics.dt)
         return Carry(theta, state, learning, noise)
 
     # -- the loop -----------------------------------------------------------------------------------------------
