@@ -4,7 +4,7 @@ Ellenberger, Haider et al., "Backpropagation through space, time and the brain",
 this package are those of that paper.
 """
 
-from gle import analysis, costs, errors, integrators, neurons, rules, synapses
+from gle import analysis, costs, engines, errors, integrators, neurons, rules, synapses
 from gle.graph import Graph, Population, Projection
 from gle.network import Layer, Network
 from gle.neurons import Activation
@@ -37,6 +37,7 @@ __all__ = [
     "TorchOptimizer",
     "analysis",
     "costs",
+    "engines",
     "errors",
     "integrators",
     "load",

@@ -38,7 +38,12 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
     """`saved` in the structure of `template`."""
     if isinstance(template, (tuple, dict)):
         own = to_dict(template) if isinstance(template, tuple) else template
-        for kind, younger in ((LayerState, "kept"), (Carry, "noise"), (Carry, "memory")):  # than some saved states
+        for kind, younger in (
+            (LayerState, "kept"),
+            (Carry, "noise"),
+            (Carry, "memory"),
+            (Learning, "slow"),
+        ):  # than some saved states
             if isinstance(template, kind) and isinstance(saved, dict) and not getattr(template, younger):
                 saved = {younger: own[younger], **saved}
         if not isinstance(saved, dict) or saved.keys() != own.keys():

@@ -8,17 +8,14 @@ GLE's own rule is what a `Simulation` does at every step, with its plasticity; a
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from gle.carry import Carry
 from gle.dynamics import Dynamics
 from gle.integrators import Integrator
-from gle.plasticity import Plasticity
-from gle.state import State, Thetas, mapped
+from gle.state import State, Thetas
 from gle.wiring import Wiring
 
 
@@ -64,51 +61,6 @@ class Rule(Protocol):
     ) -> Credit:
         """theta, state: where to start; xs, targets: [T, nodes, *ensemble, batch, features], nodes as the integrator
         declares them; memory: from the stretch before, None at the start of a stream."""
-
-
-class Assigned:
-    """A simulation's learning by a rule in place of its own: one call of the rule for each block of steps.
-
-    Raises ValueError where the rule needs targets and there are none.
-    """
-
-    def __init__(self, rule: Rule, problem: Problem, plasticity: Plasticity):
-        self.rule, self.problem, self.plasticity = rule, problem, plasticity
-
-    def advance(
-        self, carry: Carry, xs: Tensor, targets: Tensor | None, update: bool, ends: bool = False, drawn: Any = ()
-    ) -> Carry:
-        """As `Simulation.advance`."""
-        if targets is None:
-            raise ValueError(f"{type(self.rule).__name__} needs targets: give them, or run without a rule")
-        theta, learning, plasticity = carry.theta, carry.learning, self.plasticity
-        assert learning is not None
-        credit = self.rule(self.problem, mapped(torch.detach, theta), carry.state, xs, targets, carry.memory)
-        grads, dt = credit.grads, self.problem.dynamics.dt
-        if plasticity.every == 1:
-            theta, learning = plasticity.apply(self.problem.net, theta, learning, grads, dt)
-        else:
-            learning = plasticity.accumulate(learning, grads)
-            if update:
-                theta, learning = plasticity.settle(self.problem.net, theta, learning, dt)
-        return Carry(theta, credit.state, learning, carry.noise, credit.memory)
-
-    def length(self, step: int, left: int | None, every: int | None) -> int:
-        """Steps of the next block: a stretch between two updates; of a rule that runs forward in time one step where it
-        does not fit. every: steps between two records."""
-        whole = self.plasticity.every
-        name = type(self.rule).__name__
-        if self.rule.online:
-            full = whole if every is None else math.gcd(whole, every)
-            return full if step % full == 0 and (left is None or left >= full) else 1
-        if every is not None and every % whole:
-            raise ValueError(f"{name} looks back over every = {whole} steps: record after a multiple of them")
-        if step % whole or (left is not None and left < whole):
-            raise ValueError(
-                f"{name} looks back over stretches of every = {whole} steps, and {left} are left at step {step}: cut "
-                "the series to a multiple of it"
-            )
-        return whole
 
 
 # -- a rule's memory on disk -------------------------------------------------------------------------------------------

@@ -132,6 +132,15 @@ class Relaxing(_Kind):
         return v
 
 
+class AllPass(Relaxing):
+    """e = 2v − e_inst: late by 2 τ for slow signals, and as large at every frequency; its filter is
+    (1 − iωτ)/(1 + iωτ), the first-order one of a conduction delay. tau: as for `Relaxing`. Its gain is one for dt → 0;
+    with forward Euler at most (2 + a)/(2 − a), a = dt/τ."""
+
+    def error(self, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
+        return 2 * v - e_inst
+
+
 class Saturating(_Kind):
     """Another kind of error neuron whose output is bounded: at · tanh(e/at).
 
@@ -156,6 +165,7 @@ ERRORS: dict[str, type[ErrorNeuron]] = {
     "prospective": Prospective,
     "instantaneous": Instantaneous,
     "relaxing": Relaxing,
+    "all_pass": AllPass,
     "saturating": Saturating,
 }
 

@@ -417,8 +417,10 @@ class Graph(Wiring):
             seen = [changed(s, r=r, kept=kept) for s, (r, kept) in zip(state, outputs, strict=True)]
             inst, errors, sent = self._errors(neurons, synapses, state, seen, target, dynamics, late)
         locals_ = [Local(None, *parts) for parts in zip(currents, [s.u for s in state], inst, errors, strict=True)]
-        for k, (_, t) in enumerate(self._ends):
-            locals_.append(Local(pre[k], None, None, None, self._at(k, errors[t])))
+        noise = None if dynamics.noise is None else dynamics.noise.rate
+        for k, (s, t) in enumerate(self._ends):
+            heard = None if noise is None or s < 0 else noise[s]
+            locals_.append(Local(pre[k], None, None, None, self._at(k, errors[t]), outputs[t][0], heard))
         return [Output(r, back, kept) for (r, kept), back in zip(outputs, sent, strict=True)], locals_
 
     def _at(self, k: int, potentials: Tensor) -> Tensor:

@@ -189,6 +189,12 @@ class Network(Wiring):
             below = r[-1:]
         return pre
 
+    def _heard(self, x: Tensor, dynamics: Dynamics) -> Sequence[Tensor | None]:
+        """For each layer the noise on the rates that its synapses see; the input has none of its own."""
+        if dynamics.noise is None or dynamics.noise.rate is None:
+            return [None] * len(self.layers)
+        return self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)
+
     def instantaneous_errors(self, state: State, nudge: Tensor) -> list[Tensor]:
         """e_inst of each layer (Eqs. 17, 18): φ′ ∘ the Wᵀ e that the layer above sent, at the top φ′ ∘ nudge
         (−β ∂C/∂r)."""
@@ -221,6 +227,7 @@ class Network(Wiring):
         pre = self.presynaptic(x, [s.r for s in state])
         inst = self.instantaneous_errors(state, nudge(self.output(state), target, dynamics, self.ensemble))
         outputs, locals_ = [], []
+        heard = self._heard(x, dynamics)
         for i, (layer, p, s, below, e_inst) in enumerate(zip(self.layers, theta, state, pre, inst, strict=True)):
             e = disturbed(error(layer, p, s.v, e_inst), dynamics, "error", i)
             current = disturbed(layer.synapse.current(p.W, p.b, below), dynamics, "current", i)
@@ -228,7 +235,7 @@ class Network(Wiring):
                 current = current + per_member(dynamics.gamma, e) * e
             r, kept = rate(layer.phi, p, s.u, current)
             r = disturbed(r, dynamics, "rate", i)
-            locals_.append(Local(below, current, s.u, e_inst, e))
+            locals_.append(Local(below, current, s.u, e_inst, e, r, heard[i]))
             outputs.append(Output(r, self.sent(i, p, e), kept))
         return outputs, locals_
 
@@ -265,7 +272,8 @@ class Network(Wiring):
         stacked = [[torch.stack(field[span]) for span in spans] for field in (rates, currents, inst, errors)]
         kept_by_layer = [tuple(map(torch.stack, zip(*keeps[span], strict=True))) for span in spans]
         outputs = [Output(r, s.sent, k) for r, s, k in zip(stacked[0], state, kept_by_layer, strict=True)]
-        fields = zip(self.presynaptic(x, stacked[0]), stacked[1], [s.u for s in state], *stacked[2:], strict=True)
+        seen = self.presynaptic(x, stacked[0]), stacked[1], [s.u for s in state], *stacked[2:]
+        fields = zip(*seen, stacked[0], self._heard(x, dynamics), strict=True)
         return outputs, [Local(*field) for field in fields]
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gle.network import Layer, Network
+from gle.network import Network
 from gle.operators import euler_fraction, low_pass, rate_of_change
 from gle.showing import shown
 from gle.state import Local, Theta, Thetas, changed
@@ -67,7 +67,7 @@ def layer_gradients(
     part: Part, p: Theta, local: Local, learn: Sequence[str], batch: int, trace: Trace | None = None
 ) -> Theta:
     """The same of one part; with or without an axis of depth."""
-    kinds = part.learned(learn)
+    kinds = part.moved(learn)
     if not kinds:
         return Theta()
     e, pre = (local.e, local.pre) if trace is None else (trace.e, trace.pre)
@@ -81,8 +81,17 @@ def layer_gradients(
         tau_m = (local.e * u_dot).sum(-2) / batch if "tau_m" in kinds else None  # Eq. 23
         tau_r = -(local.e_inst * u_dot).sum(-2) / batch if "tau_r" in kinds else None  # Eq. 24
     W = W / batch if "W" in kinds else None
-    B = W if "B" in part.moved(learn) else None
+    B = _feedback_gradient(part, p, local, W, batch) if "B" in kinds else None
     return Theta(W, b / batch if "b" in kinds else None, tau_m, tau_r, B)
+
+
+def _feedback_gradient(part: Part, p: Theta, local: Local, W: Tensor | None, batch: int) -> Tensor:
+    """Of feedback weights that follow W, or the noise below; without any below, in the input, they stay."""
+    if part.synapse.feedback.follows == "W":
+        return part.synapse.feedback.gradient(W, p.B)
+    if local.noise is None or local.above is None:
+        return torch.zeros_like(p.B)
+    return part.synapse.feedback.gradient(part.synapse.gradient(local.above, local.noise)[0] / batch, p.B)
 
 
 class Optimizer(Protocol):
@@ -234,6 +243,7 @@ class Learning(NamedTuple):
     pending: Thetas  # gradients since the last update, where updates are rarer than steps
     traces: tuple[Trace, ...] = ()  # where synapses filter what they see
     means: tuple[Any, ...] = ()  # where W sees deviations from it: mean presynaptic rates [depth, *ensemble, 1, n_in]
+    slow: tuple[Any, ...] = ()  # where feedback learns from noise: the running means that rates above are taken off
 
 
 LearningRate = float | Sequence[float] | Tensor
@@ -278,9 +288,9 @@ class Plasticity:
     ):
         optimizer = _optimizer(optimizer)
         learn = (learn,) if isinstance(learn, str) else tuple(dict.fromkeys(learn))
-        unknown = [k for k in learn if k not in LEARNABLE]
+        unknown = [k for k in learn if k not in (*LEARNABLE, "B")]
         if unknown or not learn:
-            raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, got {learn}")
+            raise ValueError(f"learn must name some of {', '.join(LEARNABLE)}, B, got {learn}")
         if not isinstance(every, int) or every < 0:
             raise ValueError(f"every must be 0 (off) or a number of steps, got {every}")
         if isinstance(lr, Mapping) and (missing := [k for k in learn if k not in lr]):
@@ -339,6 +349,19 @@ class Plasticity:
                     raise ValueError(f"centred needs biases, layers.{i} has none: give it bias=True")
                 if layer.learned(("W", "b")) == ("W",):
                     raise ValueError(f"centred needs biases that learn, b of layers.{i} is frozen: freeze its W, too")
+        listening = self._listening(net)
+        for i, part in enumerate(net.parts):
+            if listening[i] and part.B is not None and part.n_out != getattr(part, "potentials", part.n_out):
+                raise ValueError(
+                    f"the feedback of {net.part_name(i)} learns from rates, one for each potential: give each "
+                    "compartment a projection of its own, in a Graph"
+                )
+            if listening[i] and part.synapse.feedback.tau < dt * (1 - 1e-6):
+                raise ValueError(
+                    f"tau = {part.synapse.feedback.tau:g} of the feedback of {net.part_name(i)} is below dt = {dt:g}"
+                )
+        if "B" in self.learn and not any(listening):
+            raise ValueError('learn names B, and no feedback learns from noise: gle.Linear("phaseless") does')
         if isinstance(self.optimizer, TorchOptimizer):
             self.optimizer.check(net, self.learn)
             if learning := [i for i, part in enumerate(net.parts) if "B" in part.moved(self.learn)]:
@@ -386,8 +409,21 @@ class Plasticity:
             else tuple(self._empty(l, 1, l.n_in) if l.plastic else None for l in chain(net).layers),
         )
 
+    def _listening(self, net: Wiring) -> list[bool]:
+        """Of each part, whether its feedback learns from noise."""
+        return ["B" in part.moved(self.learn) and part.synapse.feedback.follows == "noise" for part in net.parts]
+
+    def needs_noise(self, net: Wiring) -> bool:
+        return any(self._listening(net))
+
     def at_rest(self, net: Wiring, learning: Learning, batch: int) -> Learning:
-        """The same with empty traces, for a batch of this size; running means go on."""
+        """The same with empty traces, for a batch of this size; running means of presynaptic rates go on."""
+        if self.needs_noise(net):
+            slow = (
+                self._empty(part, batch, part.n_out) if hears else None
+                for hears, part in zip(self._listening(net), net.parts, strict=True)
+            )
+            learning = changed(learning, slow=tuple(slow))
         if self.traces is None:
             return learning
 
@@ -398,7 +434,7 @@ class Plasticity:
         return changed(learning, traces=tuple(traces))
 
     @staticmethod
-    def _empty(layer: Layer, *rows: int) -> Tensor:
+    def _empty(layer: Any, *rows: Any) -> Tensor:
         return layer.W.new_zeros(layer.depth, *layer.ensemble, *rows, dtype=wide(layer.W.dtype))
 
     def trace(self, net: Wiring, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
@@ -422,7 +458,25 @@ class Plasticity:
                 for m, s in zip(learning.means, seen, strict=True)
             )
             learning = changed(learning, means=tuple(means))
+        if learning.slow:
+            slow = (
+                None
+                if s is None
+                else low_pass(s, l.above.to(s), euler_fraction(dt, s.new_tensor(part.synapse.feedback.tau)))
+                for part, s, l in zip(net.parts, learning.slow, local, strict=True)
+            )
+            learning = changed(learning, slow=tuple(slow))
         return learning
+
+    @staticmethod
+    def risen(learning: Learning, local: Sequence[Local]) -> Sequence[Local]:
+        """The same, with rates above as they deviate from their running means."""
+        if not learning.slow:
+            return local
+        return [
+            l if s is None else changed(l, above=l.above - s.to(l.above))
+            for s, l in zip(learning.slow, local, strict=True)
+        ]
 
     def seen(self, learning: Learning, local: Sequence[Local]) -> Sequence[Trace] | None:
         """What W and b learn from in place of e and r; None where these are it."""
@@ -444,8 +498,8 @@ class Plasticity:
         given = lr if isinstance(lr, Mapping) else {k: lr for k in self.learn}
         if missing := [k for k in self.learn if k not in given]:
             raise ValueError(f"lr has no rate for {', '.join(missing)}")
-        if unknown := [k for k in given if k not in LEARNABLE]:
-            raise ValueError(f"lr names unknown parameters {', '.join(unknown)}; there are {', '.join(LEARNABLE)}")
+        if unknown := [k for k in given if k not in (*LEARNABLE, "B")]:
+            raise ValueError(f"lr names unknown parameters {', '.join(unknown)}; there are {', '.join(LEARNABLE)}, B")
         rates = {}
         for kind in self.learn:
             rate = torch.as_tensor(given[kind], dtype=wide(net.dtype), device=net.device)
@@ -490,13 +544,13 @@ class Plasticity:
         for i, (p, g) in enumerate(zip(theta, grads, strict=True)):
             new_p = p._asdict()
             new_slots: list[dict[str, Tensor]] = [{} for _ in slots]
-            for kind in (*self.learn, "B"):
+            for kind in dict.fromkeys((*self.learn, "B")):
                 value, grad = getattr(p, kind), getattr(g, kind)
-                if kind == "B" and grad is None and "B" in net.parts[i].moved(self.learn):
-                    grad = g.W  # of a rule that knows of no feedback weights
+                if kind == "B" and grad is None and g.W is not None and "B" in net.parts[i].moved(self.learn):
+                    grad = net.parts[i].synapse.feedback.gradient(g.W, value)  # the rule knows of no feedback weights
                 if grad is None or value is None:
                     continue
-                own = "W" if kind == "B" else kind  # feedback that learns does what W does
+                own = kind if kind in self.learn else "W"  # feedback that follows W does what W does
                 lr = learning.lr[own][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]
                 old = tuple(getattr(s[i], kind) for s in learning.slots)
                 kept = value.to(step)

@@ -130,7 +130,7 @@ def _joins(part: Any) -> dict[str, Any]:
     """What synapses have, of a layer or a projection."""
     return {
         "synapse": _part(part.synapse, SYNAPSES, "synapse"),
-        "feedback": _name(part.synapse.feedback, FEEDBACKS, "feedback"),
+        "feedback": _part(part.synapse.feedback, FEEDBACKS, "feedback"),
     }
 
 
@@ -177,7 +177,7 @@ def _dynamics(sim: Simulation) -> dict[str, Any]:
 # -- and back ----------------------------------------------------------------------------------------------------------
 
 _PARTS = {"phi": object, "errors": object}
-_JOINS = {"synapse": object, "feedback": str}
+_JOINS = {"synapse": object, "feedback": object}
 _LEARNING = {"bias": bool, "plastic": bool, "frozen": list}
 _LAYER = {"n_in": int, "n_out": int, "depth": int, **_PARTS, **_JOINS, **_LEARNING}
 _GRAPH = {"n_in": int, "output": str, "populations": list, "projections": list}
@@ -258,8 +258,8 @@ def _neurons(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _synapse(saved: dict[str, Any]) -> Any:
-    _known(saved["feedback"], FEEDBACKS, "feedback")
-    return _again(saved["synapse"], SYNAPSES, "synapse", feedback=saved["feedback"])
+    feedback = _again(saved["feedback"], FEEDBACKS, "feedback")
+    return _again(saved["synapse"], SYNAPSES, "synapse", feedback=feedback)
 
 
 def _freeze(part: Any, frozen: list) -> None:

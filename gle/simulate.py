@@ -22,11 +22,12 @@ from torch import Tensor
 from gle import plasticity as pl
 from gle.carry import Carry, copied
 from gle.checks import Taken, check_finite, check_time_constants, taken
-from gle.compiling import compiled
 from gle.costs import Cost
 from gle.costs import cost as cost_called
-from gle.credit import Assigned, Problem, Rule
+from gle.credit import Rule
 from gle.dynamics import Dynamics
+from gle.engines import Engine
+from gle.engines import engine as engine_called
 from gle.inputs import Inputs, Signal, Stream
 from gle.integrators import Euler, Integrator
 from gle.integrators import integrator as integrator_called
@@ -52,14 +53,15 @@ class Simulation(Generic[Net]):
     plasticity: None freezes the network. rule: assigns credit in place of GLE's own plasticity (see `gle.rules`):
     called for each stretch of `Plasticity(every=…)` steps, whose gradients the optimiser then applies. noise: in the
     dynamics, one or several (see `gle.noise`). compile: build the step with torch.compile (falls back to eager, with
-    one warning, where there is no compiler). block: steps per compiled call.
+    one warning, where there is no compiler), engine="compiled" in short. block: steps per call of the engine. engine: a
+    name from `engines.ENGINES`, or a class like theirs.
 
     After a run the network holds what was learned: while it runs, the simulation learns in copies of the network's
     parameters (where a `TorchOptimizer` learns, in the parameters themselves). A network that is moved, frozen or
     changed between two runs is refused at the next one: see `check` and `take_parameters`.
 
     Raises ValueError for unknown names, dt ≤ 0, time constants below dt (no integrator resolves those), and a
-    plasticity that cannot be compiled with compile=True.
+    simulation that the engine declines.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Simulation(Generic[Net]):
         rule: Rule | None = None,
         compile: bool = False,
         block: int = 4,
+        engine: str | type[Engine] = "eager",
     ):
         if not (dt > 0 and math.isfinite(dt)):
             raise ValueError(f"dt must be a positive number, got {dt}")
@@ -96,15 +99,20 @@ class Simulation(Generic[Net]):
         check_time_constants(network, dt)
         if self.plasticity is not None:
             self.plasticity.check(network, dt)
+            heard = any(n.on == "rate" and n.sigma and n.tau for n in self.noises)
+            if self.plasticity.needs_noise(network) and not heard:
+                raise ValueError(
+                    "phaseless feedback learns from noise that lasts until the neurons above hear it: give "
+                    'noise=gle.Noise("rate", sigma, tau)'
+                )
 
         # a torch.optim optimiser works on the module's own parameters, in place
         optimizer = self.plasticity.optimizer if self.plasticity is not None else None
         self.shared = optimizer if isinstance(optimizer, pl.TorchOptimizer) else None
-        if self.shared and compile:
-            raise ValueError("torch.optim optimisers run eagerly: use compile=False, or an optimiser of gle.plasticity")
         self.rule = None if getattr(rule, "own", False) else rule
-        self._assigned = None if self.rule is None else self._assign(self.rule, compile)
-        self._advance = compiled(self.advance, network.device) if compile else self.advance
+        if compile and engine not in ("eager", "compiled"):
+            raise ValueError(f"compile=True is engine='compiled'; got engine={engine!r} besides: leave out one of both")
+        self.engine = engine_called("compiled" if compile else engine, self)
         self.carry = Carry(self._parameters(), (), self.plasticity.init(network) if self.plasticity else None)
         self._taken = taken(network, self.plasticity)
 
@@ -114,21 +122,6 @@ class Simulation(Generic[Net]):
             self, "network", dt=d.dt, integrator=self.integrator, cost=d.cost, beta=d.beta, gamma=d.gamma,
             plasticity=self.plasticity, **({"noise": self.noises} if self.noises else {}), step=self.step,
         )  # fmt: skip
-
-    def _assign(self, rule: Rule, compile: bool) -> Assigned:
-        name = type(rule).__name__
-        if isinstance(rule, type) or not callable(rule) or not hasattr(rule, "online"):
-            raise ValueError(f"rule must be one of gle.rules, made, like gle.rules.BPTT(); got {rule!r}")
-        if self.plasticity is None:
-            raise ValueError(f"{name} needs a plasticity, whose optimiser applies its gradients")
-        if self.plasticity.filters:
-            raise ValueError(f"traces and centred are GLE's own: leave them out for {name}")
-        if self.noises:
-            raise ValueError(f"{name} runs the network itself, without noise: leave out one of both")
-        if compile:
-            raise ValueError(f"{name} runs eagerly: use compile=False")
-        problem = Problem(self.network, self.integrator, self.dynamics, self.plasticity.learn)
-        return Assigned(rule, problem, self.plasticity)
 
     def __setstate__(self, state: dict) -> None:
         """A copy, whose tensors are new and of the first version."""
@@ -149,7 +142,7 @@ class Simulation(Generic[Net]):
         if batch and self.plasticity is not None and learning is not None:
             learning = self.plasticity.at_rest(self.network, learning, batch)
         elif learning is not None:
-            learning = learning._replace(traces=())
+            learning = learning._replace(traces=(), slow=())
         when = f"before step {self.step}"
         own = (n.initial(self.network, batch, f"number {i}, {when}") for i, n in enumerate(self.noises))
         noise = tuple(own) if batch else ()
@@ -292,7 +285,8 @@ class Simulation(Generic[Net]):
                 if plasticity is None or learning is None:
                     continue
                 learning = plasticity.trace(net, learning, seen, dynamics.dt)
-                grads = pl.gradients(net, theta, seen, plasticity.learn, batch, plasticity.seen(learning, seen))
+                heard = plasticity.risen(learning, seen)
+                grads = pl.gradients(net, theta, heard, plasticity.learn, batch, plasticity.seen(learning, seen))
                 if every_step:
                     theta, learning = plasticity.apply(net, theta, learning, grads, dynamics.dt)
                 else:
@@ -394,9 +388,9 @@ class Simulation(Generic[Net]):
         self, inputs: Any, targets: Any, steps: int | None, record: Record | None, over: Tensor | None
     ) -> Iterator[Carry]:
         """over: [T, batch], true after a sample's end."""
-        began = self.step
+        began, recorded = self.step, None if record is None else record.every
         for xs, ts in self.inputs.blocks(
-            inputs, targets, steps, lambda left: self._length(left, record), self.step, over
+            inputs, targets, steps, lambda left: self.engine.length(self.step, left, recorded), self.step, over
         ):
             self._check(xs, ts)
             if record is not None and "loss" in record.what and ts is None:
@@ -405,11 +399,6 @@ class Simulation(Generic[Net]):
                 self.reset(xs.shape[-2])
             n, checked = len(xs), self.step // CHECK_EVERY
             every = self.plasticity.every if self.plasticity else 0
-            advance = self._advance if n > 1 else self.advance  # single steps are leftovers: not worth a compilation
-            if self.block == 1 and n == 1:
-                advance = self._advance
-            if self._assigned is not None:
-                advance = self._assigned.advance
             t = self.step - began
             ends = over is not None and bool(over[t : t + n].any())
             batch, steps_of = xs.shape[-2], range(self.step, self.step + n)
@@ -418,7 +407,7 @@ class Simulation(Generic[Net]):
                 for k in steps_of
             ]
             update = bool(every) and (self.step + n) % every == 0
-            carry = advance(self.carry, xs, ts, update, ends, drawn if self.noises else ())
+            carry = self.engine.advance(self.carry, xs, ts, update, ends, drawn if self.noises else ())
             self.carry, self.step = carry, self.step + n
             if self.step // CHECK_EVERY != checked:
                 check_finite(self.network, self.carry, self.dynamics.dt, self.step)
@@ -435,26 +424,17 @@ class Simulation(Generic[Net]):
             xs, ts = self.inputs.whole(inputs, targets)
             xs, ts = xs[:steps], None if ts is None else ts[:steps]
         else:
-            blocks = list(self.inputs.blocks(inputs, targets, steps, lambda left: self._length(left, None), self.step))
+            blocks = list(
+                self.inputs.blocks(
+                    inputs, targets, steps, lambda left: self.engine.length(self.step, left, None), self.step
+                )
+            )
             xs = torch.cat([x for x, _ in blocks]) if blocks else torch.empty(0)
             ts = None if targets is None else torch.cat([t for _, t in blocks if t is not None]) if blocks else None
         if not len(xs):
             raise ValueError("the stretch is empty: give at least one step")
         self._check(xs, ts)
         return xs, ts
-
-    def _length(self, left: int | None, record: Record | None) -> int:
-        """Steps of the next block: a full one, unless the input, a recording or an update falls inside it."""
-        if self._assigned is not None:
-            return self._assigned.length(self.step, left, record.every if record is not None else None)
-        full = self.block
-        every = self.plasticity.every if self.plasticity else 0
-        if every > 1:
-            full = max(d for d in range(1, min(every, max(self.block, 12)) + 1) if every % d == 0)
-        if record is not None:
-            full = math.gcd(full, record.every)
-        aligned = self.step % full == 0 or (every in (0, 1) and record is None)
-        return full if aligned and (left is None or left >= full) else 1
 
     def _check(self, xs: Tensor, ts: Tensor | None) -> None:
         batch = self.carry.state[0].u.shape[-2] if self.carry.state else xs.shape[-2]

@@ -48,6 +48,8 @@ class Local(NamedTuple):
     u: Any  # before the step
     e_inst: Any  # φ′ ∘ Wᵀ e of the layer above, which drives v
     e: Tensor
+    above: Any = None  # r of the neurons that these synapses end on …
+    noise: Any = None  # … and the noise on those of `pre`, where there is any: what feedback may learn from
 
 
 State = tuple[LayerState, ...]

@@ -16,15 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from gle.given import whole
+from gle.given import positive, whole
 from gle.showing import shown
 
 
 class Feedback(Protocol):
-    """The weights that carry errors down (B in Fig. 4), shaped as W. learns: whether B takes the steps that W takes, by
-    the same rule (see `Plasticity`); weights that change in another way are their own affair."""
+    """The weights that carry errors down (B in Fig. 4), shaped as W. follows: what B learns from: "W", the steps that W
+    takes, "noise", what noise on the rates below does to the rates above, or None where B is fixed (see `Plasticity`).
+    """
 
-    learns: bool
+    follows: str | None
 
     def allocate(self, W: Tensor) -> Tensor | None:
         """An empty B, or None where the pathway has no weights of its own."""
@@ -32,11 +33,15 @@ class Feedback(Protocol):
     def weights(self, W: Tensor, B: Tensor | None) -> Tensor:
         """The matrix whose transpose multiplies the error from above."""
 
+    def gradient(self, seen: Tensor, B: Tensor) -> Tensor:
+        """B goes along −this. seen: what it follows, shaped as B: ∂E/∂W; or −⟨r̂ ξᵀ⟩, with r̂ the high-passed rates
+        above and ξ the noise on the rates below."""
+
 
 class Transpose:
     """B = Wᵀ exactly: weight transport, as in the published runs (Eq. 17)."""
 
-    learns = False
+    follows: str | None = None
 
     def allocate(self, W: Tensor) -> None:
         return None
@@ -44,11 +49,14 @@ class Transpose:
     def weights(self, W: Tensor, B: Tensor | None) -> Tensor:
         return W
 
+    def gradient(self, seen: Tensor, B: Tensor) -> Tensor:
+        raise ValueError("transposed feedback has no weights of its own that could learn")
+
 
 class FixedRandom:
     """B random and fixed: feedback alignment."""
 
-    learns = False
+    follows: str | None = None
 
     def allocate(self, W: Tensor) -> Tensor:
         return torch.empty_like(W)
@@ -57,20 +65,66 @@ class FixedRandom:
         assert B is not None
         return B
 
+    def gradient(self, seen: Tensor, B: Tensor) -> Tensor:
+        raise ValueError("fixed feedback does not learn")
+
 
 class KolenPollack(FixedRandom):
     """B starts at random and takes the same steps as W, whose local rule, error times rate, has all that it needs
     (Kolen & Pollack 1994; Akrout et al. 2019). Both forget where they began by `Plasticity(weight_decay=…)`, at the
     rate at which B then approaches Wᵀ."""
 
-    learns = True
+    follows: str | None = "W"
+
+    def gradient(self, seen: Tensor, B: Tensor) -> Tensor:
+        return seen
+
+
+class Phaseless(FixedRandom):
+    """B learns from noise alone, at any time and whatever W does: phaseless alignment (Max et al. 2024),
+    ∂B = −⟨r̂ ξᵀ⟩ + decay · B. ξ is the noise that each neuron below adds to its rate (`gle.Noise("rate", …)`), r̂ what
+    is left of the rate above once a running mean with the time constant tau is taken off. It settles at
+    ⟨φ′⟩ W σ²/decay, times what the neurons pass on of the noise; with decay near σ² its size is that of W.
+
+    Raises ValueError for a tau or a decay that is not positive.
+    """
+
+    follows: str | None = "noise"
+
+    def __init__(self, tau: float = 1.0, decay: float = 1.0):
+        self.tau, self.decay = (
+            positive("tau of phaseless feedback", tau),
+            positive("decay of phaseless feedback", decay),
+        )
+
+    def options(self) -> dict[str, Any]:
+        """What it was made with."""
+        return dict(vars(self))
+
+    def __repr__(self) -> str:
+        return shown(self, *self.options())
+
+    def gradient(self, seen: Tensor, B: Tensor) -> Tensor:
+        return seen + self.decay * B
 
 
 FEEDBACKS: dict[str, type[Feedback]] = {
     "transpose": Transpose,
     "fixed_random": FixedRandom,
     "kolen_pollack": KolenPollack,
+    "phaseless": Phaseless,
 }
+
+
+def feedback_pathway(given: str | Feedback) -> Feedback:
+    """The pathway called so, with its defaults, or itself. Raises ValueError for what is none."""
+    if isinstance(given, str) and given in FEEDBACKS:
+        return FEEDBACKS[given]()
+    if isinstance(given, (str, type)) or not hasattr(given, "allocate"):
+        raise ValueError(
+            f"unknown feedback {given!r}; choose one of {', '.join(FEEDBACKS)}, or an object of gle.synapses"
+        )
+    return given
 
 
 class Synapse(Protocol):
@@ -96,13 +150,12 @@ class Synapse(Protocol):
 class Linear:
     """Dense synapses. W: [..., out, in], b: [..., out], rates and errors: [..., rows, features]."""
 
-    def __init__(self, feedback: str = "transpose"):
-        if feedback not in FEEDBACKS:
-            raise ValueError(f"unknown feedback {feedback!r}; choose one of {', '.join(FEEDBACKS)}")
-        self.feedback = FEEDBACKS[feedback]()
+    def __init__(self, feedback: str | Feedback = "transpose"):
+        self.feedback = feedback_pathway(feedback)
 
     def __repr__(self) -> str:
-        return shown(self, feedback=next(name for name, kind in FEEDBACKS.items() if type(self.feedback) is kind))
+        bare = (name for name, kind in FEEDBACKS.items() if type(self.feedback) is kind and not vars(self.feedback))
+        return shown(self, feedback=next(bare, self.feedback))
 
     def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (n_out, n_in), (n_out,)
@@ -130,8 +183,8 @@ class _Shaped:
 
     feedback: Feedback
 
-    def __init__(self, feedback: str = "transpose"):
-        self.feedback = Linear(feedback).feedback
+    def __init__(self, feedback: str | Feedback = "transpose"):
+        self.feedback = feedback_pathway(feedback)
 
     def options(self) -> dict[str, Any]:
         """What it was made with, but for the feedback."""
@@ -172,7 +225,7 @@ class Identity(_Shaped):
 class Masked(Linear):
     """Dense synapses of which only those exist where the mask is not zero, [out, in]."""
 
-    def __init__(self, mask: Tensor, feedback: str = "transpose"):
+    def __init__(self, mask: Tensor, feedback: str | Feedback = "transpose"):
         super().__init__(feedback)
         mask = torch.as_tensor(mask)
         if mask.ndim != 2:
@@ -209,7 +262,7 @@ class Positions(_Shaped):
     """A dense product over positions, the same for each feature: of rates [positions · features], position by position,
     W r with W [positions out, positions in]. Mixes tokens, where Linear over features does not see their order."""
 
-    def __init__(self, positions: int, feedback: str = "transpose"):
+    def __init__(self, positions: int, feedback: str | Feedback = "transpose"):
         super().__init__(feedback)
         self.positions = whole("positions", positions)
 
@@ -244,7 +297,7 @@ class Tokens(_Shaped):
     """A dense product over features, the same at each position: rates [positions · features], W [features out, features
     in]."""
 
-    def __init__(self, positions: int, feedback: str = "transpose"):
+    def __init__(self, positions: int, feedback: str | Feedback = "transpose"):
         super().__init__(feedback)
         self.positions = whole("positions", positions)
 
@@ -296,7 +349,7 @@ class Conv2d(_Shaped):
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         average: bool = False,
-        feedback: str = "transpose",
+        feedback: str | Feedback = "transpose",
     ):
         super().__init__(feedback)
         self.channels, self.size = two("channels", channels), two("size", size)

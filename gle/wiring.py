@@ -57,9 +57,10 @@ class Part(nn.Module):
         return tuple(k for k, p in own if p is not None and (k in TIME_CONSTANTS or p.requires_grad))
 
     def moved(self, kinds: Sequence[str]) -> tuple[str, ...]:
-        """The same, and B where the feedback learns as W does."""
-        kinds = self.learned(kinds)
-        return (*kinds, "B") if "W" in kinds and self.synapse.feedback.learns else kinds
+        """The same, and B where the feedback learns: as W does, or from noise where B is named, too."""
+        named, kinds = kinds, self.learned(kinds)
+        follows = None if self.synapse is None or self.B is None or not self.plastic else self.synapse.feedback.follows
+        return (*kinds, "B") if (follows == "W" and "W" in kinds) or (follows == "noise" and "B" in named) else kinds
 
     def theta(self) -> Theta:
         """The part's parameters themselves (no copies)."""

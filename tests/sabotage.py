@@ -75,9 +75,30 @@ SABOTAGES = [
     Sabotage(
         "feedback that learns by another rate than W",
         "gle/plasticity.py",
-        'B = W if "B" in part.moved(learn) else None',
-        'B = 0.9 * W if "B" in part.moved(learn) else None',
+        "return part.synapse.feedback.gradient(W, p.B)",
+        "return 0.9 * part.synapse.feedback.gradient(W, p.B)",
         "tests/theory/test_feedback.py::test_difference_falls_with_the_decay",
+    ),
+    Sabotage(
+        "feedback that listens to another layer's noise",
+        "gle/network.py",
+        "return self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)",
+        "return [r.roll(1, -1) for r in self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)]",
+        "tests/theory/test_feedback.py::test_phaseless_alignment_finds_the_weights[False]",
+    ),
+    Sabotage(
+        "running means that a saved state leaves out",
+        "gle/plasticity.py",
+        "learning = changed(learning, slow=tuple(slow))\n        return learning",
+        "pass\n        return learning",
+        "tests/theory/test_feedback.py::test_phaseless_alignment_finds_the_weights[False]",
+    ),
+    Sabotage(
+        "errors that an all-pass filter attenuates",
+        "gle/errors.py",
+        "return 2 * v - e_inst",
+        "return v",
+        "tests/theory/test_filters.py::test_all_pass_errors_are_late_and_whole",
     ),
     Sabotage(
         "a refusal that became an answer",
@@ -861,8 +882,8 @@ SABOTAGES = [
     Sabotage(
         "feedback alignment with the transpose",
         "gle/synapses.py",
-        "return B\n\n\nclass KolenPollack",
-        "return W\n\n\nclass KolenPollack",
+        "assert B is not None\n        return B",
+        "return W",
         f"{LOCAL}::test_feedback_alignment_uses_its_own_weights",
     ),
     Sabotage(

@@ -142,7 +142,7 @@ def rule_of(row: str, o: Chain) -> tuple[rules.Rule, int]:
 def train(row: str, o: Chain) -> dict[str, Any]:
     """Trains the students of one row; their parameters and losses on the way."""
     rule, stretch = rule_of(row, o)
-    own = isinstance(rule, rules.GLE)  # the simulation's own plasticity
+    own = row == "gle"
     x, net = square_wave(o), student(o)
     y = targets(o, x)
     rate = o.lr * stretch
@@ -153,8 +153,9 @@ def train(row: str, o: Chain) -> dict[str, Any]:
         beta=o.beta if stretch == 1 else 1.0,
         gamma=o.gamma if own else 0.0,
         plasticity=gle.Plasticity(
-            gle.Adam(betas=(0.9, o.beta2)), lr=0.0, learn=("W", "tau_m"), tau_bounds=(10 * o.dt, math.inf)
+            gle.Adam(betas=(0.9, o.beta2)), 0.0, ("W", "tau_m"), stretch, tau_bounds=(10 * o.dt, math.inf)
         ),
+        rule=rule,
         compile=own and not o.noise and not o.smoke,
     )
     for _ in range(round(o.warm_up / PERIOD)):
@@ -170,10 +171,7 @@ def train(row: str, o: Chain) -> dict[str, Any]:
     shown = set(np.unique(np.geomspace(1, periods, 200).round().astype(int)))  # the figure's axis is logarithmic
     for n in range(1, periods + 1):
         sim.set_lr(rate * 0.5 ** ((n - 1) * PERIOD / o.halving) if o.halving else rate)
-        if own:
-            sim.run(x, y)
-        else:
-            rules.learn(rule, sim, x, y, stretch=stretch)
+        sim.run(x, y)
         if n in shown:
             times.append(n * PERIOD)
             curve.append(snapshot(sim, x, y))

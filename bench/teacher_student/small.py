@@ -99,25 +99,22 @@ def signals(o: Small, steps: int) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def train(rule: rules.Rule, o: Small) -> dict[str, Any]:
-    """Trains the students with one rule; bottom weights and loss on the way, and spectra before and during learning."""
-    own = isinstance(rule, rules.GLE)  # the simulation's own plasticity
+def train(name: str, o: Small) -> dict[str, Any]:
+    """Trains students with GLE or the adjoint; bottom weights and loss on the way, spectra before and at some time."""
     spectrum = Spectrum(round(o.window / o.dt), round(15 / o.dt), o)
-    steps = round(o.duration / o.dt)
+    own = name == "gle"
+    steps, n, stretch = (round(t / o.dt) for t in (o.duration, o.warm_up, o.stretch))
     x, y = signals(o, steps + spectrum.steps)
     bottom = torch.stack([2 * torch.rand(2, 1, generator=generator(s, "weights")) - 1 for s in range(o.seeds)])
-    sim = gle.Simulation(
-        network(bottom.double()),
-        dt=o.dt,
-        integrator=Euler(o.propagation),
-        gamma=o.gamma if own else 0.0,
-        plasticity=gle.Plasticity("sgd", lr=0.0, learn=("W",)),
-        compile=own and not o.smoke,
-    )
-    n, stretch = round(o.warm_up / o.dt), round(o.stretch / o.dt)
-    sim.run(x[:n], y[:n])
-    spectra = {"before": spectrum(sim, x[n:], y[n:])}
-    sim.set_lr((o.lr_gle if own else o.lr_am) * o.dt)
+    net = network(bottom.double())
+    scheme: dict[str, Any] = {"dt": o.dt, "integrator": Euler(o.propagation), "gamma": o.gamma if own else 0.0}
+    warm = gle.Simulation(net, **scheme)
+    warm.run(x[:n], y[:n])
+    spectra = {"before": spectrum(warm, x[n:], y[n:])}
+    lr, every, rule = (o.lr_gle, 1, None) if own else (o.lr_am, stretch, rules.Adjoint())
+    plasticity = gle.Plasticity("sgd", lr=lr * o.dt, learn=("W",), every=every)
+    sim = gle.Simulation(net, **scheme, plasticity=plasticity, rule=rule, compile=own and not o.smoke)
+    sim.carry = sim.carry._replace(state=warm.carry.state)
     time, weights, loss = [], [], []
     updates = (steps - n) // stretch
     for update in range(updates):
@@ -130,10 +127,7 @@ def train(rule: rules.Rule, o: Small) -> dict[str, Any]:
             outputs, _ = sim.predict(x[here], state=sim.carry.state)
             at = n + (o.propagation == "delayed")  # where the target of the output at step n stands
             loss.append(sim.dynamics.cost.value(outputs, y[at : at + stretch].unsqueeze(1)).mean((0, -1)).tolist())
-        if own:
-            sim.run(x[here], y[here])
-        else:
-            rules.learn(rule, sim, x[here], y[here], stretch=stretch)
+        sim.run(x[here], y[here])
         n += stretch
     return {"time": time, "weights": weights, "loss": loss, "spectra": spectra}
 
@@ -194,10 +188,7 @@ def run(o: Small, run: Run) -> dict[str, Any]:
     return {
         "teacher": TEACHER[:, 0].tolist(),
         "frequencies": FREQUENCIES,
-        "rules": {
-            "gle": run.part("gle", partial(train, rules.GLE(), o)),
-            "adjoint": run.part("adjoint", partial(train, rules.Adjoint(), o)),
-        },
+        "rules": {name: run.part(name, partial(train, name, o)) for name in ("gle", "adjoint")},
     }
 
 

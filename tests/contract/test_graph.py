@@ -109,7 +109,7 @@ def test_compiled_is_eager():
     for compile in (False, True):
         sim = gle.Simulation(block(), dt=0.2, plasticity=gle.Plasticity(lr=1e-2), compile=compile, block=1)
         if compile:
-            sim._advance = torch.compile(sim.advance, backend="eager", fullgraph=True)
+            sim.engine.fast = torch.compile(sim.advance, backend="eager", fullgraph=True)
         sim.run(x, y)
         ended.append(flat(sim.network))
     for a, b in zip(*ended, strict=True):

@@ -47,6 +47,7 @@ PARTS = {
     **{f"rate function {name}": partial(chain, name) for name in KNOWN},
     "errors instantaneous": partial(chain, errors="instantaneous"),
     "errors relaxing": partial(chain, errors="relaxing"),
+    "errors all_pass": partial(chain, errors="all_pass"),
     "errors saturating": partial(chain, errors=Saturating(at=0.1)),
     "errors mismatched": partial(chain, errors=Prospective(tau_m=2.0)),
     "synapses masked": partial(chain, synapse=partial(Masked, torch.eye(4))),

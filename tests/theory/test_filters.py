@@ -11,6 +11,7 @@ from gle import operators
 
 PAIRS = [(1.2, 0.2), (1.2, 1.2), (0.6, 0.3), (0.5, 2.0)]
 SCHEMES = ["euler", "exponential"]
+D = torch.float64
 
 
 def response(simulate, omega, dt, tau_slowest):
@@ -58,6 +59,22 @@ def test_forward_transfer_function(scheme, tau_m, tau_r, period):
     assert abs(got - expected) < 1e-10
     exact = operators.neuron_response(omega, tau_m, tau_r)
     assert abs(expected - exact) < 4 * DT / min(tau_m, tau_r)  # and both tell of the same neuron
+
+
+@pytest.mark.parametrize("period", [8, 40, 400])
+def test_all_pass_errors_are_late_and_whole(period):
+    """Prevents: a filter that attenuates, and one that is early. In discrete time 2a/(z − 1 + a) − 1, whose gain lies
+    between 1 and (2 + a)/(2 − a); for dt → 0 (1 − iωτ)/(1 + iωτ), late by 2τ where ωτ is small."""
+    tau, omega = 10 * DT, 2 * np.pi / (period * DT)
+    net = gle.Network([gle.Layer(1, 1, tau_m=1.0, tau_r=0.4, phi="linear", errors=gle.errors.AllPass(tau), dtype=D)])
+    got = response(error_run(net, "euler"), omega, DT, tau)
+    a, z = DT / tau, np.exp(1j * omega * DT)
+    assert abs(got - (2 * a / (z - 1 + a) - 1)) < 1e-10
+    assert 1 - 1e-10 < abs(got) < (2 + a) / (2 - a)
+    exact = (1 - 1j * omega * tau) / (1 + 1j * omega * tau)
+    assert abs(got - exact) < 2 * a
+    if omega * tau < 0.2:
+        assert -np.angle(got) / (2 * omega * tau) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

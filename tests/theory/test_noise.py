@@ -139,7 +139,8 @@ def test_compiled_is_eager():
     for backend in (None, "eager"):
         sim = noisy(mixed_network(), block=1)
         if backend:
-            sim._advance = torch.compile(sim.advance, backend=backend, fullgraph=True)
+            sim.engine = gle.engines.Compiled(sim)
+            sim.engine.fast = torch.compile(sim.advance, backend=backend, fullgraph=True)
         sim.run(x, y)
         ended.append(weights(sim))
     for a, b in zip(*ended, strict=True):
