@@ -30,7 +30,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -162,6 +162,22 @@ class Synapses(Part):
 
     def extra_repr(self) -> str:
         return f"{self.given}, {self.n_in} → {self.n_out}, {self.synapse!r}"
+
+
+class Up(NamedTuple):
+    """What rates are made of, in one evaluation."""
+
+    pre: list[Any]  # for each projection the rates that it sees
+    currents: list[Any]  # for each population …
+    outputs: list[Any]  # … its rate, and what was kept of it
+
+
+class Down(NamedTuple):
+    """And errors: for each population e_inst, e, and what it sends down each of its projections."""
+
+    inst: list[Any]
+    errors: list[Any]
+    sent: list[tuple]
 
 
 class Graph(Wiring):
@@ -406,22 +422,25 @@ class Graph(Wiring):
     def evaluate(
         self, theta: Thetas, state: State, x: Tensor, target: Tensor | None, dynamics: Dynamics, propagation: str
     ) -> tuple[list[Output], list[Local]]:
-        n, late = len(self.names), propagation == "delayed"
-        neurons, synapses = theta[:n], theta[n:]
-        if late:
-            seen = list(state)
-            inst, errors, sent = self._errors(neurons, synapses, state, seen, target, dynamics, late)
-            pre, currents, outputs = self._rates(neurons, synapses, state, x, dynamics, late, errors)
+        if propagation == "delayed":
+            down = self.errors(theta, state, state, target, dynamics, True)
+            up = self.rates(theta, state, x, dynamics, True, down.errors)
         else:
-            pre, currents, outputs = self._rates(neurons, synapses, state, x, dynamics, late, [s.e for s in state])
-            seen = [changed(s, r=r, kept=kept) for s, (r, kept) in zip(state, outputs, strict=True)]
-            inst, errors, sent = self._errors(neurons, synapses, state, seen, target, dynamics, late)
-        locals_ = [Local(None, *parts) for parts in zip(currents, [s.u for s in state], inst, errors, strict=True)]
+            up = self.rates(theta, state, x, dynamics)
+            seen = [changed(s, r=r, kept=kept) for s, (r, kept) in zip(state, up.outputs, strict=True)]
+            down = self.errors(theta, state, seen, target, dynamics)
+        made = zip(up.outputs, down.sent, strict=True)
+        return [Output(r, sent, kept) for (r, kept), sent in made], self.local(state, up, down, dynamics)
+
+    def local(self, state: State, up: Up, down: Down, dynamics: Dynamics) -> list[Local]:
+        """What is present at every part, once both halves of an evaluation are done."""
+        before = (s.u for s in state)
+        locals_ = [Local(None, *parts) for parts in zip(up.currents, before, down.inst, down.errors, strict=True)]
         noise = None if dynamics.noise is None else dynamics.noise.rate
         for k, (s, t) in enumerate(self._ends):
             heard = None if noise is None or s < 0 else noise[s]
-            locals_.append(Local(pre[k], None, None, None, self._at(k, errors[t]), outputs[t][0], heard))
-        return [Output(r, back, kept) for (r, kept), back in zip(outputs, sent, strict=True)], locals_
+            locals_.append(Local(up.pre[k], None, None, None, self._at(k, down.errors[t]), up.outputs[t][0], heard))
+        return locals_
 
     def _at(self, k: int, potentials: Tensor) -> Tensor:
         """What of its target's potentials stands at the compartment where a projection ends."""
@@ -430,17 +449,19 @@ class Graph(Wiring):
             return potentials
         return potentials[..., target.span(self.projections[k].given.compartment)]
 
-    def _rates(
+    def rates(
         self,
-        neurons: Thetas,
-        synapses: Thetas,
+        theta: Thetas,
         state: State,
         x: Tensor,
         dynamics: Dynamics,
-        late: bool,
-        errors: list[Tensor],
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        """What each projection sees, each population's current, and its rates with what was kept."""
+        late: bool = False,
+        errors: Sequence[Tensor] | None = None,
+    ) -> Up:
+        """The upward half of an evaluation, for those whose errors come from elsewhere. late: everything was sent in
+        the step before. errors: those that the soma sees with γ ≠ 0, by default the state's."""
+        errors = [s.e for s in state] if errors is None else errors
+        neurons, synapses = theta[: len(self.names)], theta[len(self.names) :]
         pre: list[Any] = [None] * len(synapses)
         currents: list[Any] = [None] * len(neurons)
         outputs: list[Any] = [None] * len(neurons)
@@ -466,19 +487,19 @@ class Graph(Wiring):
             currents[i] = current
             r, kept = rate(part.phi, p, state[i].u, current)
             outputs[i] = disturbed(r, dynamics, "rate", i), kept
-        return pre, currents, outputs
+        return Up(pre, currents, outputs)
 
-    def _errors(
+    def errors(
         self,
-        neurons: Thetas,
-        synapses: Thetas,
+        theta: Thetas,
         state: State,
         seen: Sequence[LayerState],
         target: Tensor | None,
         dynamics: Dynamics,
-        late: bool,
-    ) -> tuple[list[Any], list[Any], list[tuple]]:
-        """e_inst and e of each population, and what it sends down (Eqs. 17, 18)."""
+        late: bool = False,
+    ) -> Down:
+        """The downward half (Eqs. 17, 18). seen: the state with the rates, and what was kept, that errors meet."""
+        neurons, synapses = theta[: len(self.names)], theta[len(self.names) :]
         inst: list[Any] = [None] * len(neurons)
         errors: list[Any] = [None] * len(neurons)
         sent: list[Any] = [None] * len(neurons)
@@ -509,7 +530,7 @@ class Graph(Wiring):
             crossing = (late or self.projections[k].given.delay for k in self._inner[i])
             stays = zip(self._inner[i], crossing, state[i].sent, strict=True)
             sent[i] = tuple(back[k] if crosses else old for k, crosses, old in stays)
-        return inst, errors, sent
+        return Down(inst, errors, sent)
 
 
 def limited(e: Tensor, bound: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a rule whose gradients are forgotten between updates",
-        "gle/credit.py",
+        "gle/engines.py",
         "learning = plasticity.accumulate(learning, grads)",
         "learning = plasticity.accumulate(plasticity.clear(learning), grads)",
         "tests/contract/test_assigned.py::test_rules_that_run_forward_stream_and_record",
