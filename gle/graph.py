@@ -345,6 +345,11 @@ class Graph(Wiring):
         return self._top
 
     @property
+    def sending(self) -> Sequence[Sequence[int]]:
+        """For each population the projections down which it sends errors: `LayerState.sent` has as many."""
+        return self._inner
+
+    @property
     def parts(self) -> Sequence[Part]:
         return [*self.populations, *self.projections]
 

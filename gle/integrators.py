@@ -70,7 +70,7 @@ class Euler:
             return per_neuron(self.fraction(dt, p.tau_m) * p.tau_m / p.tau_r)
         return per_neuron(self.fraction(dt, own.tau_r))
 
-    def _advance(self, part: Any, p: Theta, local: Local, v: Tensor, out: Output, dynamics: Dynamics) -> LayerState:
+    def advance(self, part: Any, p: Theta, local: Local, v: Tensor, out: Output, dynamics: Dynamics) -> LayerState:
         """The state after the step (Eqs. 48, 49)."""
         dt, noise = dynamics.dt, dynamics.noise
         a = per_neuron(self.fraction(dt, p.tau_m))
@@ -88,7 +88,7 @@ class Euler:
     ) -> tuple[State, tuple[Local, ...]]:
         outputs, locals_ = net.evaluate(theta, state, xs[0], targets[0], dynamics, self.propagation)
         new = (
-            self._advance(part, p, local, s.v, out, dynamics)
+            self.advance(part, p, local, s.v, out, dynamics)
             # theta and locals of parts without a state of their own stand behind these
             for part, p, local, s, out in zip(net.neurons, theta, locals_, state, outputs, strict=False)
         )

@@ -313,11 +313,16 @@ class Tokens(_Shaped):
         return x.unflatten(-1, (self.positions, -1))
 
     def current(self, W: Tensor, b: Tensor | None, r: Tensor) -> Tensor:
-        current = torch.matmul(self._apart(r), W.mT.unsqueeze(-3))
+        current = self._product(r, W.mT)
         return (current if b is None else current + b[..., None, None, :]).flatten(-2)
 
     def transposed(self, W: Tensor, e: Tensor) -> Tensor:
-        return torch.matmul(self._apart(e), W.unsqueeze(-3)).flatten(-2)
+        return self._product(e, W).flatten(-2)
+
+    def _product(self, x: Tensor, W: Tensor) -> Tensor:
+        """One for all positions of all rows."""
+        x = self._apart(x)
+        return torch.matmul(x.flatten(-3, -2), W).unflatten(-2, x.shape[-3:-1])
 
     def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
         post, pre = (self._apart(x).flatten(-3, -2) for x in (e, r))  # positions are further rows
@@ -333,7 +338,8 @@ def two(name: str, given: Any, least: int = 1) -> tuple[int, int]:
 
 
 class Conv2d(_Shaped):
-    """Convolution. Rates are images [channels · height · width], flattened.
+    """Convolution. Rates are images [channels · height · width], flattened, or, with channels_last, [height · width ·
+    channels].
 
     channels: of input and output. size: height and width of the input. kernel, stride, padding: as in torch, one number
     or two; average: a frozen average over each window in place of weights (then both channels must agree).
@@ -349,12 +355,14 @@ class Conv2d(_Shaped):
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         average: bool = False,
+        channels_last: bool = False,
         feedback: str | Feedback = "transpose",
     ):
         super().__init__(feedback)
         self.channels, self.size = two("channels", channels), two("size", size)
         self.kernel, self.stride = two("kernel", kernel), two("stride", stride)
         self.padding, self.average = two("padding", padding, 0), bool(average)
+        self.channels_last = bool(channels_last)
         if self.average and self.channels[0] != self.channels[1]:
             raise ValueError(f"an average keeps the channels, got {self.channels[0]} and {self.channels[1]}")
         if min(self.size_out) < 1:
@@ -405,18 +413,25 @@ class Conv2d(_Shaped):
         return made.reshape(*lead, *made.shape[1:])
 
     def _images(self, x: Tensor, channels: int, size: tuple[int, ...]) -> Tensor:
-        return x.unflatten(-1, (channels, *size))
+        return (
+            x.unflatten(-1, (*size, channels)).movedim(-1, -3)
+            if self.channels_last
+            else x.unflatten(-1, (channels, *size))
+        )
+
+    def _flat(self, images: Tensor) -> Tensor:
+        return (images.movedim(-3, -1) if self.channels_last else images).flatten(-3)
 
     def current(self, W: Tensor | None, b: Tensor | None, r: Tensor) -> Tensor:
         images = self._images(r, self.channels[0], self.size)
         made = self._over_leading(lambda w, x: F.conv2d(x, w, **self._how), self._weights(W, r), images)
-        return (made if b is None else made + b[..., None, :, None, None]).flatten(-3)
+        return self._flat(made if b is None else made + b[..., None, :, None, None])
 
     def backproject(self, W: Tensor | None, B: Tensor | None, e: Tensor) -> Tensor:
         weights = self._weights(W if W is None else self.feedback.weights(W, B), e)
         shape = (e.shape[-2], self.channels[0], *self.size)
         images = self._images(e, self.channels[1], self.size_out)
-        return self._over_leading(lambda w, x: conv2d_input(shape, w, x, **self._how), weights, images).flatten(-3)
+        return self._flat(self._over_leading(lambda w, x: conv2d_input(shape, w, x, **self._how), weights, images))
 
     def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
         if self.average:

@@ -58,6 +58,7 @@ class Slots(NamedTuple):
     x: Tensor  # [slots, length]
     y: Tensor
     puzzle: Tensor  # identities
+    errors: Pytree = ()  # of modules that send them back themselves, for the next segment
 
 
 def stream(seed: int, slot: int, draw: int) -> np.random.Generator:

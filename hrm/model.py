@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Pytree = Any
 POSITIONS = ("rope", "learned", "both")
+MODULES = {"blocks": "", "gle": "LH", "gle L": "L", "gle H": "H"}  # which of L and H are networks of neurons
+ERRORS = ("instantaneous", "relaxing", "prospective")
+FEEDBACKS = ("transpose", "fixed_random", "kolen_pollack")
 
 
 class Module(Protocol):
@@ -82,6 +85,14 @@ class Config:
             or both.
         rope_theta: base of the rotary positions.
         puzzles: number of puzzle identities, each with an embedding as an additional first position; 0 for none.
+        modules: of which L and H are made: "blocks" of layers, "gle" for networks of representation and error neurons
+            with the same weights (see `hrm.local`), or "gle L" or "gle H" for one of them.
+        tau_L: time constant of z_L in steps, of gle modules.
+        tau_H: of z_H.
+        errors: their error neurons at z_L and z_H: instantaneous, relaxing or prospective.
+        inner_tau: time constant of every other neuron that mixes positions; 1 for none.
+        inner_errors: error neurons there.
+        feedback: weights that errors come back through: transpose, fixed_random or kolen_pollack.
     """
 
     vocabulary: int = 11
@@ -100,6 +111,13 @@ class Config:
     positions: str = "rope"
     rope_theta: float = 10000.0
     puzzles: int = 0
+    modules: str = "blocks"
+    tau_L: float = 1.0
+    tau_H: float = 1.0
+    errors: str = "instantaneous"
+    inner_tau: float = 1.0
+    inner_errors: str = "instantaneous"
+    feedback: str = "transpose"
 
     @property
     def steps(self) -> int:
@@ -150,6 +168,19 @@ class HRM(nn.Module):
             )
         if c.positions not in POSITIONS:
             raise ValueError(f"unknown positions {c.positions!r}; choose one of {', '.join(POSITIONS)}")
+        for name, known in (
+            ("modules", MODULES), ("errors", ERRORS), ("inner_errors", ERRORS), ("feedback", FEEDBACKS),
+        ):  # fmt: skip
+            if getattr(c, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(c, name)!r}; choose one of {', '.join(known)}")
+        for name in ("tau_L", "tau_H", "inner_tau"):
+            if not 1 <= getattr(c, name) < math.inf:
+                raise ValueError(f"{name} must be at least one step, got {getattr(c, name):g}")
+        neurons = MODULES[c.modules]
+        if neurons and (c.shared or L or H):
+            raise ValueError(f"modules = {c.modules!r} makes L and H itself: leave out shared, and modules of your own")
+        if neurons and c.mixer == "attention":
+            raise ValueError("gle modules mix positions by mlp or conv: choose one of these mixers")
         for name in ("expansion", "rope_theta"):
             if not 0 < getattr(c, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(c, name):g}")
@@ -165,6 +196,11 @@ class HRM(nn.Module):
         if c.shared and (L or H):
             raise ValueError("shared is for the model's own blocks: give no modules besides")
         self.H: Any = H or (SharedBlocks(own) if c.shared and own else Blocks(c, c.H_layers))
+        if neurons:
+            from hrm import local  # which takes gle, and this module
+
+            for which in neurons:
+                setattr(self, which, local.module(getattr(self, which), c, which))
         self.output_head = Linear(c.d, c.vocabulary)
         self.q_head = nn.Linear(c.d, 2)
         with torch.no_grad():
@@ -176,7 +212,8 @@ class HRM(nn.Module):
 
     def n_parameters(self) -> int:
         """Without puzzle embeddings."""
-        return sum(p.numel() for name, p in self.named_parameters() if not name.startswith("puzzle_embedding"))
+        learned = ((name, p) for name, p in self.named_parameters() if p.requires_grad)  # time constants stay
+        return sum(p.numel() for name, p in learned if not name.startswith("puzzle_embedding"))
 
     def save(self, file: Path | str | BinaryIO, task: Task, halting: Halting | None = None, bf16: bool = False) -> None:
         """Weights with all that answering takes, for `hrm.load`. task, halting, bf16: those it was trained with. See

@@ -82,9 +82,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def learning_rate(step: int, *, lr: float, warmup: int, steps: int, final: float) -> float:
-    """Learning rate of step 0, 1, …: a line over `warmup` steps, then half a cosine from lr to final · lr at `steps`;
-    final = 1 keeps it constant, as published."""
+def learning_rate(step: float, *, lr: float, warmup: int, steps: int, final: float) -> float:
+    """Learning rate of step 0, 1, …, or between: a line over `warmup` steps, then half a cosine from lr to final · lr
+    at `steps`; final = 1 keeps it constant, as published."""
     if step < warmup:
         return lr * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))

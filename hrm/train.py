@@ -27,12 +27,16 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from hrm import act
 from hrm.act import Halting, Slots
 from hrm.checks import check_names, fits, same_tensors
-from hrm.gradients import Report, strategy
+from hrm.credit import Autograd, Credit, Local, segment_of
+from hrm.gradients import strategy
 from hrm.layers import widest
-from hrm.losses import LOSSES, losses
-from hrm.model import HRM, Carry, Output, detach
+from hrm.losses import LOSSES
+from hrm.model import HRM
 from hrm.optim import OPTIMIZERS, Average, learning_rate, sign_sgd
 from hrm.tasks.task import Grids, Task
+
+LOCAL = "local"
+GAINS, TARGETS, PLASTICITIES = ("none", "puzzle", "token"), ("always", "end"), ("step", "segment")
 
 
 @dataclass
@@ -42,7 +46,12 @@ class Training:
     Args:
         batch: slots, over all processes.
         steps: training steps, of one segment each.
-        gradient: one_step, last k, last_cycle, bptt, neumann k, damped k, implicit.
+        gradient: one_step, last k, last_cycle, bptt, neumann k, damped k, implicit; or local: errors that the modules
+            send back themselves, step by step (see `hrm.credit.Local`, whose options the next four are).
+        epsilon: ε of the errors that come back to z_L and z_H in the next step; 0 cuts them there.
+        gain: what keeps those from growing: none, or the size of the fresh errors of each puzzle or token.
+        target: shown to the output always, or at the end of a segment.
+        plasticity: an update at each step, or one a segment for their sum.
         loss: softmax or stablemax.
         q_weight: of the Q-head's losses beside the answer's.
         optimizer: adam_atan2 or adamw.
@@ -64,6 +73,10 @@ class Training:
     batch: int = 128
     steps: int = 3000
     gradient: str = "one_step"
+    epsilon: float = 0.0
+    gain: str = "puzzle"
+    target: str = "always"
+    plasticity: str = "step"
     loss: str = "softmax"
     q_weight: float = 0.5
     optimizer: str = "adam_atan2"
@@ -100,7 +113,15 @@ class Training:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name):g}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), got {self.average:g}")
-        strategy(self.gradient)
+        for name, choices in (("gain", GAINS), ("target", TARGETS), ("plasticity", PLASTICITIES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon must lie in [0, 1], got {self.epsilon:g}")
+        if self.gradient != LOCAL:
+            strategy(self.gradient)
+        elif self.bf16:
+            raise ValueError("local errors are not for bfloat16: leave out bf16, or choose another gradient")
         self.halting.check()
 
 
@@ -137,10 +158,10 @@ class Trainer:
             fits(model, task, split)
         self.model, self.task, self.o, self.seed, self.steps = model, task, o, seed, 0
         self.device = model.output_head.weight.device
-        self.strategy = strategy(o.gradient)
+        self.credit = self._credit(compile)
         # A step moves the embeddings of the puzzles in its batch; to move those of all would take longer than the rest.
         self.table = model.puzzle_embedding.weight if model.config.puzzles else None
-        self.weights = [p for p in model.parameters() if p is not self.table]
+        self.weights = [p for p in model.parameters() if p is not self.table and p.requires_grad]
         self.optimizer = OPTIMIZERS[o.optimizer](
             self.weights, lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
         )
@@ -149,14 +170,22 @@ class Trainer:
         self.own = range(rank() * own, (rank() + 1) * own)  # slots of this process
         self.slots = self._waiting(own)
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
-        self._segment = compile(self._forward, self.device) if compile else self._forward
+
+    def _credit(self, compile: Compile | None) -> Credit:
+        o = self.o
+        q_weight = o.q_weight if o.halting.learned else 0.0
+        if o.gradient == LOCAL:
+            return Local(o.loss, q_weight, o.halting, o.epsilon, o.gain, o.target, o.plasticity)
+        forward = segment_of(strategy(o.gradient), self.model)
+        return Autograd(compile(forward, self.device) if compile else forward, o.loss, q_weight, o.halting, o.bf16)
 
     def _waiting(self, slots: int) -> Slots:
         zeros = torch.zeros(slots, dtype=torch.long, device=self.device)
         grid = torch.zeros(slots, self.task.length, dtype=torch.long, device=self.device)
         # stride 0 is not for carries that are written to
         carry = tree_map(lambda t: t.clone(), self.model.initial(slots))
-        return Slots(carry, zeros, zeros + 1, zeros == 0, zeros.clone(), grid, grid.clone(), zeros.clone())
+        errors = self.credit.at_rest(self.model, slots)
+        return Slots(carry, zeros, zeros + 1, zeros == 0, zeros.clone(), grid, grid.clone(), zeros.clone(), errors)
 
     # -- data ----------------------------------------------------------------------------------------------------
 
@@ -179,8 +208,9 @@ class Trainer:
         where = slots.done
         new = (torch.from_numpy(a).to(self.device) for a in (least, drawn, x, y, puzzle))
         carry = act.select(where, self.model.initial(len(done)), slots.carry)
+        errors = act.select(where, self.credit.at_rest(self.model, len(done)), slots.errors)
         return slots._replace(
-            carry=carry, segments=slots.segments * ~where, done=torch.zeros_like(where),
+            carry=carry, errors=errors, segments=slots.segments * ~where, done=torch.zeros_like(where),
             **dict(zip(("least", "drawn", "x", "y", "puzzle"), new, strict=True)),
         )  # fmt: skip
 
@@ -193,11 +223,6 @@ class Trainer:
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def _forward(self, carry: Carry, x: Tensor, puzzle: Tensor) -> tuple[Carry, Output, Report]:
-        embedded = self.model.embed(x, puzzle)
-        new, report = self.strategy(self.model, carry, embedded)
-        return new, self.model.read_out(new), report
-
     def step(self) -> dict[str, float]:
         """One segment, one update. Returns what a log wants: of this process, but for `loss`, which is everybody's.
 
@@ -207,37 +232,11 @@ class Trainer:
         slots = self.refill(self.slots)
         # the embeddings of the puzzles at hand are leaves of their own, whose gradient is as small as they are
         puzzle = slots.puzzle if self.table is None else self.table.detach()[slots.puzzle].requires_grad_()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
-            carry, out, _ = self._segment(slots.carry, slots.x, puzzle)
-            carry = detach(carry)
-            following = None
-            if o.halting.learned and o.halting.q_continue:
-                with torch.no_grad():
-                    _, ahead, _ = self._forward(carry, slots.x, puzzle)
-                last = slots.segments + 1 >= o.halting.halt_max_steps
-                following = act.continue_value(last, ahead)
-        q_weight = o.q_weight if o.halting.learned else 0.0
-        l = losses(out, slots.y, LOSSES[o.loss], following, q_weight)
         self.optimizer.zero_grad()
-        l.total.backward()
-        self._share_gradients()
-        if o.clip:
-            torch.nn.utils.clip_grad_norm_(self.weights, o.clip)
-        now, puzzle_lr = (
-            learning_rate(self.steps, lr=lr, warmup=o.warmup, steps=o.steps, final=o.final)
-            for lr in (o.lr, o.puzzle_lr)
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = now
-        self.optimizer.step()
-        if self.table is not None and puzzle.grad is not None:
-            # of all processes; signs are those of the sum as of the mean
-            sign_sgd(self.table, _gathered(slots.puzzle), _gathered(puzzle.grad), puzzle_lr, o.puzzle_weight_decay)
-        if self.average:
-            self.average.update(self.model)
-        self.slots = act.advance(slots, carry, type(out)(*(t.detach() for t in out)), o.halting)
+        carry, out, l, errors = self.credit(self.model, slots, puzzle, lambda share: self._update(slots, puzzle, share))
+        self.slots = act.advance(slots, carry, out, o.halting)._replace(errors=errors)
         self.steps += 1
-        loss = widest(l.total.detach())
+        loss = widest(l.total)
         if dist.is_initialized():
             dist.all_reduce(loss)
             loss /= world()
@@ -251,8 +250,32 @@ class Trainer:
             "exact": l.correct.float().mean().item(),
             "finished_exact": (l.correct & finished).sum().item() / number,
             "segments": (self.slots.segments * finished).sum().item() / number,
-            "lr": now,
+            "lr": self.optimizer.param_groups[0]["lr"],
         }
+
+    def _update(self, slots: Slots, puzzle: Tensor, share: float) -> None:
+        """Moves the weights by their `.grad`, at this share of the step's segment."""
+        o = self.o
+        self._share_gradients()
+        if o.clip:
+            torch.nn.utils.clip_grad_norm_(self.weights, o.clip)
+        now, puzzle_lr = (
+            learning_rate(max(self.steps + share - 1, 0), lr=lr, warmup=o.warmup, steps=o.steps, final=o.final)
+            for lr in (o.lr, o.puzzle_lr)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = now
+        # feedback that follows its weights takes their steps and their decay: what differs decays
+        followed = [pair for m in (self.model.L, self.model.H) for pair in getattr(m, "followed", ())]
+        apart = [(B - W.detach()) * (1 - now * o.weight_decay) for W, B in followed]
+        self.optimizer.step()
+        for (W, B), difference in zip(followed, apart, strict=True):
+            B.copy_(W.detach() + difference)
+        if self.table is not None and puzzle.grad is not None:
+            # of all processes; signs are those of the sum as of the mean
+            sign_sgd(self.table, _gathered(slots.puzzle), _gathered(puzzle.grad), puzzle_lr, o.puzzle_weight_decay)
+        if self.average:
+            self.average.update(self.model)
 
     def fit(
         self, steps: int | None = None, callback: Callable[[Trainer, dict[str, float]], Any] | None = None

@@ -19,11 +19,14 @@ import torch
 
 from hrm.act import Halting
 from hrm.checks import check_names, fits, from_plain, same_tensors
-from hrm.model import HRM, Blocks, Config, SharedBlocks
+from hrm.model import HRM, MODULES, Blocks, Config, SharedBlocks
 from hrm.tasks import notation
 from hrm.tasks.notation import NOTATIONS, Notation
 from hrm.tasks.task import Grids, Task
 from hrm.train import answer as answers_of
+
+# Options that files of models without them, of blocks, do not name.
+YOUNGER = ("modules", "tau_L", "tau_H", "errors", "inner_tau", "inner_errors", "feedback")
 
 
 def save(file: Path | str | BinaryIO, model: HRM, task: Task, halting: Halting, bf16: bool = False) -> None:
@@ -31,7 +34,9 @@ def save(file: Path | str | BinaryIO, model: HRM, task: Task, halting: Halting, 
 
     Raises ValueError for modules of one's own, which `load` could not make again, and for a model of another task.
     """
-    if type(model.L) is not Blocks or type(model.H) not in (Blocks, SharedBlocks):
+    ours = {"L": (Blocks,), "H": (Blocks, SharedBlocks)}
+    neurons = MODULES[model.config.modules]  # which HRM makes by itself, too
+    if not all(type(m) in ours[k] or (k in neurons and hasattr(m, "net")) for k, m in (("L", model.L), ("H", model.H))):
         raise ValueError("a file of weights is for a model of its own blocks: save the state_dict of other modules")
     fits(model, task)
     written = notation.of(task)
@@ -83,7 +88,10 @@ def _read(saved: Any) -> Reasoner:
     written = from_plain(NOTATIONS[kind], task, "task")
     halting = from_plain(Halting, saved["halting"], "halting")
     halting.check()
-    config = from_plain(Config, saved["config"], "config")
+    given = saved["config"]
+    if isinstance(given, dict):
+        given = {**{name: getattr(Config(), name) for name in YOUNGER}, **given}
+    config = from_plain(Config, given, "config")
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
         model = HRM(config)
     fits(model, written)

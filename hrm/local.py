@@ -1,0 +1,270 @@
+"""Modules of representation and error neurons: L and H as `gle.Graph`s, which learn by local errors.
+
+    populations     in ── mix ── mixed ── mlp ── out ── … ── z
+    rates           z ← z + (dt/τ) (blocks(z + injection) − z),  the blocks of `hrm.layers`, population by population
+    errors          back through the same projections, by the neurons' own way back through φ (see `gle.neurons`)
+
+A gated unit is a neuron with two compartments, a norm is pooled over the features of a position, synapses between
+positions are `Positions`, those over features `Tokens`. Nothing is stored but what is present in a step, and autograd
+is not asked. Time is in small steps: dt = 1. How the errors of L and H meet is the business of `hrm.credit`.
+
+This is the only file of the package that imports gle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import gle
+from gle import plasticity
+from gle.dynamics import Dynamics
+from gle.graph import Up
+from gle.integrators import Euler
+from gle.neurons import RateFunction, RMSNorm
+from gle.state import LayerState, State, changed
+from gle.synapses import Conv2d, Feedback, Identity, Positions, Synapse, Tokens
+from gle.wiring import Output
+from hrm.credit import Gradient
+from hrm.layers import EPS, Attention, Block, Convolution, SwiGLU, TokenMixer
+from hrm.model import Blocks, Config
+
+IN, Z = "in", "z"
+
+
+class Received:
+    """The nudge of a module's output: what it is handed is the error itself, −∂E/∂z."""
+
+    def value(self, r: Tensor, target: Tensor) -> Tensor:
+        return -(r * target).sum(-1)
+
+    def error(self, r: Tensor, target: Tensor) -> Tensor:
+        return target
+
+
+class GraphCarry(NamedTuple):
+    z: Tensor  # [batch, length, d]
+    u: tuple[Tensor, ...] = ()  # of the populations inside that have a memory, [batch, n]
+
+
+class Activity(NamedTuple):
+    """What is present in a step, and nothing of the steps before it."""
+
+    state: State  # before the step
+    up: Up
+
+
+class GraphModule(nn.Module):
+    """A `gle.Graph` as L or H (see `hrm.model.Module`): its input is z + injection, flattened, its output z.
+
+    net: its population "in" receives the input, its output has length · d neurons; time constants in small steps.
+    z0: where z begins, [d] or [length, d].
+
+    Raises ValueError for a graph without such a population, or of other sizes.
+    """
+
+    z0: Tensor
+
+    def __init__(self, net: gle.Graph, length: int, z0: Tensor):
+        super().__init__()
+        n = length * z0.shape[-1]
+        if IN not in net.names or (net.n_in, net.n_out) != (n, n):
+            raise ValueError(
+                f"a module's graph has a population {IN!r} and {n} inputs and outputs, length · d; this one has "
+                f"{', '.join(net.names)}, {net.n_in} inputs and {net.n_out} outputs"
+            )
+        self.net, self.shape = net, (length, z0.shape[-1])
+        self.register_buffer("z0", z0.detach().clone())
+        self.scheme, self.dynamics = Euler("instant"), Dynamics(1.0, 1.0, 0.0, Received())
+        # Whose state matters: with τm = τr a neuron is its input, and so is its error neuron, unless it is of a kind
+        # with a memory of its own.
+        kinds = (gle.errors.Prospective, gle.errors.Instantaneous)
+        slow = [not torch.equal(part.theta().tau_m, part.theta().tau_r) for part in net.populations]
+        self.kept = [i for i, s in enumerate(slow) if s and i != net.top]
+        self.recalled = [
+            i for i, (part, s) in enumerate(zip(net.populations, slow, strict=True))
+            if type(part.errors) not in kinds or (s and not isinstance(part.errors, gle.errors.Instantaneous))
+        ]  # fmt: skip
+
+    @property
+    def followed(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights, and the feedback weights that take their steps."""
+        parts = (part for part in self.net.projections if part.synapse.feedback.follows == "W")
+        return [(part.W, part.B) for part in parts if part.W is not None and part.B is not None]
+
+    # -- the face of a module --------------------------------------------------------------------------------------
+
+    def initial(self, batch: int) -> GraphCarry:
+        sizes = (self.net.populations[i].potentials for i in self.kept)
+        return GraphCarry(self.z0.expand(batch, *self.shape), tuple(self.z0.new_zeros(batch, n) for n in sizes))
+
+    def forward(self, carry: GraphCarry, injection: Tensor) -> GraphCarry:
+        return self.act(carry, injection)[0]
+
+    def read(self, carry: GraphCarry) -> Tensor:
+        return carry.z
+
+    # -- and its local errors ----------------------------------------------------------------------------------------
+
+    def act(self, carry: GraphCarry, injection: Tensor) -> tuple[GraphCarry, Activity]:
+        """A step, and what is present in it."""
+        net, theta = self.net, self.net.theta()
+        state = self._state(carry)
+        up = net.rates(theta, state, (carry.z + injection).flatten(1), self.dynamics)
+        z = up.outputs[net.top][0][0].unflatten(-1, self.shape)
+        u = (self._lerp(i, state[i].u, up.currents[i])[0] for i in self.kept)
+        return GraphCarry(z, tuple(u)), Activity(state, up)
+
+    def errors_at_rest(self, batch: int) -> tuple[Tensor, ...]:
+        """Of the error neurons that have a memory, v [batch, n]."""
+        return tuple(self.z0.new_zeros(batch, self.net.populations[i].potentials) for i in self.recalled)
+
+    def respond(
+        self, activity: Activity, e: Tensor, v: tuple[Tensor, ...]
+    ) -> tuple[Tensor, list[Gradient], tuple[Tensor, ...]]:
+        """What the error −∂E/∂z that reaches z in this step, [batch, length, d], becomes at the input, where z and the
+        injection are one sum; the gradients of E, averaged over the batch; and the error neurons' v after the step."""
+        net, theta, (state, up) = self.net, self.net.theta(), activity
+        before = list(state)
+        for i, own in zip(self.recalled, v, strict=True):
+            before[i] = changed(state[i], v=own.unsqueeze(0))
+        seen = [changed(s, r=r, kept=kept) for s, (r, kept) in zip(before, up.outputs, strict=True)]
+        down = net.errors(theta, tuple(before), seen, e.flatten(1), self.dynamics)
+        local = net.local(tuple(before), up, down, self.dynamics)
+        grads = plasticity.gradients(net, theta, local, ("W", "b"), len(e))
+        pairs = ((p, g) for part, grad in zip(net.parts, grads, strict=True)
+                 for p, g in ((part.W, grad.W), (part.b, grad.b)) if g is not None)  # fmt: skip
+        after = []
+        for i in self.recalled:
+            out = Output(up.outputs[i][0], (), up.outputs[i][1])
+            after.append(
+                self.scheme.advance(net.populations[i], theta[i], local[i], before[i].v, out, self.dynamics).v[0]
+            )
+        back = down.errors[net.names.index(IN)][0].unflatten(-1, self.shape)
+        return back, [(p, g) for p, g in pairs if p is not None], tuple(after)
+
+    def _lerp(self, i: int, u: Tensor, current: Tensor) -> Tensor:
+        """u of population i after the step."""
+        part = self.net.populations[i]
+        assert part.tau_m is not None
+        return torch.lerp(u, current, self.scheme.fraction(1.0, part.tau_m).unsqueeze(-2))
+
+    def _state(self, carry: GraphCarry) -> State:
+        """Before a step; those without a memory are at rest, one zero for all of them."""
+        zero = self.z0.new_zeros(1, 1, 1)
+        inner = self.net.sending
+        state = [LayerState(zero, zero, zero, zero, (zero,) * len(sends)) for sends in inner]
+        for i, u in zip((self.net.top, *self.kept), (carry.z.flatten(1), *carry.u), strict=True):
+            state[i] = changed(state[i], u=u.unsqueeze(0))
+        return tuple(state)
+
+
+# -- the blocks of hrm.layers, population by population ---------------------------------------------------------------
+
+STILL: dict[str, Any] = {"tau_m": 1.0, "tau_r": 1.0, "errors": "instantaneous", "bias": False}
+
+
+class _Wired:
+    """Populations and projections as they are joined, and the weights that each begins with."""
+
+    def __init__(self, length: int, feedback: str | Feedback, inner: dict[str, Any]):
+        self.length, self.feedback, self.inner = length, feedback, inner
+        self.populations: dict[str, gle.Population] = {}
+        self.projections: list[gle.Projection] = []
+        self.weights: dict[str, Tensor] = {}
+
+    def add(self, name: str, size: int, phi: str | RateFunction = "linear", **changes: Any) -> str:
+        self.populations[name] = gle.Population(size, phi=phi, **{**STILL, **changes})
+        return name
+
+    def join(
+        self, source: str, target: str, synapse: Synapse, W: Tensor | None = None, compartment: str | None = None
+    ) -> None:
+        projection = gle.Projection(source, target, compartment, synapse)
+        self.projections.append(projection)
+        if W is not None:
+            self.weights[str(projection)] = W.detach()
+
+    def gated(self, source: str, name: str, mlp: SwiGLU, positions: bool, d: int) -> tuple[str, Synapse, Tensor]:
+        """A SwiGLU over positions or features: its hidden neurons, and what leads on from them."""
+        gate, up = mlp.gate_up.weight.chunk(2)
+        size = len(up) * (d if positions else self.length)
+
+        def synapse(n: int) -> Synapse:
+            return Positions(n, self.feedback) if positions else Tokens(self.length, self.feedback)
+
+        self.add(name, size, "gated", **(self._mixed_speeds(2 * size) if positions else {}))
+        self.join(source, name, synapse(self.length), up, "up")
+        self.join(source, name, synapse(self.length), gate, "gate")
+        return name, synapse(len(up)), mlp.down.weight
+
+    def _mixed_speeds(self, n: int) -> dict[str, Any]:
+        """Every other neuron with dynamics of its own."""
+        if self.inner["tau"] == 1:
+            return {}
+        tau_m = torch.ones(n)
+        tau_m[::2] = self.inner["tau"]
+        return {"tau_m": tau_m, "errors": self.inner["errors"]}
+
+
+def graph_of(
+    blocks: Blocks, c: Config, tau: float, *, errors: str, inner_tau: float, inner_errors: str, feedback: str | Feedback
+) -> gle.Graph:
+    """A stack of blocks as a graph, with their weights. tau: of z; errors: z's error neurons; inner_tau, inner_errors:
+    of every other neuron that mixes positions."""
+    n, norm = c.length * c.d, RMSNorm(c.length, eps=EPS)
+    wired = _Wired(c.length, feedback, {"tau": inner_tau, "errors": inner_errors})
+    below = wired.add(IN, n)
+    wired.join("input", IN, Identity())
+    for k, block in enumerate(blocks.blocks):
+        assert isinstance(block, Block)
+        mixed, out = f"mixed{k}", f"out{k}"
+        mixer = block.mixer
+        synapse: Synapse
+        if isinstance(mixer, TokenMixer):
+            source, synapse, W = wired.gated(below, f"mix{k}", mixer.mlp, True, c.d)
+        elif isinstance(mixer, Convolution):
+            size = (c.length // c.columns, c.columns)
+            synapse = Conv2d((c.d, c.d), size, 3, padding=1, channels_last=True, feedback=feedback)
+            source, W = below, mixer.weight
+            # two kinds of synapse between the same populations: the identity takes one in between
+            source = wired.add(f"seen{k}", n)
+            wired.join(below, source, Identity())
+        elif isinstance(mixer, Attention):
+            raise NotImplementedError
+        wired.add(mixed, n, norm)
+        wired.join(source, mixed, synapse, W)
+        wired.join(below, mixed, Identity())
+        source, synapse, W = wired.gated(mixed, f"mlp{k}", block.mlp, False, c.d)
+        wired.add(out, n, norm)
+        wired.join(source, out, synapse, W)
+        wired.join(mixed, out, Identity())
+        below = out
+    wired.add(Z, n, errors=errors, tau_m=tau)
+    wired.join(below, Z, Identity())
+    first = next(iter(wired.weights.values()))
+    net = gle.Graph(n, wired.populations, wired.projections, dtype=first.dtype, device=first.device)
+    with torch.no_grad():
+        for name, W in wired.weights.items():
+            net[name].W[0].copy_(W)
+    return net
+
+
+def module(blocks: Blocks, c: Config, which: str) -> GraphModule:
+    """The blocks of L or H as a module of neurons, with their weights, as `Config` says."""
+    tau = {"L": c.tau_L, "H": c.tau_H}[which]
+    net = graph_of(
+        blocks, c, tau, errors=c.errors, inner_tau=c.inner_tau, inner_errors=c.inner_errors, feedback=c.feedback
+    )
+    return GraphModule(net, c.length, blocks.z0)
+
+
+def populations(net: gle.Graph, up: Up) -> dict[str, Tensor]:
+    """Rates of every population in a step, [batch, n], by name."""
+    return {name: r[0] for name, (r, _) in zip(net.names, up.outputs, strict=True)}
+
+
+__all__: Sequence[str] = ["Activity", "GraphCarry", "GraphModule", "Received", "graph_of", "module", "populations"]
