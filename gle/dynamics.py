@@ -47,7 +47,10 @@ def disturbed(value: Tensor, dynamics: Dynamics, what: str, i: int, d: int | Non
 
 
 def rate(phi: RateFunction, p: Theta, u: Tensor, current: Tensor) -> tuple[Tensor, tuple]:
-    """r = φ(D⁺_τr{u}) with τm u̇ = I − u (Eqs. 6, 43), and what the error's way back through φ keeps of it."""
+    """r = φ(D⁺_τr{u}) with τm u̇ = I − u (Eqs. 6, 43), and what the error's way back through φ keeps of it. Without time
+    constants (None) u is I, as where both are one."""
+    if p.tau_m is None:
+        return phi.rate(current)
     return phi.rate(prospective(u, current, per_neuron(p.tau_m), per_neuron(p.tau_r)))
 
 

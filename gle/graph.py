@@ -36,12 +36,12 @@ import torch
 from torch import Tensor, nn
 
 from gle.dynamics import Dynamics, disturbed, is_zero, nudge, per_member, rate
-from gle.errors import ErrorNeuron, Prospective, error_neuron
+from gle.errors import ErrorNeuron, Instantaneous, Prospective, error_neuron
 from gle.given import number, whole
 from gle.network import at_rest, error, fitting
 from gle.neurons import RateFunction, rate_function
 from gle.showing import shown, spread
-from gle.state import LayerState, Local, State, Thetas, changed
+from gle.state import LayerState, Local, State, Theta, Thetas, changed
 from gle.synapses import Synapse
 from gle.synapses import synapse as synapse_called
 from gle.wiring import Key, Output, Part, Seeds, Wiring, time_constant
@@ -447,11 +447,19 @@ class Graph(Wiring):
             locals_.append(Local(up.pre[k], None, None, None, self._at(k, down.errors[t]), up.outputs[t][0], heard))
         return locals_
 
-    def _at(self, k: int, potentials: Tensor) -> Tensor:
+    def _apart(self, i: int, p: Theta) -> bool:
+        """Whether the compartments of a population need not be laid side by side: they have no memory and no bias."""
+        part = self.populations[i]
+        still = p.tau_m is None and p.b is None and isinstance(part.errors, Instantaneous)
+        return still and len(part.phi.compartments) > 1 and hasattr(part.phi, "rate_of")
+
+    def _at(self, k: int, potentials: Any) -> Tensor:
         """What of its target's potentials stands at the compartment where a projection ends."""
         target = self.populations[self._ends[k][1]]
         if len(target.phi.compartments) == 1:
             return potentials
+        if isinstance(potentials, tuple):
+            return potentials[target.span(self.projections[k].given.compartment).start // target.n_out]
         return potentials[..., target.span(self.projections[k].given.compartment)]
 
     def rates(
@@ -483,7 +491,11 @@ class Graph(Wiring):
                 term = projection.synapse.current(q.W, q.b, pre[k])
                 at = part.span(projection.given.compartment).start
                 sums[at] = sums[at] + term if at in sums else term
-            current = torch.cat([sums[at] for at in sorted(sums)], -1) if len(sums) > 1 else next(iter(sums.values()))
+            parts = tuple(sums[at] for at in sorted(sums))
+            if self._apart(i, p) and dynamics.noise is None and is_zero(dynamics.gamma):
+                currents[i], outputs[i] = parts, part.phi.rate_of(*parts)  # type: ignore[attr-defined]
+                continue
+            current = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
             if p.b is not None:
                 current = current + p.b.unsqueeze(-2)
             current = disturbed(current, dynamics, "current", i)
@@ -527,8 +539,11 @@ class Graph(Wiring):
             if fresh is None:
                 fresh = torch.zeros_like(s.r)
             received = fresh if recurrent is None else fresh + limited(recurrent, fresh)
-            inst[i] = part.phi.pull(s.kept, s.r, received)
-            errors[i] = disturbed(error(part, neurons[i], state[i].v, inst[i]), dynamics, "error", i)
+            if self._apart(i, neurons[i]) and dynamics.noise is None:
+                inst[i] = errors[i] = part.phi.pull_to(s.kept, s.r, received)  # type: ignore[attr-defined]
+            else:
+                inst[i] = part.phi.pull(s.kept, s.r, received)
+                errors[i] = disturbed(error(part, neurons[i], state[i].v, inst[i]), dynamics, "error", i)
             for k in self._inner[i]:
                 q = synapses[k]
                 back[k] = self.projections[k].synapse.backproject(q.W, q.B, self._at(k, errors[i]))

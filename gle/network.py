@@ -305,5 +305,7 @@ def at_rest(phi: RateFunction, zero: Tensor, sent: Any) -> LayerState:
 
 def error(layer: Any, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
     """What the error neurons of a part send, given their potential v (Eqs. 7, 45)."""
+    if p.tau_m is None:
+        return layer.errors.error(p, v, e_inst)
     p = layer.errors.constants(p)
     return layer.errors.error(changed(p, tau_m=per_neuron(p.tau_m), tau_r=per_neuron(p.tau_r)), v, e_inst)

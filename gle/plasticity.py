@@ -72,9 +72,11 @@ def layer_gradients(
         return Theta()
     e, pre = (local.e, local.pre) if trace is None else (trace.e, trace.pre)
     W: Any = None
-    b = -e.sum(-2)  # as it is for neurons whose synapses are parts of their own
-    if pre is not None:
-        W, b = part.synapse.gradient(e, pre)
+    b: Any = None
+    if "W" in kinds or ("B" in kinds and part.synapse.feedback.follows == "W"):
+        W = part.synapse.gradient(e, pre)
+    if "b" in kinds:  # of neurons whose synapses are parts of their own, each its own
+        b = -e.sum(-2) if pre is None else part.synapse.bias_gradient(e, p.b)
     tau_m = tau_r = None
     if "tau_m" in kinds or "tau_r" in kinds:
         u_dot = rate_of_change(local.u, local.current, p.tau_m.unsqueeze(-2))
@@ -82,7 +84,7 @@ def layer_gradients(
         tau_r = -(local.e_inst * u_dot).sum(-2) / batch if "tau_r" in kinds else None  # Eq. 24
     W = W / batch if "W" in kinds else None
     B = _feedback_gradient(part, p, local, W, batch) if "B" in kinds else None
-    return Theta(W, b / batch if "b" in kinds else None, tau_m, tau_r, B)
+    return Theta(W, None if b is None else b / batch, tau_m, tau_r, B)
 
 
 def _feedback_gradient(part: Part, p: Theta, local: Local, W: Tensor | None, batch: int) -> Tensor:
@@ -91,7 +93,7 @@ def _feedback_gradient(part: Part, p: Theta, local: Local, W: Tensor | None, bat
         return part.synapse.feedback.gradient(W, p.B)
     if local.noise is None or local.above is None:
         return torch.zeros_like(p.B)
-    return part.synapse.feedback.gradient(part.synapse.gradient(local.above, local.noise)[0] / batch, p.B)
+    return part.synapse.feedback.gradient(part.synapse.gradient(local.above, local.noise) / batch, p.B)
 
 
 class Optimizer(Protocol):

@@ -143,8 +143,11 @@ class Synapse(Protocol):
     def backproject(self, W: Tensor, B: Tensor | None, e: Tensor) -> Tensor:
         """Wᵀ e, or B e: the error that the layer below receives."""
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-        """∂E/∂W and ∂E/∂b, summed over rows."""
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
+        """∂E/∂W, summed over rows."""
+
+    def bias_gradient(self, e: Tensor, b: Tensor) -> Tensor:
+        """∂E/∂b, shaped as b, summed over rows."""
 
 
 class Linear:
@@ -173,9 +176,13 @@ class Linear:
         """Wᵀ e (Eq. 17)."""
         return torch.matmul(e, self.feedback.weights(W, B))
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-        """−e rᵀ and −e (Eqs. 21, 22), summed over rows."""
-        return -torch.matmul(e.mT, r), -e.sum(-2)
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
+        """−e rᵀ (Eq. 21), summed over rows."""
+        return -torch.matmul(e.mT, r)
+
+    def bias_gradient(self, e: Tensor, b: Tensor) -> Tensor:
+        """−e (Eq. 22), summed over rows."""
+        return -e.sum(-2)
 
 
 class _Shaped:
@@ -218,8 +225,10 @@ class Identity(_Shaped):
     def backproject(self, W: Tensor | None, B: Tensor | None, e: Tensor) -> Tensor:
         return e
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
         raise ValueError("an identity has no weights that could learn")
+
+    bias_gradient = Linear.bias_gradient
 
 
 class Masked(Linear):
@@ -253,9 +262,9 @@ class Masked(Linear):
     def backproject(self, W: Tensor, B: Tensor | None, e: Tensor) -> Tensor:
         return torch.matmul(e, self.feedback.weights(W, B) * self.mask.to(W))
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-        W, b = super().gradient(e, r)
-        return W * self.mask.to(W), b
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
+        W = super().gradient(e, r)
+        return W * self.mask.to(W)
 
 
 class Positions(_Shaped):
@@ -287,10 +296,13 @@ class Positions(_Shaped):
     def transposed(self, W: Tensor, e: Tensor) -> Tensor:
         return torch.matmul(W.mT.unsqueeze(-3), self._apart(e, W.shape[-2])).flatten(-2)
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
         pre = self._apart(r, self.positions)
         post = self._apart(e, e.shape[-1] // pre.shape[-1])
-        return -torch.matmul(post, pre.mT).sum(-3), -post.sum((-1, -3))
+        return -torch.matmul(post, pre.mT).sum(-3)
+
+    def bias_gradient(self, e: Tensor, b: Tensor) -> Tensor:
+        return -self._apart(e, b.shape[-1]).sum((-1, -3))
 
 
 class Tokens(_Shaped):
@@ -324,9 +336,12 @@ class Tokens(_Shaped):
         x = self._apart(x)
         return torch.matmul(x.flatten(-3, -2), W).unflatten(-2, x.shape[-3:-1])
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
         post, pre = (self._apart(x).flatten(-3, -2) for x in (e, r))  # positions are further rows
-        return -torch.matmul(post.mT, pre), -post.sum(-2)
+        return -torch.matmul(post.mT, pre)
+
+    def bias_gradient(self, e: Tensor, b: Tensor) -> Tensor:
+        return -self._apart(e).sum((-3, -2))
 
 
 def two(name: str, given: Any, least: int = 1) -> tuple[int, int]:
@@ -433,7 +448,7 @@ class Conv2d(_Shaped):
         images = self._images(e, self.channels[1], self.size_out)
         return self._flat(self._over_leading(lambda w, x: conv2d_input(shape, w, x, **self._how), weights, images))
 
-    def gradient(self, e: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
         if self.average:
             raise ValueError("an average has no weights that could learn")
         shape = (*self.channels[::-1], *self.kernel)
@@ -441,7 +456,10 @@ class Conv2d(_Shaped):
         lead = len(post.shape[:-4])
         flat = [x.reshape(-1, *x.shape[lead:]) for x in (self._images(r, self.channels[0], self.size), post)]
         W = torch.stack([conv2d_weight(x, shape, y, **self._how) for x, y in zip(*flat, strict=True)])
-        return -W.reshape(*post.shape[:lead], *shape), -post.sum((-1, -2, -4))
+        return -W.reshape(*post.shape[:lead], *shape)
+
+    def bias_gradient(self, e: Tensor, b: Tensor) -> Tensor:
+        return -self._images(e, self.channels[1], self.size_out).sum((-1, -2, -4))
 
 
 SYNAPSES: dict[str, type[Synapse]] = {

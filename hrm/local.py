@@ -25,7 +25,7 @@ from gle.dynamics import Dynamics
 from gle.graph import Up
 from gle.integrators import Euler
 from gle.neurons import RateFunction, RMSNorm
-from gle.state import LayerState, State, changed
+from gle.state import LayerState, State, Thetas, changed
 from gle.synapses import Conv2d, Feedback, Identity, Positions, Synapse, Tokens
 from gle.wiring import Output
 from hrm.credit import Gradient
@@ -89,6 +89,9 @@ class GraphModule(nn.Module):
             if type(part.errors) not in kinds or (s and not isinstance(part.errors, gle.errors.Instantaneous))
         ]  # fmt: skip
 
+        memory = {net.top, *self.kept, *self.recalled}
+        self.still = [i for i in range(len(net.populations)) if i not in memory]
+
     @property
     def followed(self) -> list[tuple[Tensor, Tensor]]:
         """Weights, and the feedback weights that take their steps."""
@@ -111,7 +114,7 @@ class GraphModule(nn.Module):
 
     def act(self, carry: GraphCarry, injection: Tensor) -> tuple[GraphCarry, Activity]:
         """A step, and what is present in it."""
-        net, theta = self.net, self.net.theta()
+        net, theta = self.net, self._theta()
         state = self._state(carry)
         up = net.rates(theta, state, (carry.z + injection).flatten(1), self.dynamics)
         z = up.outputs[net.top][0][0].unflatten(-1, self.shape)
@@ -127,7 +130,7 @@ class GraphModule(nn.Module):
     ) -> tuple[Tensor, list[Gradient], tuple[Tensor, ...]]:
         """What the error −∂E/∂z that reaches z in this step, [batch, length, d], becomes at the input, where z and the
         injection are one sum; the gradients of E, averaged over the batch; and the error neurons' v after the step."""
-        net, theta, (state, up) = self.net, self.net.theta(), activity
+        net, theta, (state, up) = self.net, self._theta(), activity
         before = list(state)
         for i, own in zip(self.recalled, v, strict=True):
             before[i] = changed(state[i], v=own.unsqueeze(0))
@@ -145,6 +148,11 @@ class GraphModule(nn.Module):
             )
         back = down.errors[net.names.index(IN)][0].unflatten(-1, self.shape)
         return back, [(p, g) for p, g in pairs if p is not None], tuple(after)
+
+    def _theta(self) -> Thetas:
+        """The parameters, without the time constants of those that need none."""
+        theta = self.net.theta()
+        return tuple(changed(p, tau_m=None, tau_r=None) if i in self.still else p for i, p in enumerate(theta))
 
     def _lerp(self, i: int, u: Tensor, current: Tensor) -> Tensor:
         """u of population i after the step."""
@@ -207,7 +215,8 @@ class _Wired:
             return {}
         tau_m = torch.ones(n)
         tau_m[::2] = self.inner["tau"]
-        return {"tau_m": tau_m, "errors": self.inner["errors"]}
+        own = gle.errors.Relaxing(tau_m) if self.inner["errors"] == "relaxing" else self.inner["errors"]
+        return {"tau_m": tau_m, "errors": own}
 
 
 def graph_of(
@@ -243,7 +252,9 @@ def graph_of(
         wired.join(source, out, synapse, W)
         wired.join(mixed, out, Identity())
         below = out
-    wired.add(Z, n, errors=errors, tau_m=tau)
+    # errors relax as slowly as z does, or a map that contracts thanks to its leak alone would not let them settle
+    own = gle.errors.Relaxing(tau) if errors == "relaxing" else errors
+    wired.add(Z, n, errors=own, tau_m=tau)
     wired.join(below, Z, Identity())
     first = next(iter(wired.weights.values()))
     net = gle.Graph(n, wired.populations, wired.projections, dtype=first.dtype, device=first.device)

@@ -269,7 +269,7 @@ def test_synapses_are_autograd(name, ensemble):
     torch.testing.assert_close(current, expected, atol=1e-12, rtol=0)
     assert current.detach().std() > 0.1
     d_W, d_b, d_r = torch.autograd.grad(expected, (W, b, r), -e)
-    found_W, found_b = synapse.gradient(e, r)
+    found_W, found_b = synapse.gradient(e, r), synapse.bias_gradient(e, b)
     torch.testing.assert_close(found_W, d_W, atol=1e-12, rtol=0)
     torch.testing.assert_close(found_b, d_b, atol=1e-12, rtol=0)
     torch.testing.assert_close(synapse.backproject(W, None, e), -d_r, atol=1e-12, rtol=0)

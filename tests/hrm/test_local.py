@@ -78,7 +78,9 @@ def test_local_one_step_is_autograd_s(case, modules):
     """
     expected = gradients(trainer(modules, "one_step", **CASES[case]))
     found = gradients(trainer(modules, "local", **CASES[case]))
-    assert sum(g is not None and bool(g.any()) for g in expected.values()) > len(expected) - 2 - 2 * (case == "no halting")
+    assert sum(g is not None and bool(g.any()) for g in expected.values()) > len(expected) - 2 - 2 * (
+        case == "no halting"
+    )
     assert off(found, expected) < 1e-12
 
 
@@ -158,7 +160,7 @@ def contractive(errors="instantaneous", tau=(1.0, 1.0), gain="none", scale=0.3, 
     slots = t.refill(t.slots)
     carry, x = slots.carry, t.model.embed(slots.x).detach()
     with torch.no_grad():
-        for _ in range(400):
+        for _ in range(150):
             carry = t.model.step(carry, x, True)
     return t, slots._replace(carry=carry), x
 
@@ -183,19 +185,19 @@ def implicit(t, slots):
 
 
 @pytest.mark.parametrize(
-    ("errors", "tau"),
-    [("instantaneous", (1.0, 1.0)), ("instantaneous", (1.0, 2.0)), ("relaxing", (2.0, 3.0))],
+    ("errors", "tau", "scale"),
+    [("instantaneous", (1.0, 1.0), 0.3), ("instantaneous", (1.0, 2.0), 0.3), ("relaxing", (2.0, 3.0), 0.2)],
 )
-def test_at_a_fixed_point_errors_relax_to_the_implicit_gradient(errors, tau):
+def test_at_a_fixed_point_errors_relax_to_the_implicit_gradient(errors, tau, scale):
     """ε = 1: cosine 1 and ratio of norms 1, where the one-step gradient (ε = 0) has neither.
 
     Prevents: errors that come back once too often, not at all, or to the wrong module.
     """
-    t, slots, x = contractive(errors, tau)
+    t, slots, x = contractive(errors, tau, scale=scale)
     assert 0.2 < spectral_radius(t.model, slots.carry, x) < 0.98
-    found, expected = settled(t, slots, 400), implicit(t, slots)
+    found, expected = settled(t, slots, 300), implicit(t, slots)
     t.credit.epsilon = 0.0
-    cut = settled(t, slots, 60)
+    cut = settled(t, slots, 2 if errors == "instantaneous" else 60)
     for module in ("L.", "H."):
         f, e, c = (
             torch.cat([g.flatten() for n, g in sorted(d.items()) if n.startswith(module) and g is not None])
@@ -393,10 +395,10 @@ def test_kolen_pollack_feedback_takes_the_steps_of_the_weights():
 def test_it_learns():
     """Online, with everything leaky: the task of `test_train`, in a few steps."""
     t = trainer(training={**ONLINE, "lr": 3e-3, "steps": 150}, tau_H=2.0)
-    first = t.step()["loss"]
-    last = [t.step()["loss"] for _ in range(149)][-1]
-    assert last < first / 3
-    assert t.evaluate(t.task.validation)["curve"]["exact"][-1] > 0.5
+    first = t.step()["cells"]
+    last = [t.step() for _ in range(119)][-1]
+    assert last["cells"] > 0.95 > 0.5 > first
+    assert t.evaluate(t.task.validation)["curve"]["exact"][0] >= 0.8
 
 
 def test_what_cannot_be():
