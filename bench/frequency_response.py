@@ -35,7 +35,6 @@ from gle.integrators import integrator
 
 log = logging.getLogger(__name__)
 
-SETTLE = 30  # longest time constants until a transient has fallen to e⁻³⁰
 REPORTED = 10  # ωτm up to which deviations from continuous time are reported
 FRACTIONS = {"euler": operators.euler_fraction, "exponential": operators.exponential_fraction}
 
@@ -56,6 +55,7 @@ class FrequencyResponse(Options):
         tau_w: time constant of the adaptive neurons.
         dts: steps to compare.
         integrators: to compare.
+        settle: longest time constants that are left out at the beginning; transients have fallen to e⁻ˢᵉᵗᵗˡᵉ then.
     """
 
     tau_m: float = 1.0
@@ -69,6 +69,7 @@ class FrequencyResponse(Options):
     tau_w: float = 0.9
     dts: list[float] = field(default_factory=lambda: [0.1, 0.05, 0.02, 0.01])
     integrators: list[str] = field(default_factory=lambda: ["euler", "exponential", "rk4"])
+    settle: float = 30.0
 
 
 def tiny(o: FrequencyResponse) -> FrequencyResponse:
@@ -80,6 +81,7 @@ def tiny(o: FrequencyResponse) -> FrequencyResponse:
         ratio_points=min(o.ratio_points, 3),
         dts=o.dts[:2],
         integrators=o.integrators[:2],
+        settle=min(o.settle, 23.0),
     )
 
 
@@ -88,7 +90,7 @@ def check(o: FrequencyResponse) -> None:
     for name in ("points", "ratio_points"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
-    for name in ("tau_m", "tau_r", "tau_w"):
+    for name in ("tau_m", "tau_r", "tau_w", "settle"):
         if not getattr(o, name) > 0:
             raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
     for name in ("dts", "integrators"):
@@ -273,7 +275,7 @@ def flat(gain: np.ndarray) -> np.ndarray:
 def measure_operators(o: FrequencyResponse) -> dict[str, Any]:
     """Fig. 3: the operators alone, and as they appear in the neurons."""
     omega = spectra.harmonics(np.geomspace(*o.omega, o.points) / o.tau_m, o.dt)
-    settle, rows = SETTLE * max(o.tau_m, o.tau_r), {}
+    settle, rows = o.settle * max(o.tau_m, o.tau_r), {}
     slow = omega * o.tau_m <= REPORTED * (1 + 1e-9)
     measured = {}
     for case in cases(o, omega):
@@ -309,7 +311,7 @@ def measure_ratios(o: FrequencyResponse) -> dict[str, Any]:
     """Fig. 11: the combined operators over τr/τm at ωτm = 1. Neurons of the toolkit where τr > 0, the operators
     where it is not."""
     ratio, omega = ratios(o), np.array([1 / o.tau_m])
-    settle = SETTLE * max(o.tau_m, *(np.abs(ratio) * o.tau_m))
+    settle = o.settle * max(o.tau_m, *(np.abs(ratio) * o.tau_m))
     gains = {name: np.empty(len(ratio), complex) for name in ("r", "e", "λ")}
     for chosen in (ratio > 0, ratio < 0):
         if not chosen.any():
@@ -341,7 +343,7 @@ def adaptive_neurons(o: FrequencyResponse) -> dict[str, Adaptive]:
 def measure_adaptation(o: FrequencyResponse) -> dict[str, Any]:
     """Fig. 12: adaptive neurons, and their phase to first order."""
     omega = spectra.harmonics(np.linspace(0.1, 4, max(2, min(40, 2 * o.points))) / o.tau_m, o.dt)
-    settle, rows = SETTLE * max(o.tau_m, o.tau_w), {}
+    settle, rows = o.settle * max(o.tau_m, o.tau_w), {}
     for name, neuron in adaptive_neurons(o).items():
 
         def system(signal: Signal, steps: int, neuron: Adaptive = neuron) -> Tensor:
@@ -368,7 +370,7 @@ def measure_adaptation(o: FrequencyResponse) -> dict[str, Any]:
 def measure_steps(o: FrequencyResponse) -> dict[str, Any]:
     """How far the simulated neuron is from continuous time, over dt and integrators."""
     omega, rows = compared(o), []
-    settle = SETTLE * max(o.tau_m, o.tau_r)
+    settle = o.settle * max(o.tau_m, o.tau_r)
     theory: dict[str, tuple[Callable[..., System], np.ndarray]] = {
         "r": (representation, operators.neuron_response(omega, o.tau_m, o.tau_r)),
         "e": (error, operators.error_response(omega, o.tau_m, o.tau_r)),

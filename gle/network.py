@@ -244,13 +244,14 @@ class Network(Wiring):
     ) -> tuple[list[Output], list[Local]]:
         """Rates bottom-up, then errors top-down."""
         places = list(self.places())
+        parameters = [select(theta[i], d) for i, d in places]
         currents, rates, keeps = [], [], []
         below = x
-        for i, d in places:
-            p, s, layer = select(theta[i], d), select(state[i], d), self.layers[i]
-            current = layer.synapse.current(p.W, p.b, below) + per_member(dynamics.gamma, below) * s.e
+        for (i, d), p in zip(places, parameters, strict=True):
+            layer = self.layers[i]
+            current = layer.synapse.current(p.W, p.b, below) + per_member(dynamics.gamma, below) * state[i].e[d]
             current = disturbed(current, dynamics, "current", i, d)
-            r, kept = rate(layer.phi, p, s.u, current)
+            r, kept = rate(layer.phi, p, state[i].u[d], current)
             below = disturbed(r, dynamics, "rate", i, d)
             currents.append(current)
             rates.append(below)
@@ -259,8 +260,8 @@ class Network(Wiring):
         inst: list[Tensor] = []
         errors: list[Tensor] = []
         above = nudge(below, target, dynamics, self.ensemble)
-        for (i, d), r, kept in reversed(list(zip(places, rates, keeps, strict=True))):
-            p, layer = select(theta[i], d), self.layers[i]
+        for (i, d), p, r, kept in reversed(list(zip(places, parameters, rates, keeps, strict=True))):
+            layer = self.layers[i]
             e_inst = layer.phi.pull(kept, r, above)
             e = disturbed(error(layer, p, state[i].v[d], e_inst), dynamics, "error", i, d)
             if (i, d) != (0, 0):

@@ -21,7 +21,7 @@ COUNTS = {
     "integrators", "L_layers", "larger", "layers", "learned", "lengths", "most", "multiple", "networks",
     "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "radii", "ratio_points", "ratios",
     "reasoning", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
-    "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns", "warm_up",
+    "settle", "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns", "warm_up",
     "watched", "width", "window",
 }  # fmt: skip
 
@@ -69,7 +69,7 @@ SOLVED = (("<puzzle>", "'1... ..2. .3.. ...4'"), ("<file>", "{a run of Sudoku}/w
 
 RUNS = {
     "python -m bench.frequency_response": Run(
-        "--omega [5,10] --points 2 --dt 0.1 --ratio_points 1 --dts [0.1]", slow=True
+        "--omega [5,10] --points 2 --dt 0.1 --ratio_points 1 --dts [0.1] --settle 8", slow=True
     ),
     "python -m bench.receptive_fields": Run("--layers 2 --features 2 --window 12 --steps 300 --batch 20"),
     "python -m bench.gradient_map": Run(

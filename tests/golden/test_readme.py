@@ -72,9 +72,11 @@ def test_task_of_ones_own(capsys):
 
 def test_lines_on_graphs(capsys):
     """The lines of docs/graphs.md run as printed, and the loss falls."""
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graphs.md").read_text(), re.DOTALL)
+    lines, alignment = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graphs.md").read_text(), re.DOTALL)
     scope = {}
     exec(lines, scope)
+    exec(alignment, scope)
+    assert scope["sim"].step == len(scope["x"])
     loss = scope["record"]["loss"].mean(-1)
     assert loss[-1] < 0.2 * loss[0]
     assert "torch.Size([5, 8, 20])" in capsys.readouterr().out
