@@ -27,6 +27,7 @@ MODULES = {
     "arc": "bench.arc",
     "gradients": "bench.gradients",
     "hrm_dynamics": "bench.hrm_dynamics",
+    "compare": "bench.compare",
 }
 
 

@@ -118,6 +118,9 @@ class Local:
     target: "always", or at the "end" of a segment alone. plasticity: an update at each small "step", or one for the sum
     over a "segment". epsilon: ε. gain: what keeps the errors that come back from growing: those of each "puzzle" or
     "token" are scaled down to the size of the fresh ones, or "none".
+
+    control: what could explain the same. "frozen": L and H do not learn; "shuffled": they get the errors of another
+    puzzle of the batch; "cut": no error from H to L; "own head": z_L is taught by `model.own_head` in place of H.
     """
 
     loss: str
@@ -127,6 +130,7 @@ class Local:
     gain: str = "puzzle"
     target: str = "always"
     plasticity: str = "step"
+    control: str = "none"
 
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         c = model.config
@@ -153,14 +157,21 @@ class Local:
             following = looked_ahead(model, carry, slots, puzzle, self.halting) if last else None
             e_out = output_errors(out, slots.y, self.loss, following, self.q_weight)
             fresh, found = head_errors(model, model.H.read(carry.H), e_out)
+            if self.control == "shuffled":
+                fresh = fresh.roll(1, 0)
             if seen_H is not None:
                 e_H = fresh + self._returning(waiting.H + waiting.L, fresh)
                 from_H, own, v_H = H.respond(seen_H, e_H, waiting.v_H)
-                found += own
+                found += self._moving(own)
                 waiting = waiting._replace(H=from_H, v_H=v_H)
+            if self.control == "cut":
+                from_H = torch.zeros_like(from_H)
+            elif self.control == "own head":
+                from_H, own = self._by_own_head(model, model.L.read(new_L), slots.y)
+                found += own
             e_L = from_H + self._returning(waiting.L, from_H)
             back, own, v_L = L.respond(seen_L, e_L, waiting.v_L)
-            found += own + embedding_gradients(model, slots.x, puzzle, back)
+            found += self._moving(own) + embedding_gradients(model, slots.x, puzzle, back)
             waiting = waiting._replace(L=back, v_L=v_L)
             for p, g in found:
                 sums[p] = sums[p] + g if p in sums else g
@@ -170,6 +181,18 @@ class Local:
                 sums.clear()
                 update((i + 1) / c.steps)
         return Learned(carry, out, losses(out, slots.y, LOSSES[self.loss], following, self.q_weight), waiting)
+
+    def _moving(self, gradients: list[Gradient]) -> list[Gradient]:
+        return [] if self.control == "frozen" else gradients
+
+    def _by_own_head(self, model: HRM, z_L: Tensor, labels: Tensor) -> tuple[Tensor, list[Gradient]]:
+        """The errors of an answer that is read from z_L, and the gradient of the head that reads it."""
+        head, front = model.own_head.weight, int(bool(model.config.puzzles))
+        zero = z_L.new_zeros(len(z_L))
+        e = output_errors(Output(z_L[:, front:] @ head.mT, zero, zero), labels, self.loss, None, 0.0).logits
+        fresh = torch.zeros_like(z_L)
+        fresh[:, front:] = e @ head
+        return fresh, [(head, -e.flatten(0, 1).mT @ z_L[:, front:].flatten(0, 1) / len(z_L))]
 
     def _returning(self, e: Tensor, fresh: Tensor) -> Tensor:
         """ε times what came back, no larger than the fresh errors."""

@@ -13,6 +13,7 @@ This is the only file of the package that imports gle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from gle.state import LayerState, State, Thetas, changed
 from gle.synapses import Conv2d, Feedback, Identity, Positions, Synapse, Tokens
 from gle.wiring import Output
 from hrm.credit import Gradient
-from hrm.layers import EPS, Attention, Block, Convolution, SwiGLU, TokenMixer
+from hrm.layers import EPS, Attention, Block, Convolution, SwiGLU, TokenMixer, rotate, rotations
 from hrm.model import Blocks, Config
 
 IN, Z = "in", "z"
@@ -170,6 +171,68 @@ class GraphModule(nn.Module):
         return tuple(state)
 
 
+# -- attention, as neurons whose compartments see each other -----------------------------------------------------------
+
+
+class Attending:
+    """Neurons with three compartments, [positions · heads · size] each: at every position a head compares its query
+    with the keys of all others, and takes of their values in proportion.
+
+    Its way back through the softmax, the products and the rotations is written out here. It is pooled over the
+    population and not synaptic: the error of a value needs what every position paid to it, that of a query all keys and
+    values. What is learned, the weights of queries, keys, values and output, sees error times rate as any weight does.
+    """
+
+    name = "attention"
+    compartments = ("query", "key", "value")
+    pooled = True
+
+    def __init__(self, positions: int, heads: int, rope_theta: float | None):
+        self.positions, self.heads, self.rope_theta = positions, heads, rope_theta
+        self.groups = positions * heads
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"Attending(positions={self.positions}, heads={self.heads}, rope_theta={self.rope_theta})"
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[..., heads, positions, size]"""
+        return x.unflatten(-1, (self.positions, self.heads, -1)).transpose(-2, -3)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return x.transpose(-2, -3).flatten(-3)
+
+    def _turned(self, x: Tensor, back: bool = False) -> Tensor:
+        if self.rope_theta is None:
+            return x
+        cos, sin = (t.to(x) for t in rotations(self.positions, x.shape[-1], self.rope_theta))
+        return rotate(x, cos, -sin if back else sin)
+
+    def rate(self, voltage: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.rate_of(*voltage.chunk(3, -1))
+
+    def rate_of(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        q, k, v = self._turned(self._heads(query)), self._turned(self._heads(key)), self._heads(value)
+        p = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), -1)
+        return self._flat(p @ v), tuple(t.flatten(-3) for t in (q, k, v, p))
+
+    def pull(self, kept: tuple[Tensor, ...], r: Tensor, received: Tensor) -> Tensor:
+        return torch.cat(self.pull_to(kept, r, received), -1)
+
+    def pull_to(self, kept: tuple[Tensor, ...], r: Tensor, received: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, p = (t.unflatten(-1, (self.heads, self.positions, -1)) for t in kept)
+        g = self._heads(received)
+        to_p = g @ v.mT
+        to_score = p * (to_p - (p * to_p).sum(-1, keepdim=True)) / math.sqrt(q.shape[-1])
+        back = self._turned(to_score @ k, True), self._turned(to_score.mT @ q, True), p.mT @ g
+        return tuple(self._flat(t) for t in back)
+
+
 # -- the blocks of hrm.layers, population by population ---------------------------------------------------------------
 
 STILL: dict[str, Any] = {"tau_m": 1.0, "tau_r": 1.0, "errors": "instantaneous", "bias": False}
@@ -243,7 +306,13 @@ def graph_of(
             source = wired.add(f"seen{k}", n)
             wired.join(below, source, Identity())
         elif isinstance(mixer, Attention):
-            raise NotImplementedError
+            phi = Attending(c.length, mixer.heads, c.rope_theta if mixer.rotary else None)
+            source = wired.add(f"mix{k}", n, phi)
+            for compartment, W in zip(phi.compartments, mixer.qkv.weight.chunk(3), strict=True):
+                wired.join(below, source, Tokens(c.length, feedback), W, compartment)
+            synapse, W = Tokens(c.length, feedback), mixer.out.weight
+        else:
+            raise ValueError(f"there are no neurons for {type(mixer).__name__}")
         wired.add(mixed, n, norm)
         wired.join(source, mixed, synapse, W)
         wired.join(below, mixed, Identity())

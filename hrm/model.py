@@ -153,6 +153,8 @@ class HRM(nn.Module):
     Raises ValueError for sizes below one and unknown mixers.
     """
 
+    own_head: nn.Linear  # reads z_L, where a comparison gives the model one (see `hrm.credit.Local`)
+
     def __init__(self, config: Config, L: Module | None = None, H: Module | None = None):
         super().__init__()
         c = config
@@ -179,8 +181,6 @@ class HRM(nn.Module):
         neurons = MODULES[c.modules]
         if neurons and (c.shared or L or H):
             raise ValueError(f"modules = {c.modules!r} makes L and H itself: leave out shared, and modules of your own")
-        if neurons and c.mixer == "attention":
-            raise ValueError("gle modules mix positions by mlp or conv: choose one of these mixers")
         for name in ("expansion", "rope_theta"):
             if not 0 < getattr(c, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(c, name):g}")

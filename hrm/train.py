@@ -36,6 +36,7 @@ from hrm.optim import OPTIMIZERS, Average, learning_rate, sign_sgd
 from hrm.tasks.task import Grids, Task
 
 LOCAL = "local"
+CONTROLS = ("none", "frozen", "shuffled", "cut", "own head")
 GAINS, TARGETS, PLASTICITIES = ("none", "puzzle", "token"), ("always", "end"), ("step", "segment")
 
 
@@ -52,6 +53,7 @@ class Training:
         gain: what keeps those from growing: none, or the size of the fresh errors of each puzzle or token.
         target: shown to the output always, or at the end of a segment.
         plasticity: an update at each step, or one a segment for their sum.
+        control: of comparisons: none; frozen, shuffled, cut or own head (see `hrm.credit.Local`).
         loss: softmax or stablemax.
         q_weight: of the Q-head's losses beside the answer's.
         optimizer: adam_atan2 or adamw.
@@ -77,6 +79,7 @@ class Training:
     gain: str = "puzzle"
     target: str = "always"
     plasticity: str = "step"
+    control: str = "none"
     loss: str = "softmax"
     q_weight: float = 0.5
     optimizer: str = "adam_atan2"
@@ -113,7 +116,9 @@ class Training:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name):g}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), got {self.average:g}")
-        for name, choices in (("gain", GAINS), ("target", TARGETS), ("plasticity", PLASTICITIES)):
+        for name, choices in (
+            ("gain", GAINS), ("target", TARGETS), ("plasticity", PLASTICITIES), ("control", CONTROLS),
+        ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         if not 0 <= self.epsilon <= 1:
@@ -173,9 +178,11 @@ class Trainer:
 
     def _credit(self, compile: Compile | None) -> Credit:
         o = self.o
+        if o.control == "own head" and not hasattr(self.model, "own_head"):
+            raise ValueError("control = 'own head' needs model.own_head, a Linear(d, vocabulary) that reads z_L")
         q_weight = o.q_weight if o.halting.learned else 0.0
         if o.gradient == LOCAL:
-            return Local(o.loss, q_weight, o.halting, o.epsilon, o.gain, o.target, o.plasticity)
+            return Local(o.loss, q_weight, o.halting, o.epsilon, o.gain, o.target, o.plasticity, o.control)
         forward = segment_of(strategy(o.gradient), self.model)
         return Autograd(compile(forward, self.device) if compile else forward, o.loss, q_weight, o.halting, o.bf16)
 

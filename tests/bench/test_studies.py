@@ -39,6 +39,7 @@ FIGURES = {  # of each benchmark but mnist1d, whose rows have tests of their own
     "arc": {"arc"},
     "gradients": {"gradients", "costs"},
     "hrm_dynamics": {"hrm_dynamics"},
+    "compare": {"compare"},
 }
 TABLES = {  # parts of what is printed
     "frequency_response": ["largest phase difference of e and λ", "exponential"],
@@ -53,6 +54,7 @@ TABLES = {  # parts of what is printed
     "arc": ["1 try, %", "2 tries, %"],
     "gradients": ["neumann 4", "MiB, N·T = 2"],
     "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
+    "compare": ["updates a second", "settled: cosine L / H", "MiB, N·T = 4"],
     "error_timing": ["cos(ΔWᵀe, r)", "late, sent e"],
     "speed": ["floor ms", "evaluate 1000"],
     "device": ["memory of a step, one-step gradient", "per seed"],
@@ -201,7 +203,7 @@ def test_shapes_of_credit(smoke):
 
 
 # what a measurement of costs finds again only roughly
-TIMED = {"ms", "seconds", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms"}
+TIMED = {"ms", "seconds", "cpu", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms"}
 
 
 def comparable(item):
@@ -393,6 +395,17 @@ BAD = {
         (["--dt", "0.2"], "not above tau_r = 0.1 of the retrospective neurons, got 0.2"),
         (["--stretch", "10000"], "stretch = 10000 must lie between dt = 0.01 and the 7920 time units of learning"),
         (["--during", "10"], "during = 10 must lie within the time of learning, 80 to 8000"),
+    ],
+    "compare": [
+        (["--rows", "[magic]"], "unknown row 'magic'; choose some of gle, gle, ε = 1"),
+        (["--rows", "[]"], "each once; got []"),
+        (["--cpu", "0"], "cpu must be positive, got 0"),
+        (["--d", "20"], "d must be a multiple of 8, got 20"),
+        (["--lengths", "[3]"], "lengths must be even numbers of steps, got 3"),
+        (["--settled", "[0,2]"], "settled must be a number of segments and an even number of steps"),
+        (["--steps", "-1"], "steps must be ≥ 0, got -1"),
+        (["--puzzles", "[0,1,1]"], "puzzles must be three numbers of at least 1"),
+        (["--seeds", "0"], "seeds must be at least 1, got 0"),
     ],
     "recurrent": [
         (["--radii", "[]"], "radii is empty: give at least one value"),

@@ -18,11 +18,11 @@ COUNTS = {
     "augmentations", "baselines", "batch", "block", "canvas", "climbs", "cores", "costs", "cycles", "d",
     "depth", "depths", "dt", "dts", "duration", "during", "ensembles", "epoch", "epochs", "evaluate", "every",
     "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers",
-    "integrators", "L_layers", "larger", "layers", "learned", "lengths", "most", "multiple", "networks",
+    "integrators", "L_layers", "larger", "layers", "learned", "lengths", "looks", "most", "multiple", "networks",
     "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "radii", "ratio_points", "ratios",
-    "reasoning", "repeats", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
-    "settle", "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns", "warm_up",
-    "watched", "width", "window",
+    "reasoning", "repeats", "rows", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
+    "settle", "settled", "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns",
+    "warm_up", "watched", "width", "window",
 }  # fmt: skip
 
 ROW = "--samples 30 --training.epochs 1 --training.batch 20"  # one batch
@@ -37,6 +37,10 @@ FORECAST = "--networks 2 --epochs 1 --evaluate 1 --learned 0.7 --free 0.05"
 SERIES = f"{FORECAST} --stretches 3"
 # what no variant of the command changes is measured by the plain one alone
 VARIANT = f"{SERIES} --hidden_layers 1 --integrators false --baselines [linear]"
+COMPARE = (
+    "--rows ['gle','one-step'] --seeds 1 --steps 2 --looks 1 --batch 8 --d 8 --layers 1 --puzzles [16,8,8] "
+    "--segments 1 --probes 2 --settled [1,2] --lengths [2]"
+)
 SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
 LOOKED_AT = (
     "--steps 2 --splits [8,4,4] --puzzles 4 --segments 2 --most 4 --larger 2 --depth 1 --shapes [[1,16]] "
@@ -130,6 +134,10 @@ RUNS = {
     CSV: Run(NINE, FILES),
     f"{CSV} --augmentation all": Run(NINE, FILES),
     UNVERIFIED: Run(NINE, FILES),
+    f"{SUDOKU} --config configs/sudoku/4x4_gle.yaml": Run(PUZZLES),
+    f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES),
+    "python -m bench.compare": Run(COMPARE),
+    "python -m bench.compare --task 6x6 --cpu 2": Run(COMPARE),
     f"{SUDOKU} --size 9 --train_csv hard.txt --test_csv hard.txt --puzzles [400,50,50] --augmentation all": Run(
         NINE, (("hard.txt", "{a list}"), ("hard.txt", "{a list}"))
     ),

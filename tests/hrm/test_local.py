@@ -61,6 +61,8 @@ def off(found, expected):
 CASES = {
     "mixing by mlp": {},
     "by convolution": {"mixer": "conv"},
+    "by attention": {"mixer": "attention"},
+    "by attention without rotations": {"mixer": "attention", "positions": "learned"},
     "learned positions": {"positions": "learned"},
     "three updates of each": {"L_cycles": 1, "H_cycles": 3},
     "one block, stablemax": {"H_layers": 1, "L_layers": 1, "training": {"loss": "stablemax"}},
@@ -90,7 +92,7 @@ def test_in_single_precision():
     assert 0 < off(*parts) < 3e-5
 
 
-@pytest.mark.parametrize("mixer", ["mlp", "conv"])
+@pytest.mark.parametrize("mixer", ["mlp", "conv", "attention"])
 def test_neurons_are_the_blocks(mixer):
     """The same weights from the same seed, and the same answers.
 
@@ -403,7 +405,6 @@ def test_it_learns():
 
 def test_what_cannot_be():
     for sizes, message in (
-        ({"mixer": "attention"}, "gle modules mix positions by mlp or conv"),
         ({"shared": True}, "leave out shared"),
         ({"tau_L": 0.5}, "tau_L must be at least one step, got 0.5"),
         ({"errors": "late"}, "unknown errors 'late'; choose one of instantaneous"),

@@ -1,0 +1,414 @@
+"""GLE, BPTT and the one-step gradient on the same reasoning: the same network, first weights, puzzles and optimiser, at
+equal numbers of updates, of forward passes and of CPU seconds.
+
+    python -m bench.compare                          4 × 4 Sudoku
+    python -m bench.compare --task 6x6 --cpu 2       or a maze of 10 × 10
+
+A row is a way of getting gradients, or a control that could explain the same. Each model learns for as many CPU minutes
+as `cpu` says and is looked at on the way: how many validation puzzles it answers, and how its gradient compares with
+backpropagation through the segment with a loss at every step. What local learning costs in memory and time over the
+length of a segment is measured beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from bench.kit.benchmark import Benchmark, main
+from bench.kit.figures import band, plt
+from bench.kit.folder import Run
+from bench.kit.memory import peak_bytes
+from bench.kit.options import DeviceOptions
+from bench.kit.tables import Table, mean_std
+from bench.puzzles import reasoning
+from gle.analysis import alignment
+from hrm import act
+from hrm.act import Halting
+from hrm.credit import Local
+from hrm.gradients import run as run_steps
+from hrm.gradients import spectral_radius
+from hrm.layers import Linear
+from hrm.losses import LOSSES, losses
+from hrm.model import HRM, Carry, Config
+from hrm.tasks import maze, sudoku
+from hrm.tasks.task import Task
+from hrm.train import Trainer, Training
+
+
+class Row(NamedTuple):
+    """config, training: what differs from the row of GLE."""
+
+    what: str
+    config: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+NEURONS = {"H_cycles": 2, "L_cycles": 1, "tau_H": 2.0}
+SEGMENT = {"H_cycles": 2, "L_cycles": 2}
+ONCE = {"gradient": "one_step"}
+ROWS: dict[str, Row] = {
+    "gle": Row("local errors, an update at every step; z_H leaks", NEURONS, {}),
+    "gle, ε = 1": Row("errors that come back go round, held to the size of the fresh ones", NEURONS, {"epsilon": 1.0}),
+    "gle, inner dynamics": Row("half of the neurons that mix are slow", {**NEURONS, "inner_tau": 2.0}, {}),
+    "gle, no leak": Row("z_H does not leak", {**NEURONS, "tau_H": 1.0}, {}),
+    "gle, summed": Row("one update a segment, for the sum", NEURONS, {"plasticity": "segment"}),
+    "kolen_pollack": Row("feedback weights of its own, which take the weights' steps",
+                         {**NEURONS, "feedback": "kolen_pollack"}, {}),
+    "one-step": Row("the one-step gradient of a segment of 2 × 2", SEGMENT, ONCE),
+    "one-step, N·T = 1": Row("the same, with an update at every step", {"H_cycles": 1, "L_cycles": 1}, ONCE),
+    "last 2": Row("backpropagation through the last two steps", SEGMENT, {"gradient": "last 2"}),
+    "bptt": Row("backpropagation through the segment", SEGMENT, {"gradient": "bptt"}),
+    "implicit": Row("the exact gradient of the fixed point (Eq. 1)", SEGMENT, {"gradient": "implicit"}),
+    "frozen": Row("control: L and H keep their first weights", NEURONS, {"control": "frozen"}),
+    "shuffled": Row("control: L and H get the errors of another puzzle", NEURONS, {"control": "shuffled"}),
+    "own head": Row("control: z_L is taught by a head of its own, not by H", NEURONS, {"control": "own head"}),
+    "cut": Row("control: no error from H to L", NEURONS, {"control": "cut"}),
+    "fixed_random": Row("control: feedback alignment", {**NEURONS, "feedback": "fixed_random"}, {}),
+}  # fmt: skip
+AT = {"cpu": "CPU seconds", "updates": "updates", "passes": "forward passes"}
+
+
+@dataclass
+class Compare(DeviceOptions):
+    """What is compared.
+
+    Args:
+        task: Sudoku of 4 × 4 (8 blanks) or 6 × 6 (18 blanks), or open mazes of 10 × 10.
+        rows: which of them.
+        seeds: models of each row.
+        cpu: CPU minutes for which each of them learns.
+        steps: segments for which each of them learns in place of that; 0: as many as fit.
+        looks: at each model, on the way.
+        batch: slots.
+        d: width.
+        layers: blocks of each module.
+        lr: learning rate, constant after warm-up.
+        puzzles: numbers of training, validation and test puzzles.
+        segments: of an answer.
+        probes: puzzles whose gradients are compared.
+        settled: segments after which a probe has settled, and steps of the segment that is then compared.
+        lengths: N · T of the segments whose memory and time is measured.
+    """
+
+    task: Literal["4x4", "6x6", "maze"] = "4x4"
+    rows: list[str] = field(default_factory=lambda: list(ROWS))
+    seeds: int = 3
+    cpu: float = 1.0
+    steps: int = 0
+    looks: int = 8
+    batch: int = 128
+    d: int = 32
+    layers: int = 2
+    lr: float = 1e-3
+    puzzles: tuple[int, int, int] = (4000, 500, 1000)
+    segments: int = 8
+    probes: int = 16
+    settled: tuple[int, int] = (8, 16)
+    lengths: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64])
+    threads: int = 1
+
+
+def task_of(o: Compare) -> Task:
+    if o.task == "maze":
+        settings = {"size": 10, "kind": "open", "walls": 0.3, "least": 10, "sizes": o.puzzles, "seed": 0}
+        train, validation, test = reasoning.splits("maze", settings, maze.generate)
+        return maze.Maze(10, "open", train, validation, test)
+    size, blanks, augmentation = (4, 8, "digits") if o.task == "4x4" else (6, 18, "all")
+    settings = {
+        "n": size, "blanks": blanks, "sizes": o.puzzles, "seed": 0, "augmentation": augmentation, "climbs": 0,
+    }  # fmt: skip
+    train, validation, test = reasoning.splits("sudoku", settings, sudoku.generate)
+    return sudoku.Sudoku(size, train, validation, test, augmentation, 0.5)
+
+
+def trainer_of(o: Compare, task: Task, name: str, seed: int) -> Trainer:
+    """A row's model, with the same first weights in all rows, and its trainer."""
+    row = ROWS[name]
+    config = Config(
+        vocabulary=task.vocabulary, length=task.length, columns=task.width, d=o.d, heads=4, H_layers=o.layers,
+        L_layers=o.layers, multiple=32, mixer="conv" if o.task == "maze" else "mlp", modules="gle",
+        **{"positions": "learned" if o.task == "4x4" else "rope", **row.config},
+    )  # fmt: skip
+    halting = Halting(8, q_continue=False)
+    settings = {"gradient": "local", "final": 1.0, "weight_decay": 1.0, "average": 0.98, "warmup": 100, **row.training}
+    training = Training(batch=o.batch, steps=10**9, lr=o.lr, halting=halting, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = HRM(config).to(o.device)
+        if training.control == "own head":
+            model.own_head = Linear(config.d, config.vocabulary).to(o.device)
+    return Trainer(model, task, training, seed)
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+
+def learned(o: Compare, task: Task, name: str, seed: int) -> dict[str, Any]:
+    """One model's way: what it has cost and what it can, look by look; and its test, with the last weights."""
+    trainer = trainer_of(o, task, name, seed)
+    a_step = trainer.model.config.steps
+    online = trainer.o.gradient == "local" and trainer.o.plasticity == "step"
+    spent, curve = 0.0, [looked_at(o, task, trainer, {"cpu": 0.0, "updates": 0, "passes": 0})]
+    for look in range(1, o.looks + 1):
+        while trainer.steps < o.steps * look / o.looks if o.steps else spent < 60 * o.cpu * look / o.looks:
+            began = time.process_time()
+            trainer.step()
+            spent += time.process_time() - began
+        updates = trainer.steps * (a_step if online else 1)
+        curve.append(looked_at(o, task, trainer, {"cpu": spent, "updates": updates, "passes": trainer.steps * a_step}))
+    return {
+        "curve": curve,
+        "test": float(trainer.evaluate(task.test, o.segments)["curve"][task.measure][-1]),
+        "radius": radius(o, task, trainer),
+    }
+
+
+def looked_at(o: Compare, task: Task, trainer: Trainer, cost: dict[str, Any]) -> dict[str, Any]:
+    exact = float(trainer.evaluate(task.validation, o.segments)["curve"][task.measure][-1])
+    first, (segments, steps) = compared(o, task, trainer, 1, trainer.model.config.steps), o.settled
+    return {**cost, "exact": exact, "first": first, "settled": compared(o, task, trainer, segments, steps)}
+
+
+def at(o: Compare, task: Task, model: HRM, segments: int) -> tuple[Carry, Tensor, Tensor]:
+    """Probes: their carry before a segment, and the symbols of question and answer."""
+    rows = task.validation[: o.probes]
+    x, y = (torch.from_numpy(a.astype(np.int64)).to(o.device) for a in (rows.x, rows.y))
+    with torch.no_grad():
+        carry, embedded = model.initial(len(x)), model.embed(x)
+        for _ in range(segments - 1):
+            carry = run_steps(model, carry, embedded, 0, model.config.steps)
+    return carry, x, y
+
+
+def compared(o: Compare, task: Task, trainer: Trainer, segments: int, steps: int) -> dict[str, Any]:
+    """The row's gradient of a segment of so many steps beside backpropagation through it with a loss at every step, by
+    module; weights stand still."""
+    model = trainer.model
+    config = model.config
+    model.config = dataclasses.replace(config, H_cycles=steps // config.L_cycles)
+    try:
+        carry, x, y = at(o, task, model, segments)
+        found, expected = row_gradient(trainer, carry, x, y), bptt_gradient(trainer, carry, x, y)
+    finally:
+        model.config = config
+
+    def of(module: str) -> dict[str, Any]:
+        norm = {"norm": expected[module].norm()}
+        if not found[module].any():  # of a control whose module gets no errors
+            return {"cosine": 0.0, "norm_ratio": 0.0, **norm}
+        return {**alignment.compare(found[module], expected[module])._asdict(), **norm}
+
+    return {module: of(module) for module in ("L", "H")}
+
+
+def by_module(model: HRM) -> dict[str, Tensor]:
+    def flat(prefix: str) -> Tensor:
+        named = ((n, p) for n, p in model.named_parameters() if n.startswith(prefix) and p.requires_grad)
+        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for _, p in named])
+
+    return {"L": flat("L."), "H": flat("H.")}
+
+
+def row_gradient(trainer: Trainer, carry: Carry, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    model, credit = trainer.model, trainer.credit
+    if isinstance(credit, Local):
+        credit = dataclasses.replace(credit, plasticity="segment")
+    zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    carry = tree_map(lambda t: t.clone(), carry)
+    errors = credit.at_rest(model, len(x))
+    slots = act.Slots(carry, zeros, zeros + 1, zeros == 1, zeros, x, y, zeros, errors)
+    model.zero_grad()
+    credit(model, slots, zeros, lambda share: None)
+    return by_module(model)
+
+
+def bptt_gradient(trainer: Trainer, carry: Carry, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    model, o = trainer.model, trainer.o
+    model.zero_grad()
+    total = torch.zeros((), device=x.device)
+    embedded = model.embed(x)
+    for i in range(model.config.steps):
+        carry = model.step(carry, embedded, model.is_due(i))
+        if model.is_due(i):
+            total = total + losses(model.read_out(carry), y, LOSSES[o.loss], None, o.q_weight).total
+    total.backward()
+    return by_module(model)
+
+
+def radius(o: Compare, task: Task, trainer: Trainer) -> float:
+    """Spectral radius of the step map where a puzzle has settled."""
+    model = trainer.model
+    carry, x, _ = at(dataclasses.replace(o, probes=min(o.probes, 4)), task, model, o.settled[0] + 1)
+    return spectral_radius(model, carry, model.embed(x), 1e-2)
+
+
+# -- costs -------------------------------------------------------------------------------------------------------------
+
+COSTLY = ("gle", "gle, ε = 1", "one-step", "bptt")
+
+
+def costs(o: Compare, task: Task, name: str) -> list[dict[str, Any]]:
+    """Peak memory and milliseconds (least of three) of a segment and its gradients, over N · T."""
+    trainer = trainer_of(o, task, name, 0)
+    model = trainer.model
+    rows = task.train[np.arange(o.batch) % len(task.train)]
+    x, y = (torch.from_numpy(a.astype(np.int64)).to(o.device) for a in (rows.x, rows.y))
+    found = []
+    for length in o.lengths:
+        model.config = dataclasses.replace(model.config, H_cycles=length // model.config.L_cycles)
+        segment = partial(row_gradient, trainer, model.initial(len(x)), x, y)
+        segment()  # the parameters' own gradients are there from now on
+        turns = []
+        for _ in range(3):
+            began = time.process_time()
+            segment()
+            turns.append(time.process_time() - began)
+        found.append({"steps": length, "bytes": peak_bytes(segment, o.device), "ms": 1e3 * min(turns)})
+    return found
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+def check(o: Compare) -> None:
+    """Raises ValueError with the value and what it must be."""
+    if unknown := [r for r in o.rows if r not in ROWS]:
+        raise ValueError(f"unknown row {unknown[0]!r}; choose some of {', '.join(ROWS)}")
+    if not o.rows or len(set(o.rows)) < len(o.rows):
+        raise ValueError(f"rows must be some of {', '.join(ROWS)}, each once; got {o.rows}")
+    for name in ("seeds", "looks", "batch", "layers", "segments", "probes"):
+        if getattr(o, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
+    if o.d < 8 or o.d % 8:
+        raise ValueError(f"d must be a multiple of 8, got {o.d}")
+    if o.steps < 0:
+        raise ValueError(f"steps must be ≥ 0, got {o.steps}")
+    for name in ("cpu", "lr"):
+        if not getattr(o, name) > 0:
+            raise ValueError(f"{name} must be positive, got {getattr(o, name):g}")
+    if min(o.puzzles) < 1:
+        raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
+    if min(o.settled) < 1 or o.settled[1] % 2:
+        raise ValueError(f"settled must be a number of segments and an even number of steps, got {o.settled}")
+    if bad := [n for n in o.lengths if n < 2 or n % 2]:
+        raise ValueError(f"lengths must be even numbers of steps, got {bad[0]}")
+
+
+def tiny(o: Compare) -> Compare:
+    return dataclasses.replace(
+        o, rows=[r for r in o.rows if r in ("gle", "one-step", "own head")] or o.rows[:1], seeds=2, steps=2, looks=2,
+        batch=8, d=8, layers=1, puzzles=(40, 16, 16), segments=2, probes=2, settled=(2, 2), lengths=o.lengths[:2],
+    )  # fmt: skip
+
+
+def run(o: Compare, run: Run) -> dict[str, Any]:
+    task = task_of(o)
+
+    def numbers(name: str, seed: int) -> dict[str, Any]:
+        return tree_map(lambda v: float(v) if isinstance(v, Tensor) else v, learned(o, task, name, seed))
+
+    return {
+        "task": task.name,
+        "rows": {
+            name: [run.part(f"{name} {seed}", partial(numbers, name, seed)) for seed in range(o.seeds)]
+            for name in o.rows
+        },
+        "costs": {name: run.part(f"costs {name}", partial(costs, o, task, name)) for name in COSTLY if name in o.rows},
+    }
+
+
+# -- what it shows -----------------------------------------------------------------------------------------------------
+
+
+def reached(result: Mapping[str, Any], by: str) -> float:
+    """What every model of every row has reached."""
+    return min(seed["curve"][-1][by] for seeds in result["rows"].values() for seed in seeds)
+
+
+def exact_at(seed: Mapping[str, Any], by: str, where: float) -> float:
+    """Validation accuracy there, between two looks on a line."""
+    curve = seed["curve"]
+    return float(np.interp(where, [c[by] for c in curve], [c["exact"] for c in curve]))
+
+
+def tables(result: Mapping[str, Any]) -> Sequence[Table]:
+    """Accuracy at equal costs; then gradients; then what a segment costs."""
+    ends = {by: reached(result, by) for by in AT}
+    head = ("row", "test %", *(f"validation %, {ends[by]:,.0f} {what}" for by, what in AT.items()), "updates a second")
+    rows: list[tuple[str, ...]] = [head]
+    for name, seeds in result["rows"].items():
+        columns = ([100 * exact_at(s, by, ends[by]) for s in seeds] for by in AT)
+        last = [s["curve"][-1] for s in seeds]
+        rate = mean_std([c["updates"] / c["cpu"] for c in last])
+        rows.append((name, mean_std([100 * s["test"] for s in seeds]), *map(mean_std, columns), rate))
+    looks = {"untrained": 0, "half": len(next(iter(result["rows"].values()))[0]["curve"]) // 2, "last": -1}
+    gradients: list[tuple[str, ...]] = [
+        ("row", *(f"cosine L / H, {when}" for when in looks), "norm ratio L / H, last", "norm of BPTT, L / H, last",
+         "settled: cosine L / H", "settled: norm ratio L / H", "radius")
+    ]  # fmt: skip
+
+    def both(seeds: Sequence[Mapping[str, Any]], look: int, where: str, key: str, form: str) -> str:
+        found = (np.mean([s["curve"][look][where][m][key] for s in seeds]) for m in ("L", "H"))
+        return " / ".join(format(f, form) for f in found)
+
+    for name, seeds in result["rows"].items():
+        gradients.append(
+            (name, *(both(seeds, look, "first", "cosine", ".2f") for look in looks.values()),
+             both(seeds, -1, "first", "norm_ratio", ".2g"), both(seeds, -1, "first", "norm", ".1e"),
+             both(seeds, -1, "settled", "cosine", ".2f"), both(seeds, -1, "settled", "norm_ratio", ".2g"),
+             mean_std([s["radius"] for s in seeds], 2))
+        )  # fmt: skip
+    found = [Table(rows), Table(gradients)]
+    if result["costs"]:
+        lengths = [c["steps"] for c in next(iter(result["costs"].values()))]
+        costs: list[tuple[str, ...]] = [("row", *(f"MiB, N·T = {n}" for n in lengths), *(f"ms, {n}" for n in lengths))]
+        for name, each in result["costs"].items():
+            costs.append((name, *(f"{c['bytes'] / 2**20:.1f}" for c in each), *(f"{c['ms']:.0f}" for c in each)))
+        found.append(Table(costs))
+    return found
+
+
+def draw(result: Mapping[str, Any]) -> plt.Figure:
+    """Accuracy over CPU time, cosines in L over it, memory over N · T."""
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+    for i, (name, seeds) in enumerate(result["rows"].items()):
+        style = {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--", "label": name}
+        for ax, of in ((axes[0], lambda c: 100 * c["exact"]), (axes[1], lambda c: c["first"]["L"]["cosine"])):
+            looks = zip(*(s["curve"] for s in seeds), strict=True)
+            points = [(np.mean([c["cpu"] for c in look]), [of(c) for c in look]) for look in looks]
+            x, y = np.array([p for p, _ in points]), np.array([v for _, v in points])
+            band(ax, x, y, **style) if ax is axes[0] else ax.plot(x, y.mean(1), linewidth=1, **style)
+    for i, (name, each) in enumerate(result["costs"].items()):
+        axes[2].plot([c["steps"] for c in each], [c["bytes"] / 2**20 for c in each], f"C{i}.-", label=name)
+    axes[0].set(xlabel="CPU seconds of training", ylabel=f"validation, exact %: {result['task']}", ylim=(-2, 102))
+    axes[1].set(xlabel="CPU seconds of training", ylabel="cosine with BPTT in L, first segment", ylim=(-1, 1.05))
+    axes[2].set(xlabel="N · T", ylabel="peak memory / MiB", xscale="log", yscale="log")
+    axes[0].legend(fontsize=6)
+    if result["costs"]:
+        axes[2].legend(fontsize=7)
+    return figure
+
+
+benchmark = Benchmark(
+    name="compare",
+    summary="GLE, BPTT and the one-step gradient on the same reasoning, with controls",
+    Options=Compare,
+    check=check,
+    tiny=tiny,
+    run=run,
+    tables=tables,
+    draw=lambda result: {"compare.png": draw(result)},
+)
+
+if __name__ == "__main__":
+    main(benchmark)
