@@ -113,7 +113,7 @@ class Waiting(NamedTuple):
 @dataclass
 class Local:
     """By the errors that the modules send back themselves (`hrm.local`); a module without any is differentiated by
-    autograd within the present step.
+    autograd within the present step. L, H: those of the model, see `side`.
 
     target: "always", or at the "end" of a segment alone. plasticity: an update at each small "step", or one for the sum
     over a "segment". epsilon: ε. gain: what keeps the errors that come back from growing: those of each "puzzle" or
@@ -123,6 +123,8 @@ class Local:
     puzzle of the batch; "cut": no error from H to L; "own head": z_L is taught by `model.own_head` in place of H.
     """
 
+    L: Sided
+    H: Sided
     loss: str
     q_weight: float
     halting: Halting
@@ -135,13 +137,11 @@ class Local:
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         c = model.config
         zero = model.output_head.weight.new_zeros(slots, c.length + bool(c.puzzles), c.d)
-        sides = [side(m) for m in (model.L, model.H)]
-        return Waiting(zero, zero.clone(), *(s.errors_at_rest(slots) for s in sides))
+        return Waiting(zero, zero.clone(), self.L.errors_at_rest(slots), self.H.errors_at_rest(slots))
 
     @torch.no_grad()
     def __call__(self, model: HRM, slots: Slots, puzzle: Tensor, update: Update) -> Learned:
-        c = model.config
-        L, H = side(model.L), side(model.H)
+        c, L, H = model.config, self.L, self.H
         carry, waiting = slots.carry, slots.errors
         from_H = torch.zeros_like(waiting.L)  # what H's input hands to z_L, until H is updated again
         sums: dict[Tensor, Tensor] = {}
@@ -216,9 +216,19 @@ class Sided(Protocol):
     ) -> tuple[Tensor, list[Gradient], tuple[Tensor, ...]]: ...
 
 
-def side(module: Any) -> Sided:
-    """The module itself, or autograd in its place."""
-    return module if hasattr(module, "respond") else Differentiated(module)
+def side(module: Any, compiled: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None) -> Sided:
+    """The module itself, its steps compiled by `compiled` where there is such; or autograd in its place."""
+    if not hasattr(module, "respond"):
+        return Differentiated(module)
+    return Side(module, compiled) if compiled else module
+
+
+class Side:
+    """A module whose steps are compiled."""
+
+    def __init__(self, module: Any, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]):
+        self.act, self.respond = compiled(module.act), compiled(module.respond)
+        self.errors_at_rest = module.errors_at_rest
 
 
 class Differentiated:

@@ -30,14 +30,14 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def trainer(modules="gle", gradient="local", training=None, seed=0, dtype=D, **sizes):
+def trainer(modules="gle", gradient="local", training=None, seed=0, dtype=D, compile=None, **sizes):
     torch.manual_seed(seed)
     model = HRM(Config(**{**SIZES, "mixer": "mlp", **sizes}, modules=modules)).to(dtype)
     options = {
         "batch": 8, "steps": 100, "lr": 1e-3, "warmup": 3, "halting": Halting(4), "target": "end",
         "plasticity": "segment", **(training or {}),
     }  # fmt: skip
-    return Trainer(model, Increment(), Training(gradient=gradient, **options), seed)
+    return Trainer(model, Increment(), Training(gradient=gradient, **options), seed, compile)
 
 
 def gradients(t):
@@ -224,7 +224,7 @@ def test_gain_control_holds_what_comes_back():
             errors = t.credit(t.model, slots._replace(errors=errors), slots.puzzle, lambda share: None).errors
         sizes[gain] = float(errors.L.norm())
     assert sizes["none"] > 1e3 * max(sizes["puzzle"], sizes["token"])
-    local = Local("softmax", 0.0, Halting(), epsilon=1.0)
+    local = Local(None, None, "softmax", 0.0, Halting(), epsilon=1.0)
     e, fresh = 3 * torch.randn(5, 6, 4), torch.randn(5, 6, 4)
     e[0] *= 1e-3
     held = local._returning(e, fresh)
@@ -317,6 +317,18 @@ def test_online_is_an_update_a_step():
     for name, g in summed.items():
         if g is not None:
             torch.testing.assert_close(g, sum(m[name] for _, m in moves), atol=1e-14, rtol=1e-10)
+
+
+def test_compiled_is_eager():
+    """Prevents: a step that cannot be traced, or that is traced with the weights of its beginning."""
+    ended = []
+    for compile in (None, lambda f, device: torch.compile(f, backend="eager", fullgraph=True)):
+        t = trainer(training={**ONLINE, "epsilon": 1.0}, tau_H=2.0, inner_tau=2.0, compile=compile)
+        for _ in range(3):
+            t.step()
+        ended.append([p.detach() for p in t.model.parameters()])
+    for a, b in zip(*ended, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-9)
 
 
 def test_leaky_modules_leak():
