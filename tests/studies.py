@@ -49,6 +49,11 @@ def launch(study: str, *flags: str, into: io.StringIO | None = None) -> str:
     return printed.getvalue()
 
 
+def hardly_drawn(figure, file, format):
+    """In place of `savefig`, of a figure that another test looks at, and that takes longer than what is in it."""
+    file.write(b"a figure")
+
+
 def finished(runs: Path, printed: str) -> Finished:
     """The only run in the folder `runs`."""
     folder = run_folder(runs)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import finished, heed_interrupts, launch, numbers, run_folder, smoke_flags
+from studies import finished, hardly_drawn, heed_interrupts, launch, numbers, run_folder, smoke_flags
 
 from bench import registry
 from bench.kit import figures
@@ -228,11 +228,6 @@ def test_interrupted(study, tmp_path, monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"stopped (interrupted); go on with: python -m bench.{study} --resume {folder}"
     assert not (folder / "result.json").exists()
-
-
-def hardly_drawn(figure, file, format):
-    """In place of a figure that another test looks at, and that takes longer than a part."""
-    file.write(b"a figure")
 
 
 @studies
