@@ -28,7 +28,7 @@ from __future__ import annotations
 import graphlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -439,13 +439,21 @@ class Graph(Wiring):
 
     def local(self, state: State, up: Up, down: Down, dynamics: Dynamics) -> list[Local]:
         """What is present at every part, once both halves of an evaluation are done."""
-        before = (s.u for s in state)
-        locals_ = [Local(None, *parts) for parts in zip(up.currents, before, down.inst, down.errors, strict=True)]
+        present: dict[int, Local] = {}
+        for i, (inst, e) in enumerate(zip(down.inst, down.errors, strict=True)):
+            present |= self.around(i, state, up, inst, e, dynamics)
+        return [present[j] for j in range(len(present))]
+
+    def around(self, i: int, state: State, up: Up, inst: Any, e: Any, dynamics: Dynamics) -> dict[int, Local]:
+        """What is present at population i, and at the synapses that end there: by index among the parts."""
+        present = {i: Local(None, up.currents[i], state[i].u, inst, e)}
         noise = None if dynamics.noise is None else dynamics.noise.rate
-        for k, (s, t) in enumerate(self._ends):
-            heard = None if noise is None or s < 0 else noise[s]
-            locals_.append(Local(up.pre[k], None, None, None, self._at(k, down.errors[t]), up.outputs[t][0], heard))
-        return locals_
+        for k in self._afferents[i]:
+            source = self._ends[k][0]
+            heard = None if noise is None or source < 0 else noise[source]
+            local = Local(up.pre[k], None, None, None, self._at(k, e), up.outputs[i][0], heard)
+            present[len(self.names) + k] = local
+        return present
 
     def _apart(self, i: int, p: Theta) -> bool:
         """Whether the compartments of a population need not be laid side by side: they have no memory and no bias."""
@@ -514,8 +522,10 @@ class Graph(Wiring):
         target: Tensor | None,
         dynamics: Dynamics,
         late: bool = False,
+        each: Callable[[int, Any, Any], None] | None = None,
     ) -> Down:
-        """The downward half (Eqs. 17, 18). seen: the state with the rates, and what was kept, that errors meet."""
+        """The downward half (Eqs. 17, 18). seen: the state with the rates, and what was kept, that errors meet. each:
+        is handed the index, e_inst and e of every population as soon as they are there, and nothing of them is kept."""
         neurons, synapses = theta[: len(self.names)], theta[len(self.names) :]
         inst: list[Any] = [None] * len(neurons)
         errors: list[Any] = [None] * len(neurons)
@@ -530,7 +540,7 @@ class Graph(Wiring):
                 given = self.projections[k].given
                 if given.epsilon == 0:
                     continue
-                e = state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back[k]
+                e = state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back.pop(k)
                 e = e if given.epsilon == 1 else given.epsilon * e
                 if given.gain_control:
                     recurrent = e if recurrent is None else recurrent + e
@@ -550,6 +560,9 @@ class Graph(Wiring):
             crossing = (late or self.projections[k].given.delay for k in self._inner[i])
             stays = zip(self._inner[i], crossing, state[i].sent, strict=True)
             sent[i] = tuple(back[k] if crosses else old for k, crosses, old in stays)
+            if each is not None:
+                each(i, inst[i], errors[i])
+                inst[i] = errors[i] = None
         return Down(inst, errors, sent)
 
 

@@ -145,7 +145,10 @@ class Local:
         carry, waiting = slots.carry, slots.errors
         from_H = torch.zeros_like(waiting.L)  # what H's input hands to z_L, until H is updated again
         sums: dict[Tensor, Tensor] = {}
+        seen_L: Any = None
+        seen_H: Any = None
         for i in range(c.steps):
+            seen_L = seen_H = None  # what was present is not kept
             last, due = i == c.steps - 1, model.is_due(i)
             x = model.embed(slots.x, puzzle)
             new_L, seen_L = L.act(carry.L, model.H.read(carry.H) + x)

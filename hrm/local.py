@@ -136,19 +136,27 @@ class GraphModule(nn.Module):
         for i, own in zip(self.recalled, v, strict=True):
             before[i] = changed(state[i], v=own.unsqueeze(0))
         seen = [changed(s, r=r, kept=kept) for s, (r, kept) in zip(before, up.outputs, strict=True)]
-        down = net.errors(theta, tuple(before), seen, e.flatten(1), self.dynamics)
-        local = net.local(tuple(before), up, down, self.dynamics)
-        grads = plasticity.gradients(net, theta, local, ("W", "b"), len(e))
-        pairs = ((p, g) for part, grad in zip(net.parts, grads, strict=True)
-                 for p, g in ((part.W, grad.W), (part.b, grad.b)) if g is not None)  # fmt: skip
-        after = []
-        for i in self.recalled:
-            out = Output(up.outputs[i][0], (), up.outputs[i][1])
-            after.append(
-                self.scheme.advance(net.populations[i], theta[i], local[i], before[i].v, out, self.dynamics).v[0]
-            )
-        back = down.errors[net.names.index(IN)][0].unflatten(-1, self.shape)
-        return back, [(p, g) for p, g in pairs if p is not None], tuple(after)
+        gradients: list[Gradient] = []
+        after: dict[int, Tensor] = {}
+        back: list[Tensor] = []
+
+        def each(i: int, inst: Any, error: Any) -> None:
+            present = net.around(i, tuple(before), up, inst, error, self.dynamics)
+            for j, local in present.items():
+                part = net.parts[j]
+                grad = plasticity.layer_gradients(part, theta[j], local, ("W", "b"), len(e))
+                gradients.extend(
+                    (p, g) for p, g in ((part.W, grad.W), (part.b, grad.b)) if p is not None and g is not None
+                )
+            if i in self.recalled:
+                out = Output(up.outputs[i][0], (), up.outputs[i][1])
+                moved = self.scheme.advance(net.populations[i], theta[i], present[i], before[i].v, out, self.dynamics)
+                after[i] = moved.v[0]
+            if net.names[i] == IN:
+                back.append(error[0].unflatten(-1, self.shape))
+
+        net.errors(theta, tuple(before), seen, e.flatten(1), self.dynamics, each=each)
+        return back[0], gradients, tuple(after[i] for i in self.recalled)
 
     def _theta(self) -> Thetas:
         """The parameters, without the time constants of those that need none."""

@@ -80,6 +80,62 @@ SABOTAGES = [
         "tests/theory/test_feedback.py::test_difference_falls_with_the_decay",
     ),
     Sabotage(
+        "errors that come back without control",
+        "hrm/credit.py",
+        "return e * (most / own.clamp_min(torch.finfo(e.dtype).tiny)).clamp(max=1.0)",
+        "return e",
+        "tests/hrm/test_local.py::test_gain_control_holds_what_comes_back",
+    ),
+    Sabotage(
+        "errors that come back from one module alone",
+        "hrm/credit.py",
+        "self._returning(waiting.H + waiting.L, fresh)",
+        "self._returning(waiting.H, fresh)",
+        f"{HRM}/test_local.py::test_at_a_fixed_point_errors_relax_to_the_implicit_gradient[instantaneous-tau0-0.3]",
+    ),
+    Sabotage(
+        "a Q-head taught the contrary",
+        "hrm/credit.py",
+        "halt = q_weight * (correct.to(out.q_halt) - out.q_halt.sigmoid())",
+        "halt = q_weight * (out.q_halt.sigmoid() - correct.to(out.q_halt))",
+        f"{HRM}/test_local.py::test_output_errors_are_the_losses_own[softmax]",
+    ),
+    Sabotage(
+        "updates that wait for the end of the segment",
+        "hrm/credit.py",
+        'if last or self.plasticity == "step":',
+        "if last:",
+        f"{HRM}/test_local.py::test_online_is_an_update_a_step",
+    ),
+    Sabotage(
+        "feedback that the optimiser forgets",
+        "hrm/train.py",
+        "B.copy_(W.detach() + difference)",
+        "pass",
+        f"{HRM}/test_local.py::test_kolen_pollack_feedback_takes_the_steps_of_the_weights",
+    ),
+    Sabotage(
+        "errors that outlive their puzzle",
+        "hrm/train.py",
+        "errors = act.select(where, self.credit.at_rest(self.model, len(done)), slots.errors)",
+        "errors = slots.errors",
+        f"{HRM}/test_local.py::test_memories_inside_are_part_of_the_carry[sizes2]",
+    ),
+    Sabotage(
+        "a rotation that is not undone",
+        "hrm/local.py",
+        "-sin if back else sin",
+        "sin",
+        f"{HRM}/test_local.py::test_local_one_step_is_autograd_s[by attention-gle]",
+    ),
+    Sabotage(
+        "a loop that looks at numbers",
+        "gle/simulate.py",
+        "if self.step // CHECK_EVERY != checked:",
+        "if True:",
+        "tests/contract/test_engines.py::test_no_number_is_looked_at_while_it_runs[every step]",
+    ),
+    Sabotage(
         "feedback that listens to another layer's noise",
         "gle/network.py",
         "return self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)",
@@ -110,8 +166,8 @@ SABOTAGES = [
     Sabotage(
         "what comes back through a loop is lost",
         "gle/graph.py",
-        "state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back[k]",
-        "state[self._ends[k][1]].sent[self._slots[k]] * (not given.delay) if late or given.delay else back[k]",
+        "state[self._ends[k][1]].sent[self._slots[k]] if late or given.delay else back.pop(k)",
+        "state[self._ends[k][1]].sent[self._slots[k]] * (not given.delay) if late or given.delay else back.pop(k)",
         f"{RECURRENT}::test_settled_errors_are_the_implicit_gradient[relaxing-0.9-2000-delayed]",
     ),
     Sabotage(
@@ -138,8 +194,8 @@ SABOTAGES = [
     Sabotage(
         "compartments exchanged",
         "gle/neurons.py",
-        "up, gate = voltage.chunk(2, -1)",
-        "gate, up = voltage.chunk(2, -1)",
+        "return self.rate_of(*voltage.chunk(2, -1))",
+        "return self.rate_of(*voltage.chunk(2, -1)[::-1])",
         f"{RATES}::test_rate_functions_are_those_of_torch",
     ),
     Sabotage(
@@ -166,8 +222,8 @@ SABOTAGES = [
     Sabotage(
         "a mask for currents alone",
         "gle/synapses.py",
-        "return W * self.mask.to(W), b",
-        "return W, b",
+        "return W * self.mask.to(W)\n",
+        "return W\n",
         f"{RATES}::test_synapses_are_autograd",
     ),
     Sabotage(
@@ -187,8 +243,8 @@ SABOTAGES = [
     Sabotage(
         "a segment compiled without its device",
         "hrm/train.py",
-        "compile(self._forward, self.device)",
-        "compile(self._forward)",
+        "compile(forward, self.device)",
+        "compile(forward)",
         f"{COMMANDS}::test_runs[python -m bench.sudoku]",
     ),
     Sabotage(
@@ -720,8 +776,8 @@ SABOTAGES = [
     Sabotage(
         "sign of ΔW flipped",
         "gle/synapses.py",
-        "return -torch.matmul(e.mT, r), -e.sum(-2)",
-        "return torch.matmul(e.mT, r), -e.sum(-2)",
+        "return -torch.matmul(e.mT, r)\n",
+        "return torch.matmul(e.mT, r)\n",
         f"{LOCAL}::test_gradients_of_the_energy",
     ),
     Sabotage(

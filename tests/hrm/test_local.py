@@ -153,7 +153,7 @@ def contractive(errors="instantaneous", tau=(1.0, 1.0), gain="none", scale=0.3, 
     """A model whose map contracts, at its fixed point, with a puzzle and its answer."""
     t = trainer(
         training={"epsilon": 1.0, "gain": gain, "halting": Halting(4, learned=False)},
-        L_cycles=1, H_cycles=1, errors=errors, tau_L=tau[0], tau_H=tau[1], **sizes,
+        L_cycles=1, H_cycles=1, H_layers=1, L_layers=1, d=8, errors=errors, tau_L=tau[0], tau_H=tau[1], **sizes,
     )  # fmt: skip
     with torch.no_grad():
         for name, p in t.model.named_parameters():
@@ -408,7 +408,7 @@ def test_kolen_pollack_feedback_takes_the_steps_of_the_weights():
 
 def test_it_learns():
     """Online, with everything leaky: the task of `test_train`, in a few steps."""
-    t = trainer(training={**ONLINE, "lr": 3e-3, "steps": 150}, tau_H=2.0)
+    t = trainer(training={**ONLINE, "lr": 3e-3, "steps": 150}, tau_H=2.0, H_layers=1, L_layers=1)
     first = t.step()["cells"]
     last = [t.step() for _ in range(119)][-1]
     assert last["cells"] > 0.95 > 0.5 > first
