@@ -211,9 +211,9 @@ class HRM(nn.Module):
             self.q_head.bias.fill_(-5)  # halting begins as something unlikely
 
     def n_parameters(self) -> int:
-        """Without puzzle embeddings."""
-        learned = ((name, p) for name, p in self.named_parameters() if p.requires_grad)  # time constants stay
-        return sum(p.numel() for name, p in learned if not name.startswith("puzzle_embedding"))
+        """Without puzzle embeddings, and without time constants, which stay."""
+        beside = ("puzzle_embedding.weight", "tau_m", "tau_r")
+        return sum(p.numel() for name, p in self.named_parameters() if not name.endswith(beside))
 
     def save(self, file: Path | str | BinaryIO, task: Task, halting: Halting | None = None, bf16: bool = False) -> None:
         """Weights with all that answering takes, for `hrm.load`. task, halting, bf16: those it was trained with. See
