@@ -13,11 +13,30 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that take one: cpu, cuda, …")
 
 
-def pytest_collection_modifyitems(items):
-    """`-m device`: the tests that `--device` is for."""
-    for item in items:
+SHARES = 12  # into which the sabotages are divided
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
+def pytest_collection_modifyitems(config, items):
+    """`-m device`: the tests that `--device` is for. With several workers (`--dist loadgroup`) the tests of a file stay
+    together, as they share what they made; but sabotages share nothing, and commands what one benchmark made: small
+    groups, which come last, so that no worker waits for another."""
+    shared = config.pluginmanager.hasplugin("xdist")
+    for n, item in enumerate(items):
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(_group(item, n)))
         if "device" in getattr(item, "fixturenames", ()):
             item.add_marker("device")
+
+
+def _group(item, n):
+    name = item.path.relative_to(Path(__file__).parent).as_posix()
+    if name == "test_sabotage.py":
+        return f"sabotages {n % SHARES}"
+    command = getattr(item, "callspec", None) and item.callspec.params.get("command")
+    if name == "commands/test_commands.py" and isinstance(command, str):
+        return next((word for word in command.split() if word.startswith("bench.")), name)
+    return name
 
 
 def pytest_collection_finish():

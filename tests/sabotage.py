@@ -1215,7 +1215,7 @@ def caught(sabotage: Sabotage) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in ("gle", "hrm", "bench", "tests", "configs", "docs"):
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("results"))
         for file in ("pyproject.toml", "README.md", "Makefile"):
             shutil.copy(ROOT / file, tree)
         path = tree / sabotage.file

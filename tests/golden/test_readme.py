@@ -11,7 +11,18 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from bench import credit, error_timing, gradients, hrm_dynamics, mackey_glass, mnist1d, recurrent, registry, report
+from bench import (
+    compare,
+    credit,
+    error_timing,
+    gradients,
+    hrm_dynamics,
+    mackey_glass,
+    mnist1d,
+    recurrent,
+    registry,
+    report,
+)
 from bench.kit.options import plain, read
 from bench.kit.tables import markdown
 from bench.learning.run import table as rows_of
@@ -22,7 +33,8 @@ from bench.teacher_student import chain, small
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ANALYSES = "\n".join(
-    (ROOT / "docs" / f"{name}.md").read_text() for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs")
+    (ROOT / "docs" / f"{name}.md").read_text()
+    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local")
 )
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
@@ -111,6 +123,13 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "dynamics shapes": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[3]),
     "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
+    "sudoku 4x4 gle": ("sudoku/4x4_gle", lambda r: reasoning.tables(r)[0]),
+    "sudoku 6x6 gle": ("sudoku/6x6_gle", lambda r: reasoning.tables(r)[0]),
+    "compare 4x4": ("compare/4x4", lambda r: compare.tables(r)[0]),
+    "compare 4x4 gradients": ("compare/4x4", lambda r: compare.tables(r)[1]),
+    "compare costs": ("compare/4x4", lambda r: compare.tables(r)[2]),
+    "compare 6x6": ("compare/6x6", lambda r: compare.tables(r)[0]),
+    "compare 6x6 gradients": ("compare/6x6", lambda r: compare.tables(r)[1]),
     "maze open": ("maze/open", lambda r: reasoning.tables(r)[0]),
     "recurrent": ("recurrent/result", lambda r: recurrent.tables(r)[0]),
     "recurrent edges": ("recurrent/result", lambda r: recurrent.tables(r)[2]),

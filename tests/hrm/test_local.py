@@ -3,6 +3,8 @@ history or autograd."""
 
 import copy
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -440,3 +442,12 @@ def test_what_cannot_be():
     assert math.isfinite(trainer().step()["loss"])
     assert side(trainer("blocks").model.L).errors_at_rest(3) == ()
     assert strategy("one_step")
+
+
+def test_one_file_alone_takes_gle():
+    """Prevents: a half that cannot be used, or read, without the other."""
+    folder = Path(local.__file__).parent
+    importing = {
+        p.name for p in folder.rglob("*.py") if re.search(r"^\s*(from|import) gle\b", p.read_text(), re.MULTILINE)
+    }
+    assert importing == {"local.py"}
