@@ -6,8 +6,8 @@ equal numbers of updates, of forward passes and of CPU seconds.
 
 A row is a way of getting gradients, or a control that could explain the same. Each model learns for as many CPU minutes
 as `cpu` says and is looked at on the way: how many validation puzzles it answers, and how its gradient compares with
-backpropagation through the segment with a loss at every step. What local learning costs in memory and time over the
-length of a segment is measured beside it.
+backpropagation through the segment with a loss at every update of H. What local learning costs in memory and time over
+the length of a segment is measured beside it.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ from hrm.train import Trainer, Training
 
 
 class Row(NamedTuple):
-    """config, training: what differs from the row of GLE."""
+    """config, training: what differs from the defaults. segments: of an answer, and most of a puzzle."""
 
     what: str
     config: Mapping[str, Any]
     training: Mapping[str, Any]
+    segments: int = 8
 
 
 NEURONS = {"H_cycles": 2, "L_cycles": 1, "tau_H": 2.0}
@@ -66,6 +67,8 @@ ROWS: dict[str, Row] = {
                          {**NEURONS, "feedback": "kolen_pollack"}, {}),
     "one-step": Row("the one-step gradient of a segment of 2 × 2", SEGMENT, ONCE),
     "one-step, N·T = 1": Row("the same, with an update at every step", {"H_cycles": 1, "L_cycles": 1}, ONCE),
+    "one-step, twin of gle": Row("the same by autograd in the steps of gle: leak, depth of an answer, updates",
+                                 {"H_cycles": 1, "L_cycles": 1, "tau_H": 2.0}, ONCE, 16),
     "last 2": Row("backpropagation through the last two steps", SEGMENT, {"gradient": "last 2"}),
     "bptt": Row("backpropagation through the segment", SEGMENT, {"gradient": "bptt"}),
     "implicit": Row("the exact gradient of the fixed point (Eq. 1)", SEGMENT, {"gradient": "implicit"}),
@@ -94,7 +97,6 @@ class Compare(DeviceOptions):
         layers: blocks of each module.
         lr: learning rate, constant after warm-up.
         puzzles: numbers of training, validation and test puzzles.
-        segments: of an answer.
         probes: puzzles whose gradients are compared.
         settled: segments after which a probe has settled, and steps of the segment that is then compared.
         lengths: N · T of the segments whose memory and time is measured.
@@ -111,7 +113,6 @@ class Compare(DeviceOptions):
     layers: int = 2
     lr: float = 1e-3
     puzzles: tuple[int, int, int] = (4000, 500, 1000)
-    segments: int = 8
     probes: int = 16
     settled: tuple[int, int] = (8, 16)
     lengths: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64])
@@ -139,7 +140,7 @@ def trainer_of(o: Compare, task: Task, name: str, seed: int) -> Trainer:
         L_layers=o.layers, multiple=32, mixer="conv" if o.task == "maze" else "mlp", modules="gle",
         **{"positions": "learned" if o.task == "4x4" else "rope", **row.config},
     )  # fmt: skip
-    halting = Halting(8, q_continue=False)
+    halting = Halting(row.segments, q_continue=False)
     settings = {"gradient": "local", "final": 1.0, "weight_decay": 1.0, "average": 0.98, "warmup": 100, **row.training}
     training = Training(batch=o.batch, steps=10**9, lr=o.lr, halting=halting, **settings)
     with torch.random.fork_rng(devices=[]):
@@ -158,23 +159,24 @@ def learned(o: Compare, task: Task, name: str, seed: int) -> dict[str, Any]:
     trainer = trainer_of(o, task, name, seed)
     a_step = trainer.model.config.steps
     online = trainer.o.gradient == "local" and trainer.o.plasticity == "step"
+    clock = time.process_time if o.device == "cpu" else time.perf_counter  # the former does not see other devices
     spent, curve = 0.0, [looked_at(o, task, trainer, {"cpu": 0.0, "updates": 0, "passes": 0})]
     for look in range(1, o.looks + 1):
         while trainer.steps < o.steps * look / o.looks if o.steps else spent < 60 * o.cpu * look / o.looks:
-            began = time.process_time()
+            began = clock()
             trainer.step()
-            spent += time.process_time() - began
+            spent += clock() - began
         updates = trainer.steps * (a_step if online else 1)
         curve.append(looked_at(o, task, trainer, {"cpu": spent, "updates": updates, "passes": trainer.steps * a_step}))
     return {
         "curve": curve,
-        "test": float(trainer.evaluate(task.test, o.segments)["curve"][task.measure][-1]),
+        "test": float(trainer.evaluate(task.test, ROWS[name].segments)["curve"][task.measure][-1]),
         "radius": radius(o, task, trainer),
     }
 
 
 def looked_at(o: Compare, task: Task, trainer: Trainer, cost: dict[str, Any]) -> dict[str, Any]:
-    exact = float(trainer.evaluate(task.validation, o.segments)["curve"][task.measure][-1])
+    exact = float(trainer.evaluate(task.validation, trainer.o.halting.halt_max_steps)["curve"][task.measure][-1])
     first, (segments, steps) = compared(o, task, trainer, 1, trainer.model.config.steps), o.settled
     return {**cost, "exact": exact, "first": first, "settled": compared(o, task, trainer, segments, steps)}
 
@@ -191,8 +193,8 @@ def at(o: Compare, task: Task, model: HRM, segments: int) -> tuple[Carry, Tensor
 
 
 def compared(o: Compare, task: Task, trainer: Trainer, segments: int, steps: int) -> dict[str, Any]:
-    """The row's gradient of a segment of so many steps beside backpropagation through it with a loss at every step, by
-    module; weights stand still."""
+    """The row's gradient of a segment of so many steps beside backpropagation through it with a loss at every update of
+    H, by module; weights stand still. It is of the row's own steps: of one alone the one-step gradient is all."""
     model = trainer.model
     config = model.config
     model.config = dataclasses.replace(config, H_cycles=steps // config.L_cycles)
@@ -246,7 +248,7 @@ def bptt_gradient(trainer: Trainer, carry: Carry, x: Tensor, y: Tensor) -> dict[
 
 
 def radius(o: Compare, task: Task, trainer: Trainer) -> float:
-    """Spectral radius of the step map where a puzzle has settled."""
+    """Spectral radius of the step map after as many of the row's own segments as a probe has to settle."""
     model = trainer.model
     carry, x, _ = at(dataclasses.replace(o, probes=min(o.probes, 4)), task, model, o.settled[0] + 1)
     return spectral_radius(model, carry, model.embed(x), 1e-2)
@@ -286,7 +288,7 @@ def check(o: Compare) -> None:
         raise ValueError(f"unknown row {unknown[0]!r}; choose some of {', '.join(ROWS)}")
     if not o.rows or len(set(o.rows)) < len(o.rows):
         raise ValueError(f"rows must be some of {', '.join(ROWS)}, each once; got {o.rows}")
-    for name in ("seeds", "looks", "batch", "layers", "segments", "probes"):
+    for name in ("seeds", "looks", "batch", "layers", "probes"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     if o.d < 8 or o.d % 8:
@@ -307,12 +309,13 @@ def check(o: Compare) -> None:
 def tiny(o: Compare) -> Compare:
     return dataclasses.replace(
         o, rows=[r for r in o.rows if r in ("gle", "one-step", "own head")] or o.rows[:1], seeds=2, steps=2, looks=2,
-        batch=8, d=8, layers=1, puzzles=(40, 16, 16), segments=2, probes=2, settled=(2, 2), lengths=o.lengths[:2],
+        batch=8, d=8, layers=1, puzzles=(40, 16, 16), probes=2, settled=(2, 2), lengths=o.lengths[:2],
     )  # fmt: skip
 
 
 def run(o: Compare, run: Run) -> dict[str, Any]:
     task = task_of(o)
+    rows = [name for name in o.rows if o.task != "maze" or "inner_tau" not in ROWS[name].config]  # which mlps have
 
     def numbers(name: str, seed: int) -> dict[str, Any]:
         return tree_map(lambda v: float(v) if isinstance(v, Tensor) else v, learned(o, task, name, seed))
@@ -320,10 +323,9 @@ def run(o: Compare, run: Run) -> dict[str, Any]:
     return {
         "task": task.name,
         "rows": {
-            name: [run.part(f"{name} {seed}", partial(numbers, name, seed)) for seed in range(o.seeds)]
-            for name in o.rows
+            name: [run.part(f"{name} {seed}", partial(numbers, name, seed)) for seed in range(o.seeds)] for name in rows
         },
-        "costs": {name: run.part(f"costs {name}", partial(costs, o, task, name)) for name in COSTLY if name in o.rows},
+        "costs": {name: run.part(f"costs {name}", partial(costs, o, task, name)) for name in COSTLY if name in rows},
     }
 
 
@@ -331,14 +333,16 @@ def run(o: Compare, run: Run) -> dict[str, Any]:
 
 
 def reached(result: Mapping[str, Any], by: str) -> float:
-    """What every model of every row has reached."""
-    return min(seed["curve"][-1][by] for seeds in result["rows"].values() for seed in seeds)
+    """What every model of the first row has reached."""
+    return min(seed["curve"][-1][by] for seed in next(iter(result["rows"].values())))
 
 
-def exact_at(seed: Mapping[str, Any], by: str, where: float) -> float:
-    """Validation accuracy there, between two looks on a line."""
-    curve = seed["curve"]
-    return float(np.interp(where, [c[by] for c in curve], [c["exact"] for c in curve]))
+def exact_at(seeds: Sequence[Mapping[str, Any]], by: str, where: float) -> str:
+    """Validation accuracy there in per cent, between two looks on a line; a dash where a model did not come so far."""
+    curves = [([c[by] for c in s["curve"]], [100 * c["exact"] for c in s["curve"]]) for s in seeds]
+    if any(x[-1] < 0.98 * where for x, _ in curves):
+        return "–"
+    return mean_std([float(np.interp(where, x, y)) for x, y in curves])
 
 
 def tables(result: Mapping[str, Any]) -> Sequence[Table]:
@@ -347,10 +351,10 @@ def tables(result: Mapping[str, Any]) -> Sequence[Table]:
     head = ("row", "test %", *(f"validation %, {ends[by]:,.0f} {what}" for by, what in AT.items()), "updates a second")
     rows: list[tuple[str, ...]] = [head]
     for name, seeds in result["rows"].items():
-        columns = ([100 * exact_at(s, by, ends[by]) for s in seeds] for by in AT)
+        columns = (exact_at(seeds, by, ends[by]) for by in AT)
         last = [s["curve"][-1] for s in seeds]
         rate = mean_std([c["updates"] / c["cpu"] for c in last])
-        rows.append((name, mean_std([100 * s["test"] for s in seeds]), *map(mean_std, columns), rate))
+        rows.append((name, mean_std([100 * s["test"] for s in seeds]), *columns, rate))
     looks = {"untrained": 0, "half": len(next(iter(result["rows"].values()))[0]["curve"]) // 2, "last": -1}
     gradients: list[tuple[str, ...]] = [
         ("row", *(f"cosine L / H, {when}" for when in looks), "norm ratio L / H, last", "norm of BPTT, L / H, last",

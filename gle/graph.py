@@ -451,7 +451,10 @@ class Graph(Wiring):
         for k in self._afferents[i]:
             source = self._ends[k][0]
             heard = None if noise is None or source < 0 else noise[source]
-            local = Local(up.pre[k], None, None, None, self._at(k, e), up.outputs[i][0], heard)
+            above = up.outputs[i][0]
+            if heard is not None and source == i:  # a neuron knows its own noise from what comes back of it
+                above = above - heard
+            local = Local(up.pre[k], None, None, None, self._at(k, e), above, heard)
             present[len(self.names) + k] = local
         return present
 

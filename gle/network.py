@@ -193,7 +193,8 @@ class Network(Wiring):
         """For each layer the noise on the rates that its synapses see; the input has none of its own."""
         if dynamics.noise is None or dynamics.noise.rate is None:
             return [None] * len(self.layers)
-        return self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)
+        heard: list[Tensor | None] = [*self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)]
+        return [None if i == 0 and self.layers[i].depth == 1 else h for i, h in enumerate(heard)]
 
     def instantaneous_errors(self, state: State, nudge: Tensor) -> list[Tensor]:
         """e_inst of each layer (Eqs. 17, 18): φ′ ∘ the Wᵀ e that the layer above sent, at the top φ′ ∘ nudge
@@ -306,7 +307,7 @@ def at_rest(phi: RateFunction, zero: Tensor, sent: Any) -> LayerState:
 
 def error(layer: Any, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
     """What the error neurons of a part send, given their potential v (Eqs. 7, 45)."""
-    if p.tau_m is None:
-        return layer.errors.error(p, v, e_inst)
+    if p.tau_m is None:  # nor has its error neuron a membrane
+        return e_inst
     p = layer.errors.constants(p)
     return layer.errors.error(changed(p, tau_m=per_neuron(p.tau_m), tau_r=per_neuron(p.tau_r)), v, e_inst)

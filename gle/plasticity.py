@@ -358,10 +358,9 @@ class Plasticity:
                     f"the feedback of {net.part_name(i)} learns from rates, one for each potential: give each "
                     "compartment a projection of its own, in a Graph"
                 )
-            if listening[i] and part.synapse.feedback.tau < dt * (1 - 1e-6):
-                raise ValueError(
-                    f"tau = {part.synapse.feedback.tau:g} of the feedback of {net.part_name(i)} is below dt = {dt:g}"
-                )
+            if listening[i] and part.synapse.feedback.tau <= dt * (1 + 1e-6):
+                tau = part.synapse.feedback.tau
+                raise ValueError(f"tau = {tau:g} of the feedback of {net.part_name(i)} is not above dt = {dt:g}")
         if "B" in self.learn and not any(listening):
             raise ValueError('learn names B, and no feedback learns from noise: gle.Linear("phaseless") does')
         if isinstance(self.optimizer, TorchOptimizer):
@@ -552,7 +551,8 @@ class Plasticity:
                     grad = net.parts[i].synapse.feedback.gradient(g.W, value)  # the rule knows of no feedback weights
                 if grad is None or value is None:
                     continue
-                own = kind if kind in self.learn else "W"  # feedback that follows W does what W does
+                # feedback that follows W does what W does
+                own = "W" if kind == "B" and net.parts[i].synapse.feedback.follows == "W" else kind
                 lr = learning.lr[own][(...,) + (None,) * (value.ndim - 1 - len(net.ensemble))]
                 old = tuple(getattr(s[i], kind) for s in learning.slots)
                 kept = value.to(step)

@@ -317,8 +317,8 @@ class Simulation(Generic[Net]):
         yields one step at a time, x or (x, target). Targets may be labels, too: integers [batch] or [T, batch].
         steps: stop after so many. lengths, mask: of samples that are shorter than T (see `gle.series.lengths_of`):
         nothing is learned from a sample after its end, whatever is there: its errors are zero, its neurons go on
-        without input, and once all samples are over the run ends. (The mean rates of `Plasticity(centred=…)` still
-        count them.)
+        without input, and once all samples are over the run ends. (The mean rates of `Plasticity(centred=…)`, and
+        feedback that learns from noise, still count them.)
         batch_first: inputs are [batch, T, features], and so are targets and mask. progress: show a bar (needs tqdm).
 
         Raises ValueError for wrong shapes, inputs that are not finite, labels and lengths that cannot be, an iterable

@@ -84,7 +84,8 @@ class Phaseless(FixedRandom):
     """B learns from noise alone, at any time and whatever W does: phaseless alignment (Max et al. 2024),
     ∂B = −⟨r̂ ξᵀ⟩ + decay · B. ξ is the noise that each neuron below adds to its rate (`gle.Noise("rate", …)`), r̂ what
     is left of the rate above once a running mean with the time constant tau is taken off. It settles at
-    ⟨φ′⟩ W σ²/decay, times what the neurons pass on of the noise; with decay near σ² its size is that of W.
+    ⟨φ′⟩ W σ²/decay, times what the neurons pass on of the noise; with decay near σ² its size is that of W. It learns
+    where `Plasticity(learn=(…, "B"))` names it, and is fixed else.
 
     Raises ValueError for a tau or a decay that is not positive.
     """

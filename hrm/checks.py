@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrm.layers import Convolution
 from hrm.model import HRM
 from hrm.tasks.task import Grids
 
@@ -63,9 +62,10 @@ def fits(model: HRM, task: Sizes | None = None, grids: Grids | None = None) -> N
                 )
         _check_length(model, task.length, task.name)
         for module in model.modules():
-            if isinstance(module, Convolution) and module.columns != task.width:
+            columns = getattr(module, "columns", None)  # of a convolution, or of a module that holds some
+            if columns is not None and columns != task.width:
                 raise ValueError(
-                    f"the model's convolutions see rows of {module.columns} cells, but {task.name} has rows of "
+                    f"the model's convolutions see rows of {columns} cells, but {task.name} has rows of "
                     f"{task.width}: set columns = {task.width} in its Config"
                 )
     if grids is not None and len(grids):

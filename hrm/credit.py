@@ -10,7 +10,8 @@ are at) pass backwards once through H and once through L:
     e_H = from the heads + ε · what came back to z_H in the step before       through H → e at H's input
     e_L = e at H's input + ε · what came back to z_L in the step before       through L → e at L's input, and so at x̃
 
-With ε = 0 that is the one-step gradient of the present step; with ε = 1, at a fixed point of a contractive model,
+With ε = 0 that is the one-step gradient of the present step (times τ in a module that leaks: its error is one of what
+the module computes, not of the share by which z moves there); with ε = 1, at a fixed point of a contractive model,
 errors relax to those of the implicit gradient, (I − Jᵀ)⁻¹ v.
 """
 
@@ -120,7 +121,8 @@ class Local:
     "token" are scaled down to the size of the fresh ones, or "none".
 
     control: what could explain the same. "frozen": L and H do not learn; "shuffled": they get the errors of another
-    puzzle of the batch; "cut": no error from H to L; "own head": z_L is taught by `model.own_head` in place of H.
+    puzzle of the batch (of the same process); "cut": no error from H to L, which then does not learn, nor do
+    embeddings; "own head": z_L is taught by `model.own_head` in place of H.
     """
 
     L: Sided
@@ -143,7 +145,7 @@ class Local:
     def __call__(self, model: HRM, slots: Slots, puzzle: Tensor, update: Update) -> Learned:
         c, L, H = model.config, self.L, self.H
         carry, waiting = slots.carry, slots.errors
-        from_H = torch.zeros_like(waiting.L)  # what H's input hands to z_L, until H is updated again
+        from_H = waiting.H  # what H's input hands to z_L, until H is updated again
         sums: dict[Tensor, Tensor] = {}
         seen_L: Any = None
         seen_H: Any = None
@@ -156,26 +158,26 @@ class Local:
             carry = Carry(new_L, new_H)
             if not (last or self.target == "always"):
                 continue
-            out = model.read_out(carry)
-            following = looked_ahead(model, carry, slots, puzzle, self.halting) if last else None
-            e_out = output_errors(out, slots.y, self.loss, following, self.q_weight)
-            fresh, found = head_errors(model, model.H.read(carry.H), e_out)
-            if self.control == "shuffled":
-                fresh = fresh.roll(1, 0)
+            found: list[Gradient] = []
             if seen_H is not None:
+                out = model.read_out(carry)
+                following = looked_ahead(model, carry, slots, puzzle, self.halting) if last else None
+                e_out = output_errors(out, slots.y, self.loss, following, self.q_weight)
+                fresh, found = head_errors(model, model.H.read(carry.H), e_out)
+                if self.control == "shuffled":
+                    fresh = fresh.roll(1, 0)
                 e_H = fresh + self._returning(waiting.H + waiting.L, fresh)
                 from_H, own, v_H = H.respond(seen_H, e_H, waiting.v_H)
                 found += self._moving(own)
                 waiting = waiting._replace(H=from_H, v_H=v_H)
-            if self.control == "cut":
-                from_H = torch.zeros_like(from_H)
-            elif self.control == "own head":
+            if self.control == "own head":
                 from_H, own = self._by_own_head(model, model.L.read(new_L), slots.y)
                 found += own
-            e_L = from_H + self._returning(waiting.L, from_H)
-            back, own, v_L = L.respond(seen_L, e_L, waiting.v_L)
-            found += self._moving(own) + embedding_gradients(model, slots.x, puzzle, back)
-            waiting = waiting._replace(L=back, v_L=v_L)
+            if self.control != "cut":
+                e_L = from_H + self._returning(waiting.L, from_H)
+                back, own, v_L = L.respond(seen_L, e_L, waiting.v_L)
+                found += self._moving(own) + embedding_gradients(model, slots.x, puzzle, back)
+                waiting = waiting._replace(L=back, v_L=v_L)
             for p, g in found:
                 sums[p] = sums[p] + g if p in sums else g
             if last or self.plasticity == "step":
@@ -254,9 +256,10 @@ class Differentiated:
         self, activity: Any, e: Tensor, v: tuple[Tensor, ...]
     ) -> tuple[Tensor, list[Gradient], tuple[Tensor, ...]]:
         leaf, z = activity
-        weights = list(self.module.parameters())
-        back, *grads = torch.autograd.grad(z, [leaf, *weights], e)
-        return back, [(p, -g / len(e)) for p, g in zip(weights, grads, strict=True)], ()
+        weights = [p for p in self.module.parameters() if p.requires_grad]
+        back, *grads = torch.autograd.grad(z, [leaf, *weights], e, allow_unused=True)
+        back = torch.zeros_like(e) if back is None else back
+        return back, [(p, -g / len(e)) for p, g in zip(weights, grads, strict=True) if g is not None], ()
 
 
 # -- the output's errors, and what heads and embeddings learn from theirs ----------------------------------------------
@@ -315,7 +318,7 @@ def embedding_gradients(model: HRM, x: Tensor, puzzle: Tensor, e: Tensor) -> lis
         found.append((model.position_embedding.weight, e.sum(0)))
     if c.puzzles:
         if puzzle.is_floating_point():
-            puzzle.grad = e[:, 0]
+            found.append((puzzle, e[:, 0]))
         e = e[:, 1:]
     symbols = torch.zeros(*x.shape, c.vocabulary, dtype=e.dtype, device=e.device).scatter_(-1, x.unsqueeze(-1), 1.0)
     return [*found, (model.embedding.weight, symbols.flatten(0, 1).mT @ e.flatten(0, 1))]

@@ -271,7 +271,7 @@ def strategy(name: str) -> Strategy:
     """
     kind, *arguments = name.split() or [""]
     if kind not in STRATEGIES:
-        raise ValueError(f"unknown gradient {name!r}; choose one of {', '.join(STRATEGIES)}")
+        raise ValueError(f"unknown gradient {name!r}; choose one of {', '.join(STRATEGIES)}, or local")
     if not all(a.isdecimal() for a in arguments):
         raise ValueError(f"{kind} takes whole numbers, got {' '.join(arguments)!r}")
     try:

@@ -58,13 +58,36 @@ class Activity(NamedTuple):
     up: Up
 
 
+def _check_graph(net: gle.Graph) -> None:
+    """Raises ValueError where a module's step would not be the graph's own."""
+    given = [part.given for part in net.projections]
+    first = [g for g in given if g.source == "input"]
+    if [(g.target, type(part.synapse)) for g, part in zip(given, net.projections, strict=True) if g in first] != [
+        (IN, Identity)
+    ]:
+        raise ValueError(f"the input of a module's graph is joined to {IN!r} by an identity, and to nothing else")
+    if slow := [str(g) for g in given if g.delay or g.epsilon != 1 or g.gain_control]:
+        raise ValueError(
+            f"{slow[0]}: what goes round in a module goes through z; leave out delay, epsilon and gain_control"
+        )
+    if net.ensemble:
+        raise ValueError("a module's graph has no ensemble: make a model for each member")
+    for name in (IN, net.names[net.top]):
+        if net[name].phi.name != "linear" or net[name].b is not None:
+            raise ValueError(f"population {name!r} of a module's graph is linear, without bias")
+    top, inlet = net.populations[net.top].theta(), net[IN].theta()
+    if not bool((top.tau_r == 1).all()) or not torch.equal(inlet.tau_m, inlet.tau_r):
+        raise ValueError(f"tau_r of {net.names[net.top]!r} is one step, and {IN!r} has tau_m = tau_r")
+
+
 class GraphModule(nn.Module):
     """A `gle.Graph` as L or H (see `hrm.model.Module`): its input is z + injection, flattened, its output z.
 
     net: its population "in" receives the input, its output has length · d neurons; time constants in small steps.
     z0: where z begins, [d] or [length, d].
 
-    Raises ValueError for a graph without such a population, or of other sizes.
+    Raises ValueError for a graph without such a population, of other sizes, or with anything else that a module's step
+    does not go through: delayed projections, an ensemble, an output that is not linear.
     """
 
     z0: Tensor
@@ -77,7 +100,9 @@ class GraphModule(nn.Module):
                 f"a module's graph has a population {IN!r} and {n} inputs and outputs, length · d; this one has "
                 f"{', '.join(net.names)}, {net.n_in} inputs and {net.n_out} outputs"
             )
+        _check_graph(net)
         self.net, self.shape = net, (length, z0.shape[-1])
+        self.columns: int | None = None  # of the grid, where positions have places in it
         self.register_buffer("z0", z0.detach().clone())
         self.scheme, self.dynamics = Euler("instant"), Dynamics(1.0, 1.0, 0.0, Received())
         # Whose state matters: with τm = τr a neuron is its input, and so is its error neuron, unless it is of a kind
@@ -291,10 +316,11 @@ class _Wired:
 
 
 def graph_of(
-    blocks: Blocks, c: Config, tau: float, *, errors: str, inner_tau: float, inner_errors: str, feedback: str | Feedback
-) -> gle.Graph:
+    blocks: Blocks, c: Config, tau: float, *, errors: str, inner_tau: float, inner_errors: str,
+    feedback: str | Feedback, seed: int,
+) -> gle.Graph:  # fmt: skip
     """A stack of blocks as a graph, with their weights. tau: of z; errors: z's error neurons; inner_tau, inner_errors:
-    of every other neuron that mixes positions."""
+    of every other neuron that mixes positions. seed: of feedback weights."""
     n, norm = c.length * c.d, RMSNorm(c.length, eps=EPS)
     wired = _Wired(c.length, feedback, {"tau": inner_tau, "errors": inner_errors})
     below = wired.add(IN, n)
@@ -334,7 +360,7 @@ def graph_of(
     wired.add(Z, n, errors=own, tau_m=tau)
     wired.join(below, Z, Identity())
     first = next(iter(wired.weights.values()))
-    net = gle.Graph(n, wired.populations, wired.projections, dtype=first.dtype, device=first.device)
+    net = gle.Graph(n, wired.populations, wired.projections, dtype=first.dtype, device=first.device, seed=seed)
     with torch.no_grad():
         for name, W in wired.weights.items():
             net[name].W[0].copy_(W)
@@ -345,9 +371,13 @@ def module(blocks: Blocks, c: Config, which: str) -> GraphModule:
     """The blocks of L or H as a module of neurons, with their weights, as `Config` says."""
     tau = {"L": c.tau_L, "H": c.tau_H}[which]
     net = graph_of(
-        blocks, c, tau, errors=c.errors, inner_tau=c.inner_tau, inner_errors=c.inner_errors, feedback=c.feedback
-    )
-    return GraphModule(net, c.length, blocks.z0)
+        blocks, c, tau, errors=c.errors, inner_tau=c.inner_tau, inner_errors=c.inner_errors, feedback=c.feedback,
+        # of torch's seed, and without a draw: the heads begin as they do behind blocks
+        seed=(2 * torch.initial_seed() + (which == "H")) % 2**31,
+    )  # fmt: skip
+    made = GraphModule(net, c.length, blocks.z0)
+    made.columns = c.columns if c.mixer == "conv" else None
+    return made
 
 
 def populations(net: gle.Graph, up: Up) -> dict[str, Tensor]:

@@ -179,6 +179,13 @@ class HRM(nn.Module):
             if not 1 <= getattr(c, name) < math.inf:
                 raise ValueError(f"{name} must be at least one step, got {getattr(c, name):g}")
         neurons = MODULES[c.modules]
+        for name, value in (("tau_L", 1.0), ("tau_H", 1.0), ("inner_tau", 1.0), ("errors", "instantaneous"),
+                            ("inner_errors", "instantaneous"), ("feedback", "transpose")):  # fmt: skip
+            side = name[-1] if name in ("tau_L", "tau_H") else ""
+            if getattr(c, name) != value and (not neurons or side not in neurons):
+                raise ValueError(f"{name} is an option of gle modules, not of modules = {c.modules!r}: leave out one")
+        if c.inner_tau != 1 and c.mixer != "mlp":
+            raise ValueError(f"inner_tau is for neurons that mix positions by mlp, not by {c.mixer}: leave it out")
         if neurons and (c.shared or L or H):
             raise ValueError(f"modules = {c.modules!r} makes L and H itself: leave out shared, and modules of your own")
         for name in ("expansion", "rope_theta"):

@@ -31,7 +31,7 @@ from hrm.credit import Autograd, Credit, Local, segment_of, side
 from hrm.gradients import strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES
-from hrm.model import HRM
+from hrm.model import HRM, Blocks, SharedBlocks
 from hrm.optim import OPTIMIZERS, Average, learning_rate, sign_sgd
 from hrm.tasks.task import Grids, Task
 
@@ -124,6 +124,11 @@ class Training:
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must lie in [0, 1], got {self.epsilon:g}")
         if self.gradient != LOCAL:
+            own = {"epsilon": 0.0, "gain": "puzzle", "target": "always", "plasticity": "step", "control": "none"}
+            if changed := [name for name, value in own.items() if getattr(self, name) != value]:
+                raise ValueError(
+                    f"{changed[0]} is an option of gradient = 'local', not of {self.gradient!r}: leave out one of both"
+                )
             strategy(self.gradient)
         elif self.bf16:
             raise ValueError("local errors are not for bfloat16: leave out bf16, or choose another gradient")
@@ -182,11 +187,25 @@ class Trainer:
             raise ValueError("control = 'own head' needs model.own_head, a Linear(d, vocabulary) that reads z_L")
         q_weight = o.q_weight if o.halting.learned else 0.0
         if o.gradient == LOCAL:
+            self._check_local()
             fast = (lambda f: compile(f, self.device)) if compile else None
             sides = side(self.model.L, fast), side(self.model.H, fast)
             return Local(*sides, o.loss, q_weight, o.halting, o.epsilon, o.gain, o.target, o.plasticity, o.control)
         forward = segment_of(strategy(o.gradient), self.model)
         return Autograd(compile(forward, self.device) if compile else forward, o.loss, q_weight, o.halting, o.bf16)
+
+    def _check_local(self) -> None:
+        """Raises ValueError for a model that local errors do not suit."""
+        o, modules = self.o, (self.model.L, self.model.H)
+        if any(isinstance(m, SharedBlocks) for m in modules):
+            raise ValueError("local errors are for modules with weights of their own: leave out shared")
+        if o.epsilon and not all(hasattr(m, "respond") or isinstance(m, Blocks) for m in modules):
+            raise ValueError(
+                "epsilon is for modules whose input is the sum of z and injection, as blocks and gle modules are: "
+                "leave it out for modules of your own"
+            )
+        if o.control == "shuffled" and o.batch // world() < 2:
+            raise ValueError("control = 'shuffled' needs two slots in each process: raise batch")
 
     def _waiting(self, slots: int) -> Slots:
         zeros = torch.zeros(slots, dtype=torch.long, device=self.device)
@@ -276,6 +295,7 @@ class Trainer:
             group["lr"] = now
         # feedback that follows its weights takes their steps and their decay: what differs decays
         followed = [pair for m in (self.model.L, self.model.H) for pair in getattr(m, "followed", ())]
+        followed = [(W, B) for W, B in followed if W.grad is not None]
         apart = [(B - W.detach()) * (1 - now * o.weight_decay) for W, B in followed]
         self.optimizer.step()
         for (W, B), difference in zip(followed, apart, strict=True):
@@ -283,6 +303,7 @@ class Trainer:
         if self.table is not None and puzzle.grad is not None:
             # of all processes; signs are those of the sum as of the mean
             sign_sgd(self.table, _gathered(slots.puzzle), _gathered(puzzle.grad), puzzle_lr, o.puzzle_weight_decay)
+            puzzle.data.copy_(self.table[slots.puzzle])  # a segment may go on with them
         if self.average:
             self.average.update(self.model)
 
@@ -380,6 +401,9 @@ class Trainer:
         if type(saved["steps"]) is not int or saved["steps"] < 0:
             raise ValueError(f"steps = {saved['steps']!r} is no number of steps")
         same_tensors(self.model.state_dict(), saved["model"], "weights")
+        for name, own in self.model.state_dict().items():
+            if name.endswith(("tau_m", "tau_r")) and not torch.equal(own.cpu(), saved["model"][name].cpu()):
+                raise ValueError(f"{name} has other time constants")
         if (saved["average"] is None) != (self.average is None):
             raise ValueError("averaged weights on one side only")
         if self.average:

@@ -38,6 +38,8 @@ def save(file: Path | str | BinaryIO, model: HRM, task: Task, halting: Halting, 
     neurons = MODULES[model.config.modules]  # which HRM makes by itself, too
     if not all(type(m) in ours[k] or (k in neurons and hasattr(m, "net")) for k, m in (("L", model.L), ("H", model.H))):
         raise ValueError("a file of weights is for a model of its own blocks: save the state_dict of other modules")
+    if hasattr(model, "own_head"):
+        raise ValueError("a file of weights has no place for own_head, a control's: delete it from the model first")
     fits(model, task)
     written = notation.of(task)
     contents = {

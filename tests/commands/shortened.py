@@ -39,7 +39,7 @@ SERIES = f"{FORECAST} --stretches 3"
 VARIANT = f"{SERIES} --hidden_layers 1 --integrators false --baselines [linear]"
 COMPARE = (
     "--rows ['gle','one-step'] --seeds 1 --steps 2 --looks 1 --batch 8 --d 8 --layers 1 --puzzles [16,8,8] "
-    "--segments 1 --probes 2 --settled [1,2] --lengths [2]"
+    "--probes 2 --settled [1,2] --lengths [2]"
 )
 SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
 LOOKED_AT = (

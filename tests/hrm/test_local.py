@@ -12,6 +12,7 @@ import torch
 from test_train import Increment
 from torch.utils._pytree import tree_leaves
 
+import gle
 from hrm import local
 from hrm.act import Halting
 from hrm.credit import Local, output_errors, side
@@ -36,10 +37,9 @@ def double():
 def trainer(modules="gle", gradient="local", training=None, seed=0, dtype=D, compile=None, **sizes):
     torch.manual_seed(seed)
     model = HRM(Config(**{**SIZES, "mixer": "mlp", **sizes}, modules=modules)).to(dtype)
-    options = {
-        "batch": 8, "steps": 100, "lr": 1e-3, "warmup": 3, "halting": Halting(4), "target": "end",
-        "plasticity": "segment", **(training or {}),
-    }  # fmt: skip
+    own = {"target": "end", "plasticity": "segment"} if gradient == "local" else {}
+    common = {"batch": 8, "steps": 100, "lr": 1e-3, "warmup": 3, "halting": Halting(4)}
+    options = {**common, **own, **(training or {})}
     return Trainer(model, Increment(), Training(gradient=gradient, **options), seed, compile)
 
 
@@ -451,3 +451,153 @@ def test_one_file_alone_takes_gle():
         p.name for p in folder.rglob("*.py") if re.search(r"^\s*(from|import) gle\b", p.read_text(), re.MULTILINE)
     }
     assert importing == {"local.py"}
+
+
+# -- puzzles, controls, refusals ---------------------------------------------------------------------------------------
+
+
+def with_puzzles(**training):
+    """A trainer whose task has three puzzles with embeddings of their own."""
+    task = Increment()
+    task.puzzles = 3
+    for grids in (task.train, task.validation, task.test):
+        grids.puzzle[:] = np.arange(len(grids)) % 3
+    torch.manual_seed(0)
+    model = HRM(Config(**{**SIZES, "mixer": "mlp", "H_cycles": 3, "L_cycles": 1}, puzzles=3, modules="gle"))
+    o = {"batch": 8, "steps": 100, "lr": 0.0, "warmup": 0, "halting": Halting(4), "puzzle_lr": 0.0, **training}
+    return Trainer(model, task, Training(**o), 0)
+
+
+def test_puzzles_embeddings_learn_as_all_weights_do():
+    """One step: autograd's; a sum over a segment: that of its steps, and online they move between them.
+
+    Prevents: an embedding that gets the last step's error alone, or is looked up once a segment.
+    """
+    found = {}
+    for gradient in ("local", "one_step"):
+        own = {"target": "end", "plasticity": "segment"} if gradient == "local" else {}
+        t = with_puzzles(gradient=gradient, **own)
+        t._update = lambda slots, puzzle, share, g=gradient: found.setdefault(g, puzzle.grad.clone())
+        t.step()
+    torch.testing.assert_close(found["local"], found["one_step"], atol=1e-14, rtol=1e-10)
+    assert found["local"].abs().max() > 1e-5
+    moves = {"step": [], "segment": []}
+    for plasticity, seen in moves.items():
+        t = with_puzzles(gradient="local", plasticity=plasticity)
+        t._update = lambda slots, puzzle, share, seen=seen: seen.append(puzzle.grad.clone())
+        t.step()
+    assert len(moves["step"]) == 3
+    torch.testing.assert_close(moves["segment"][0], sum(moves["step"]), atol=1e-14, rtol=1e-10)
+    t = with_puzzles(gradient="local", puzzle_lr=0.1)
+    seen = []
+    embed = t.model.embed
+    t.model.embed = lambda x, puzzle: seen.append(puzzle.detach().clone()) or embed(x, puzzle)
+    t.step()
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[-1][0] != 0, torch.ones(16, dtype=torch.bool))
+
+
+def test_L_learns_from_the_last_word_of_H():
+    """Where H is updated at every other step, L keeps the error of its last update, into the next segment.
+
+    Prevents: half of the steps without an error.
+    """
+    t = trainer(training={**ONLINE, "lr": 0.0, "warmup": 0, "halting": Halting(4, learned=False)}, L_cycles=2)
+    moves = []
+    t._update = lambda slots, puzzle, share: moves.append(t.model.L.net.projections[1].W.grad.abs().max().item())
+    t.step()
+    assert [m > 0 for m in moves] == [False, True, True, True]  # at first there is no word yet
+    t.step()
+    assert all(m > 0 for m in moves[4:])
+
+
+def test_feedback_differs_between_modules_and_seeds():
+    first, second = (trainer(feedback="fixed_random", seed=s).model for s in (0, 1))
+    weights = [next(p.B for p in m.net.projections if p.B is not None) for m in (first.L, first.H, second.L, second.H)]
+    for i, a in enumerate(weights):
+        assert not any(torch.equal(a, b) for b in weights[:i])
+    again = trainer(feedback="fixed_random").model.L.net.projections
+    assert torch.equal(weights[0], next(p.B for p in again if p.W is not None))
+
+
+def test_frozen_modules_keep_their_feedback():
+    t = trainer(training={**ONLINE, "control": "frozen", "weight_decay": 1.0}, feedback="kolen_pollack")
+    before = copy.deepcopy(t.model.L.state_dict())
+    t.step()
+    assert all(torch.equal(v, before[n]) for n, v in t.model.L.state_dict().items())
+
+
+@pytest.mark.parametrize("control", ["frozen", "shuffled", "cut", "own head"])
+def test_controls(control):
+    """Each takes away what its name says, and leaves the rest."""
+    t = trainer(training={"control": "none"})
+    whole = gradients(t)
+    model = trainer().model
+    if control == "own head":
+        model.own_head = torch.nn.Linear(16, 5, bias=False)
+    t = Trainer(model, Increment(), Training(**{**vars(t.o), "control": control}), 0)
+    t.step()
+    found = {name: p.grad for name, p in t.model.named_parameters() if p.requires_grad}
+    both = {name: g for name, g in whole.items() if g is not None and found[name] is not None}
+    same = {name for name, g in both.items() if torch.equal(g, found[name])}
+    learns = {name for name, g in found.items() if g is not None}
+    assert {"output_head.weight", "q_head.weight", "q_head.bias"} <= same
+    modules = [{n for n in found if n.startswith(k)} for k in ("L.", "H.")]
+    if control == "frozen":
+        assert not learns & (modules[0] | modules[1])
+        assert "embedding.weight" in same
+    elif control == "cut":
+        assert not learns & modules[0]
+        assert modules[1] <= same
+    elif control == "own head":
+        assert modules[1] <= same
+        assert not modules[0] & same
+        assert modules[0] | {"own_head.weight"} <= learns
+    else:
+        assert not (modules[0] | modules[1]) & same
+        assert modules[0] | modules[1] <= learns
+
+
+def test_what_is_refused():
+    """Prevents: options without effect, and models that local errors would teach something else."""
+    for sizes, message in (
+        ({"tau_H": 2.0}, "tau_H is an option of gle modules, not of modules = 'blocks'"),
+        ({"feedback": "fixed_random"}, "feedback is an option of gle modules"),
+        ({"shared": True}, "local errors are for modules with weights of their own: leave out shared"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer("blocks", **sizes)
+    with pytest.raises(ValueError, match="tau_H is an option of gle modules, not of modules = 'gle L'"):
+        trainer("gle L", tau_H=2.0)
+    with pytest.raises(ValueError, match="inner_tau is for neurons that mix positions by mlp, not by conv"):
+        trainer(mixer="conv", inner_tau=2.0)
+    with pytest.raises(ValueError, match="epsilon is an option of gradient = 'local', not of 'one_step'"):
+        Training(epsilon=1.0).check()
+    with pytest.raises(ValueError, match="control = 'shuffled' needs two slots"):
+        trainer(training={"control": "shuffled", "batch": 1})
+    with pytest.raises(ValueError, match="control = 'own head' needs model"):
+        trainer(training={"control": "own head"})
+    with pytest.raises(ValueError, match="set columns = 3 in its Config"):
+        trainer(mixer="conv", columns=2)
+    slow, fast = trainer(tau_H=2.0), trainer()
+    with pytest.raises(ValueError, match="has other time constants"):
+        fast.load_state_dict(slow.state_dict())
+    model = trainer().model
+    model.own_head = torch.nn.Linear(16, 5, bias=False)
+    with pytest.raises(ValueError, match="a file of weights has no place for own_head"):
+        model.save("nowhere.pt", Increment())
+    still = {"tau_m": 1.0, "tau_r": 1.0, "phi": "linear", "bias": False}
+    ends = {"in": gle.Population(6, **still), "z": gle.Population(6, **still)}
+    enter = gle.Projection("input", "in", synapse="identity")
+    for projections, message in (
+        ([gle.Projection("input", "in"), gle.Projection("in", "z")], "joined to 'in' by an identity"),
+        ([enter, gle.Projection("in", "z"), gle.Projection("z", "z", delay=1, synapse="identity")], "goes round"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            local.GraphModule(gle.Graph(6, ends, projections), 3, torch.zeros(2))
+    net = gle.Graph(6, ends, [enter, gle.Projection("in", "z")], dtype=D)  # prospective errors, τm = τr
+    module = local.GraphModule(net, 3, torch.zeros(2))
+    _, seen = module.act(module.initial(4), torch.randn(4, 3, 2))
+    e = torch.randn(4, 3, 2)
+    back, _, _ = module.respond(seen, e, ())
+    torch.testing.assert_close(back.flatten(1), e.flatten(1) @ net.projections[1].W[0].detach())

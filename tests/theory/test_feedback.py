@@ -219,5 +219,49 @@ def test_what_phaseless_feedback_refuses():
     with pytest.raises(ValueError, match="decay of phaseless feedback must be"):
         gle.synapses.Phaseless(decay=0.0)
     feedback = gle.synapses.Phaseless(tau=0.01)
-    with pytest.raises(ValueError, match=r"tau = 0\.01 of the feedback of layers\.0 is below dt"):
+    with pytest.raises(ValueError, match=r"tau = 0\.01 of the feedback of layers\.0 is not above dt"):
         gle.Simulation(student(feedback), dt=0.1, plasticity=gle.Plasticity(learn="B"))
+
+
+def test_a_loop_hears_itself_once():
+    """Phaseless feedback of a recurrent layer: a neuron's own noise is in its rate as well, and is taken off.
+
+    Prevents: B that grows an identity on top of W.
+    """
+    synapse = gle.Linear(gle.synapses.Phaseless(tau=HIGH, decay=SIGMA**2))
+    net = gle.Graph(
+        3,
+        {"a": gle.Population(5, tau_m=1.0, tau_r=0.5, phi="linear", errors="instantaneous")},
+        [gle.Projection("input", "a"), gle.Projection("a", "a", delay=1, synapse=synapse)],
+        dtype=D,
+    )
+    part = net.projections[1]
+    with torch.no_grad():
+        part.W.mul_(0.5)
+    steps = 1500
+    sim = gle.Simulation(
+        net, dt=0.1, plasticity=gle.Plasticity("sgd", lr=5 / steps / SIGMA**2, learn="B"),
+        noise=gle.Noise("rate", SIGMA, tau=MEMORY),
+    )  # fmt: skip
+    sim.run(torch.zeros(steps, 128, 3, dtype=D))
+    W, B = part.W.detach()[0], part.B[0]
+    assert (B.diagonal() - heard() * W.diagonal()).abs().max() < 0.1  # an identity would add 0.8
+    assert angle(part) < 30
+
+
+def test_kolen_pollack_beside_phaseless_keeps_the_rate_of_its_weights():
+    """Prevents: a rate for B, which is that of the noise, moving feedback that follows its weights."""
+    common = {"tau_m": 1.0, "tau_r": 0.5, "dtype": D}
+    layers = [
+        gle.Layer(3, 4, synapse=gle.Linear(gle.synapses.Phaseless()), **common),
+        gle.Layer(4, 4, synapse=gle.Linear(gle.synapses.Phaseless()), **common),
+        gle.Layer(4, 2, phi="linear", synapse=gle.Linear("kolen_pollack"), **common),
+    ]
+    net = gle.Network(layers)
+    before = layers[2].B - layers[2].W.detach()
+    plasticity = gle.Plasticity("sgd", lr={"W": 1e-2, "B": 0.3}, learn=("W", "B"), weight_decay={"W": 0.5})
+    sim = gle.Simulation(net, dt=0.1, plasticity=plasticity, noise=gle.Noise("rate", 0.1, tau=1.0))
+    g = torch.Generator().manual_seed(1)
+    sim.run(*(torch.randn(50, 4, n, generator=g, dtype=D) for n in (3, 2)))
+    expected = before * (1 - 1e-2 * 0.5) ** 50
+    torch.testing.assert_close(layers[2].B - layers[2].W.detach(), expected, atol=1e-12, rtol=0)
