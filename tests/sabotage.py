@@ -138,8 +138,8 @@ SABOTAGES = [
     Sabotage(
         "feedback that listens to another layer's noise",
         "gle/network.py",
-        "return self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)",
-        "return [r.roll(1, -1) for r in self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)]",
+        "[*self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)]",
+        "[r.roll(1, -1) for r in self.presynaptic(torch.zeros_like(x), dynamics.noise.rate)]",
         "tests/theory/test_feedback.py::test_phaseless_alignment_finds_the_weights[False]",
     ),
     Sabotage(
@@ -523,8 +523,8 @@ SABOTAGES = [
     Sabotage(
         "convolutions over rows that are none",
         "hrm/checks.py",
-        "module.columns != task.width",
-        "module.columns < 1",
+        "columns is not None and columns != task.width",
+        "columns is not None and columns < 1",
         f"{HRM}/test_train.py::test_a_model_of_another_task",
     ),
     Sabotage(
