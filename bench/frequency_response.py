@@ -81,7 +81,7 @@ def tiny(o: FrequencyResponse) -> FrequencyResponse:
         ratio_points=min(o.ratio_points, 3),
         dts=o.dts[:2],
         integrators=o.integrators[:2],
-        settle=min(o.settle, 23.0),
+        settle=min(o.settle, 28.0),
     )
 
 
