@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from bench.kit import memory
 from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run
-from bench.kit.memory import peak_bytes
 from bench.kit.options import DeviceOptions
 from bench.kit.tables import Table, mean_std
-from bench.puzzles import reasoning
+from bench.puzzles.trained import puzzles
 from gle.analysis import alignment
 from hrm import act
 from hrm.act import Halting
@@ -40,7 +40,6 @@ from hrm.gradients import spectral_radius
 from hrm.layers import Linear
 from hrm.losses import LOSSES, losses
 from hrm.model import HRM, Carry, Config
-from hrm.tasks import maze, sudoku
 from hrm.tasks.task import Task
 from hrm.train import Trainer, Training
 
@@ -120,16 +119,13 @@ class Compare(DeviceOptions):
 
 
 def task_of(o: Compare) -> Task:
-    if o.task == "maze":
-        settings = {"size": 10, "kind": "open", "walls": 0.3, "least": 10, "sizes": o.puzzles, "seed": 0}
-        train, validation, test = reasoning.splits("maze", settings, maze.generate)
-        return maze.Maze(10, "open", train, validation, test)
-    size, blanks, augmentation = (4, 8, "digits") if o.task == "4x4" else (6, 18, "all")
-    settings = {
-        "n": size, "blanks": blanks, "sizes": o.puzzles, "seed": 0, "augmentation": augmentation, "climbs": 0,
-    }  # fmt: skip
-    train, validation, test = reasoning.splits("sudoku", settings, sudoku.generate)
-    return sudoku.Sudoku(size, train, validation, test, augmentation, 0.5)
+    settings: dict[str, Any] = {
+        "4x4": {"size": 4, "blanks": 8, "augmentation": "digits"},
+        "6x6": {"size": 6, "blanks": 18, "augmentation": "all"},
+        "maze": {"size": 10, "kind": "open", "least": 10},
+    }[o.task]
+    found = puzzles("maze" if o.task == "maze" else "sudoku")
+    return found.task(found.Options(puzzles=o.puzzles, **settings))
 
 
 def trainer_of(o: Compare, task: Task, name: str, seed: int) -> Trainer:
@@ -269,13 +265,7 @@ def costs(o: Compare, task: Task, name: str) -> list[dict[str, Any]]:
     for length in o.lengths:
         model.config = dataclasses.replace(model.config, H_cycles=length // model.config.L_cycles)
         segment = partial(row_gradient, trainer, model.initial(len(x)), x, y)
-        segment()  # the parameters' own gradients are there from now on
-        turns = []
-        for _ in range(3):
-            began = time.process_time()
-            segment()
-            turns.append(time.process_time() - began)
-        found.append({"steps": length, "bytes": peak_bytes(segment, o.device), "ms": 1e3 * min(turns)})
+        found.append({"steps": length, **memory.costs(segment, o.device)})
     return found
 
 

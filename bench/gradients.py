@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from bench.kit import memory
 from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
-from bench.kit.memory import peak_bytes
 from bench.kit.tables import Table
 from bench.puzzles import trained
 from bench.puzzles.trained import Subject, Trained
@@ -146,22 +145,8 @@ def costs(o: Gradients, task: Task, model: HRM) -> list[dict[str, Any]]:
             with_cycles(model, cycles)
             carry = detach(model.initial(len(x)))
             step = partial(gradient, model, name, carry, x, y)
-            step()  # the parameters' own gradients are there from now on
-            turns = []
-            for _ in range(3):
-                began = time.perf_counter()
-                step()
-                turns.append(time.perf_counter() - began)
-            peak = peak_bytes(step, o.device)
-            out.append(
-                {
-                    "strategy": name,
-                    "cycles": list(cycles),
-                    "steps": cycles[0] * cycles[1],
-                    "ms": min(turns) * 1e3,
-                    "bytes": peak,
-                }
-            )
+            steps = cycles[0] * cycles[1]
+            out.append({"strategy": name, "cycles": list(cycles), "steps": steps, **memory.costs(step, o.device)})
     return out
 
 

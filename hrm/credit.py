@@ -29,9 +29,8 @@ from hrm import act
 from hrm.act import Halting, Slots
 from hrm.gradients import Strategy, run
 from hrm.layers import wide, widest
-from hrm.losses import LOSSES, Losses, losses
+from hrm.losses import LOSSES, Losses, losses, marks, stable
 from hrm.model import HRM, Carry, Output, Pytree, detach
-from hrm.tasks.task import IGNORE
 
 Gradient = tuple[Tensor, Tensor]  # of a parameter
 Update = Callable[[float], None]  # moves the weights by their `.grad`, at this share of the segment
@@ -195,9 +194,8 @@ class Local:
         head, front = model.own_head.weight, int(bool(model.config.puzzles))
         zero = z_L.new_zeros(len(z_L))
         e = output_errors(Output(z_L[:, front:] @ head.mT, zero, zero), labels, self.loss, None, 0.0).logits
-        fresh = torch.zeros_like(z_L)
-        fresh[:, front:] = e @ head
-        return fresh, [(head, -e.flatten(0, 1).mT @ z_L[:, front:].flatten(0, 1) / len(z_L))]
+        fresh, gradient = through_head(head, z_L, e)
+        return fresh, [gradient]
 
     def _returning(self, e: Tensor, fresh: Tensor) -> Tensor:
         """ε times what came back, no larger than the fresh errors."""
@@ -267,12 +265,12 @@ class Differentiated:
 
 def output_errors(out: Output, labels: Tensor, loss: str, q_continue: Tensor | None, q_weight: float) -> Output:
     """−∂/∂ of each row's part of `losses.losses`, at the logits and at both values of the Q-head."""
-    asked = labels != IGNORE
+    marked = marks(out, labels)
+    asked = marked.asked
     share = (asked / asked.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(-1)
     target = torch.zeros_like(out.logits).scatter_(-1, labels.clamp(min=0).unsqueeze(-1), 1.0)
     logits = share.to(out.logits) * ERRORS[loss](out.logits, target)
-    correct = ((out.logits.argmax(-1) == labels) & asked).sum(-1) == asked.sum(-1)
-    halt = q_weight * (correct.to(out.q_halt) - out.q_halt.sigmoid())
+    halt = q_weight * (marked.correct.to(out.q_halt) - out.q_halt.sigmoid())
     onward = torch.zeros_like(halt) if q_continue is None else q_weight * (q_continue - out.q_continue.sigmoid())
     return Output(logits, halt, onward)
 
@@ -282,30 +280,31 @@ def softmax_error(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def stablemax_error(logits: Tensor, target: Tensor) -> Tensor:
-    """s′(x) (target/s − 1/Σs), with s and its slope s′ as in `losses.stablemax`."""
+    """s′(x) (target/s − 1/Σs), with s of `losses.stable`, whose slope s′ is s² below zero and one above."""
     x = widest(logits)
-    below = 1 / (1 - x.clamp(max=0))
-    s = torch.where(x < 0, below, x.clamp(min=0) + 1)
-    slope = torch.where(x < 0, below.square(), torch.ones_like(x))
+    s = stable(x)
+    slope = torch.where(x < 0, s.square(), 1.0)
     return (slope * (target / s - 1 / s.sum(-1, keepdim=True))).to(logits)
 
 
 ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"softmax": softmax_error, "stablemax": stablemax_error}
 
 
+def through_head(weight: Tensor, z: Tensor, e: Tensor) -> tuple[Tensor, Gradient]:
+    """The errors at z that errors e of an answer's logits become, zero at the puzzle's own position, and the gradient
+    of the head that reads it: error times rate, averaged over the batch."""
+    front = z.shape[1] - e.shape[1]
+    fresh = torch.zeros_like(z)
+    fresh[:, front:] = e @ weight
+    return fresh, (weight, -e.flatten(0, 1).mT @ z[:, front:].flatten(0, 1) / len(z))
+
+
 def head_errors(model: HRM, z_H: Tensor, e: Output) -> tuple[Tensor, list[Gradient]]:
-    """The fresh errors at z_H, and the heads' gradients: error times rate, averaged over the batch."""
-    batch, front = len(z_H), int(bool(model.config.puzzles))
-    e_q = torch.stack([e.q_halt, e.q_continue], -1).to(z_H)
-    answer, q = model.output_head.weight, model.q_head
-    fresh = torch.zeros_like(z_H)
-    fresh[:, front:] = e.logits @ answer
+    """The fresh errors at z_H, and the gradients of both heads."""
+    q, e_q = model.q_head, torch.stack([e.q_halt, e.q_continue], -1).to(z_H)
+    fresh, answer = through_head(model.output_head.weight, z_H, e.logits)
     fresh[:, 0] += e_q @ q.weight
-    return fresh, [
-        (answer, -e.logits.flatten(0, 1).mT @ z_H[:, front:].flatten(0, 1) / batch),
-        (q.weight, -e_q.mT @ z_H[:, 0] / batch),
-        (q.bias, -e_q.mean(0)),
-    ]
+    return fresh, [answer, (q.weight, -e_q.mT @ z_H[:, 0] / len(z_H)), (q.bias, -e_q.mean(0))]
 
 
 def embedding_gradients(model: HRM, x: Tensor, puzzle: Tensor, e: Tensor) -> list[Gradient]:

@@ -14,7 +14,6 @@ This is the only file of the package that imports gle.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +21,11 @@ from torch import Tensor, nn
 
 import gle
 from gle import plasticity
-from gle.dynamics import Dynamics
+from gle.dynamics import Dynamics, per_neuron
 from gle.graph import Up
 from gle.integrators import Euler
-from gle.neurons import RateFunction, RMSNorm
+from gle.neurons import RateFunction, RMSNorm, Softmax
+from gle.operators import low_pass
 from gle.state import LayerState, State, Thetas, changed
 from gle.synapses import Conv2d, Feedback, Identity, Positions, Synapse, Tokens
 from gle.wiring import Output
@@ -144,7 +144,7 @@ class GraphModule(nn.Module):
         state = self._state(carry)
         up = net.rates(theta, state, (carry.z + injection).flatten(1), self.dynamics)
         z = up.outputs[net.top][0][0].unflatten(-1, self.shape)
-        u = (self._lerp(i, state[i].u, up.currents[i])[0] for i in self.kept)
+        u = (self._moved(i, state[i].u, up.currents[i])[0] for i in self.kept)
         return GraphCarry(z, tuple(u)), Activity(state, up)
 
     def errors_at_rest(self, batch: int) -> tuple[Tensor, ...]:
@@ -188,11 +188,11 @@ class GraphModule(nn.Module):
         theta = self.net.theta()
         return tuple(changed(p, tau_m=None, tau_r=None) if i in self.still else p for i, p in enumerate(theta))
 
-    def _lerp(self, i: int, u: Tensor, current: Tensor) -> Tensor:
+    def _moved(self, i: int, u: Tensor, current: Tensor) -> Tensor:
         """u of population i after the step."""
         part = self.net.populations[i]
         assert part.tau_m is not None
-        return torch.lerp(u, current, self.scheme.fraction(1.0, part.tau_m).unsqueeze(-2))
+        return low_pass(u, current, per_neuron(self.scheme.fraction(self.dynamics.dt, part.tau_m)))
 
     def _state(self, carry: GraphCarry) -> State:
         """Before a step; those without a memory are at rest, one zero for all of them."""
@@ -261,7 +261,7 @@ class Attending:
         q, k, v, p = (t.unflatten(-1, (self.heads, self.positions, -1)) for t in kept)
         g = self._heads(received)
         to_p = g @ v.mT
-        to_score = p * (to_p - (p * to_p).sum(-1, keepdim=True)) / math.sqrt(q.shape[-1])
+        to_score = Softmax().pull((), p, to_p) / math.sqrt(q.shape[-1])
         back = self._turned(to_score @ k, True), self._turned(to_score.mT @ q, True), p.mT @ g
         return tuple(self._flat(t) for t in back)
 
@@ -378,11 +378,3 @@ def module(blocks: Blocks, c: Config, which: str) -> GraphModule:
     made = GraphModule(net, c.length, blocks.z0)
     made.columns = c.columns if c.mixer == "conv" else None
     return made
-
-
-def populations(net: gle.Graph, up: Up) -> dict[str, Tensor]:
-    """Rates of every population in a step, [batch, n], by name."""
-    return {name: r[0] for name, (r, _) in zip(net.names, up.outputs, strict=True)}
-
-
-__all__: Sequence[str] = ["Activity", "GraphCarry", "GraphModule", "Received", "graph_of", "module", "populations"]

@@ -17,11 +17,15 @@ from hrm.model import Output
 from hrm.tasks.task import IGNORE
 
 
+def stable(x: Tensor) -> Tensor:
+    """s(x)."""
+    # where() hands both branches' gradients on: keep the other one finite
+    return torch.where(x < 0, 1 / (1 - x.clamp(max=0)), x.clamp(min=0) + 1)
+
+
 def stablemax(logits: Tensor) -> Tensor:
     """log of the stablemax over the last axis, in float64."""
-    x = widest(logits)
-    # where() hands both branches' gradients on: keep the other one finite
-    s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), x.clamp(min=0) + 1)
+    s = stable(widest(logits))
     return s.log() - s.sum(-1, keepdim=True).log()
 
 
@@ -40,6 +44,23 @@ class Losses(NamedTuple):
     cells: Tensor  # [batch], share of labelled positions that are right
 
 
+class Marks(NamedTuple):
+    """Of a row's positions, [batch, length] bool: where something is asked, and where the answer is right there."""
+
+    asked: Tensor
+    right: Tensor
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether a row is right wherever something is asked, [batch]."""
+        return self.right.sum(-1) == self.asked.sum(-1)
+
+
+def marks(out: Output, labels: Tensor) -> Marks:
+    asked = labels != IGNORE
+    return Marks(asked, (out.logits.argmax(-1) == labels) & asked)
+
+
 def losses(
     out: Output,
     labels: Tensor,
@@ -52,13 +73,13 @@ def losses(
     The Q-head's halt value is to tell whether the answer is right, its continue value is to match q_continue [batch],
     a probability (None: there is no such loss). Both are cross-entropies, weighted by q_weight.
     """
-    asked = labels != IGNORE
+    marked = marks(out, labels)
+    asked, right = marked
     number = asked.sum(-1).clamp(min=1)
     target = labels.clamp(min=0).unsqueeze(-1)
     each = -log_probabilities(out.logits).gather(-1, target).squeeze(-1)
     tokens = (each * asked).sum(-1) / number
-    right = (out.logits.argmax(-1) == labels) & asked
-    correct = right.sum(-1) == asked.sum(-1)
+    correct = marked.correct
     q = F.binary_cross_entropy_with_logits(out.q_halt, correct.to(out.q_halt.dtype))
     if q_continue is not None:
         q = q + F.binary_cross_entropy_with_logits(out.q_continue, q_continue)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Pytree = Any
 POSITIONS = ("rope", "learned", "both")
 MODULES = {"blocks": "", "gle": "LH", "gle L": "L", "gle H": "H"}  # which of L and H are networks of neurons
+OF_NEURONS = ("tau_L", "tau_H", "errors", "inner_tau", "inner_errors", "feedback")  # options of those alone
 ERRORS = ("instantaneous", "relaxing", "prospective")
 FEEDBACKS = ("transpose", "fixed_random", "kolen_pollack")
 
@@ -179,10 +180,9 @@ class HRM(nn.Module):
             if not 1 <= getattr(c, name) < math.inf:
                 raise ValueError(f"{name} must be at least one step, got {getattr(c, name):g}")
         neurons = MODULES[c.modules]
-        for name, value in (("tau_L", 1.0), ("tau_H", 1.0), ("inner_tau", 1.0), ("errors", "instantaneous"),
-                            ("inner_errors", "instantaneous"), ("feedback", "transpose")):  # fmt: skip
+        for name in OF_NEURONS:
             side = name[-1] if name in ("tau_L", "tau_H") else ""
-            if getattr(c, name) != value and (not neurons or side not in neurons):
+            if getattr(c, name) != getattr(Config, name) and (not neurons or side not in neurons):
                 raise ValueError(f"{name} is an option of gle modules, not of modules = {c.modules!r}: leave out one")
         if c.inner_tau != 1 and c.mixer != "mlp":
             raise ValueError(f"inner_tau is for neurons that mix positions by mlp, not by {c.mixer}: leave it out")

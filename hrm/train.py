@@ -124,8 +124,8 @@ class Training:
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must lie in [0, 1], got {self.epsilon:g}")
         if self.gradient != LOCAL:
-            own = {"epsilon": 0.0, "gain": "puzzle", "target": "always", "plasticity": "step", "control": "none"}
-            if changed := [name for name, value in own.items() if getattr(self, name) != value]:
+            own = ("epsilon", "gain", "target", "plasticity", "control")
+            if changed := [name for name in own if getattr(self, name) != getattr(Training, name)]:
                 raise ValueError(
                     f"{changed[0]} is an option of gradient = 'local', not of {self.gradient!r}: leave out one of both"
                 )

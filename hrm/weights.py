@@ -19,14 +19,13 @@ import torch
 
 from hrm.act import Halting
 from hrm.checks import check_names, fits, from_plain, same_tensors
-from hrm.model import HRM, MODULES, Blocks, Config, SharedBlocks
+from hrm.model import HRM, MODULES, OF_NEURONS, Blocks, Config, SharedBlocks
 from hrm.tasks import notation
 from hrm.tasks.notation import NOTATIONS, Notation
 from hrm.tasks.task import Grids, Task
 from hrm.train import answer as answers_of
 
-# Options that files of models without them, of blocks, do not name.
-YOUNGER = ("modules", "tau_L", "tau_H", "errors", "inner_tau", "inner_errors", "feedback")
+YOUNGER = ("modules", *OF_NEURONS)  # options that files of models without them, of blocks, do not name
 
 
 def save(file: Path | str | BinaryIO, model: HRM, task: Task, halting: Halting, bf16: bool = False) -> None:
@@ -92,7 +91,7 @@ def _read(saved: Any) -> Reasoner:
     halting.check()
     given = saved["config"]
     if isinstance(given, dict):
-        given = {**{name: getattr(Config(), name) for name in YOUNGER}, **given}
+        given = {**{name: getattr(Config, name) for name in YOUNGER}, **given}
     config = from_plain(Config, given, "config")
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
         model = HRM(config)

@@ -96,8 +96,8 @@ SABOTAGES = [
     Sabotage(
         "a Q-head taught the contrary",
         "hrm/credit.py",
-        "halt = q_weight * (correct.to(out.q_halt) - out.q_halt.sigmoid())",
-        "halt = q_weight * (out.q_halt.sigmoid() - correct.to(out.q_halt))",
+        "halt = q_weight * (marked.correct.to(out.q_halt) - out.q_halt.sigmoid())",
+        "halt = q_weight * (out.q_halt.sigmoid() - marked.correct.to(out.q_halt))",
         f"{HRM}/test_local.py::test_output_errors_are_the_losses_own[softmax]",
     ),
     Sabotage(
