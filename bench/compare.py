@@ -2,12 +2,13 @@
 equal numbers of updates, of forward passes and of CPU seconds.
 
     python -m bench.compare                          4 × 4 Sudoku
-    python -m bench.compare --task 6x6 --cpu 2       or a maze of 10 × 10
+    python -m bench.compare --task 6x6 --cpu 2       or maze: of 10 × 10
+    python -m bench.compare --task stream            4 × 4 whose clues come one after the other, and are gone
 
 A row is a way of getting gradients, or a control that could explain the same. Each model learns for as many CPU minutes
 as `cpu` says and is looked at on the way: how many validation puzzles it answers, and how its gradient compares with
 backpropagation through the segment with a loss at every update of H. What local learning costs in memory and time over
-the length of a segment is measured beside it.
+the length of a segment is measured beside it. A stream takes sixteen steps, in as many segments as that makes.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ from bench.kit.tables import Table, mean_std
 from bench.puzzles.trained import puzzles
 from gle.analysis import alignment
 from hrm import act
-from hrm.act import Halting
+from hrm.act import Halting, Shown
 from hrm.credit import Local
 from hrm.gradients import run as run_steps
 from hrm.gradients import spectral_radius
 from hrm.layers import Linear
 from hrm.losses import LOSSES, losses
 from hrm.model import HRM, Carry, Config
+from hrm.tasks.arriving import Arriving
 from hrm.tasks.task import Task
 from hrm.train import Trainer, Training
 
 
 class Row(NamedTuple):
-    """config, training: what differs from the defaults. segments: of an answer, and most of a puzzle."""
+    """config, training: what differs from the defaults. segments: of an answer, and most of a puzzle that is no
+    stream."""
 
     what: str
     config: Mapping[str, Any]
@@ -60,7 +63,12 @@ ROWS: dict[str, Row] = {
     "gle": Row("local errors, an update at every step; z_H leaks", NEURONS, {}),
     "gle, ε = 1": Row("errors that come back go round, held to the size of the fresh ones", NEURONS, {"epsilon": 1.0}),
     "gle, inner dynamics": Row("half of the neurons that mix are slow", {**NEURONS, "inner_tau": 2.0}, {}),
+    "gle, prospective": Row("the same, with prospective error neurons of those",
+                            {**NEURONS, "inner_tau": 2.0, "inner_errors": "prospective"}, {}),
     "gle, no leak": Row("z_H does not leak", {**NEURONS, "tau_H": 1.0}, {}),
+    "gle, slow": Row("z_L leaks, too, and both more slowly", {**NEURONS, "tau_L": 2.0, "tau_H": 4.0}, {}),
+    "gle, slow, ε = 1": Row("the same with errors that relax as slowly, and go round",
+                            {**NEURONS, "tau_L": 2.0, "tau_H": 4.0, "errors": "relaxing"}, {"epsilon": 1.0}),
     "gle, summed": Row("one update a segment, for the sum", NEURONS, {"plasticity": "segment"}),
     "kolen_pollack": Row("feedback weights of its own, which take the weights' steps",
                          {**NEURONS, "feedback": "kolen_pollack"}, {}),
@@ -70,6 +78,8 @@ ROWS: dict[str, Row] = {
                                  {"H_cycles": 1, "L_cycles": 1, "tau_H": 2.0}, ONCE, 16),
     "last 2": Row("backpropagation through the last two steps", SEGMENT, {"gradient": "last 2"}),
     "bptt": Row("backpropagation through the segment", SEGMENT, {"gradient": "bptt"}),
+    "bptt, long": Row("the same through sixteen steps, which are the whole answer",
+                      {"H_cycles": 16, "L_cycles": 1}, {"gradient": "bptt"}, 1),
     "implicit": Row("the exact gradient of the fixed point (Eq. 1)", SEGMENT, {"gradient": "implicit"}),
     "frozen": Row("control: L and H keep their first weights", NEURONS, {"control": "frozen"}),
     "shuffled": Row("control: L and H get the errors of another puzzle", NEURONS, {"control": "shuffled"}),
@@ -77,6 +87,7 @@ ROWS: dict[str, Row] = {
     "cut": Row("control: no error from H to L", NEURONS, {"control": "cut"}),
     "fixed_random": Row("control: feedback alignment", {**NEURONS, "feedback": "fixed_random"}, {}),
 }  # fmt: skip
+STREAM = 16  # steps of one: eight for eight clues, and as many to think
 AT = {"cpu": "CPU seconds", "updates": "updates", "passes": "forward passes"}
 
 
@@ -85,7 +96,8 @@ class Compare(DeviceOptions):
     """What is compared.
 
     Args:
-        task: Sudoku of 4 × 4 (8 blanks) or 6 × 6 (18 blanks), or open mazes of 10 × 10.
+        task: Sudoku of 4 × 4 (8 blanks) or 6 × 6 (18 blanks), open mazes of 10 × 10, or stream: 4 × 4 of which two
+            clues are there for two steps, then the next two, then none.
         rows: which of them.
         seeds: models of each row.
         cpu: CPU minutes for which each of them learns.
@@ -97,11 +109,12 @@ class Compare(DeviceOptions):
         lr: learning rate, constant after warm-up.
         puzzles: numbers of training, validation and test puzzles.
         probes: puzzles whose gradients are compared.
+        at_end: whether a stream's answer is asked for when the last clues have come; else all the time.
         settled: segments after which a probe has settled, and steps of the segment that is then compared.
         lengths: N · T of the segments whose memory and time is measured.
     """
 
-    task: Literal["4x4", "6x6", "maze"] = "4x4"
+    task: Literal["4x4", "6x6", "maze", "stream"] = "4x4"
     rows: list[str] = field(default_factory=lambda: list(ROWS))
     seeds: int = 3
     cpu: float = 1.0
@@ -113,6 +126,7 @@ class Compare(DeviceOptions):
     lr: float = 1e-3
     puzzles: tuple[int, int, int] = (4000, 500, 1000)
     probes: int = 16
+    at_end: bool = False
     settled: tuple[int, int] = (8, 16)
     lengths: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64])
     threads: int = 1
@@ -123,9 +137,17 @@ def task_of(o: Compare) -> Task:
         "4x4": {"size": 4, "blanks": 8, "augmentation": "digits"},
         "6x6": {"size": 6, "blanks": 18, "augmentation": "all"},
         "maze": {"size": 10, "kind": "open", "least": 10},
+        "stream": {"size": 4, "blanks": 8, "augmentation": "digits", "hints": 0.0},
     }[o.task]
     found = puzzles("maze" if o.task == "maze" else "sudoku")
-    return found.task(found.Options(puzzles=o.puzzles, **settings))
+    task = found.task(found.Options(puzzles=o.puzzles, **settings))
+    return Arriving(task, at_end=o.at_end) if o.task == "stream" else task
+
+
+def segments_of(task: Task, name: str) -> int:
+    """Of an answer."""
+    row = ROWS[name]
+    return max(1, STREAM // (row.config["H_cycles"] * row.config["L_cycles"])) if task.bit_by_bit else row.segments
 
 
 def trainer_of(o: Compare, task: Task, name: str, seed: int) -> Trainer:
@@ -134,9 +156,9 @@ def trainer_of(o: Compare, task: Task, name: str, seed: int) -> Trainer:
     config = Config(
         vocabulary=task.vocabulary, length=task.length, columns=task.width, d=o.d, heads=4, H_layers=o.layers,
         L_layers=o.layers, multiple=32, mixer="conv" if o.task == "maze" else "mlp", modules="gle",
-        **{"positions": "learned" if o.task == "4x4" else "rope", **row.config},
+        **{"positions": "learned" if o.task in ("4x4", "stream") else "rope", **row.config},
     )  # fmt: skip
-    halting = Halting(row.segments, q_continue=False)
+    halting = Halting(segments_of(task, name), q_continue=False, learned=not task.bit_by_bit)
     settings = {"gradient": "local", "final": 1.0, "weight_decay": 1.0, "average": 0.98, "warmup": 100, **row.training}
     training = Training(batch=o.batch, steps=10**9, lr=o.lr, halting=halting, **settings)
     with torch.random.fork_rng(devices=[]):
@@ -166,26 +188,29 @@ def learned(o: Compare, task: Task, name: str, seed: int) -> dict[str, Any]:
         curve.append(looked_at(o, task, trainer, {"cpu": spent, "updates": updates, "passes": trainer.steps * a_step}))
     return {
         "curve": curve,
-        "test": float(trainer.evaluate(task.test, ROWS[name].segments)["curve"][task.measure][-1]),
+        "test": float(trainer.evaluate(task.test)["curve"][task.measure][-1]),
         "radius": radius(o, task, trainer),
     }
 
 
 def looked_at(o: Compare, task: Task, trainer: Trainer, cost: dict[str, Any]) -> dict[str, Any]:
-    exact = float(trainer.evaluate(task.validation, trainer.o.halting.halt_max_steps)["curve"][task.measure][-1])
-    first, (segments, steps) = compared(o, task, trainer, 1, trainer.model.config.steps), o.settled
+    exact = float(trainer.evaluate(task.validation)["curve"][task.measure][-1])
+    own = STREAM if task.bit_by_bit else trainer.model.config.steps
+    first, (segments, steps) = compared(o, task, trainer, 1, own), o.settled
     return {**cost, "exact": exact, "first": first, "settled": compared(o, task, trainer, segments, steps)}
 
 
-def at(o: Compare, task: Task, model: HRM, segments: int) -> tuple[Carry, Tensor, Tensor]:
-    """Probes: their carry before a segment, and the symbols of question and answer."""
+def at(o: Compare, task: Task, model: HRM, segments: int) -> tuple[Carry, Shown]:
+    """Probes: their carry before a segment, and what they are shown in it."""
     rows = task.validation[: o.probes]
     x, y = (torch.from_numpy(a.astype(np.int64)).to(o.device) for a in (rows.x, rows.y))
+    steps, begun = model.config.steps, torch.zeros(len(x), dtype=torch.long, device=x.device)
+    each = [act.shown(task, x, y, begun + i, steps) for i in range(segments)]
     with torch.no_grad():
-        carry, embedded = model.initial(len(x)), model.embed(x)
-        for _ in range(segments - 1):
-            carry = run_steps(model, carry, embedded, 0, model.config.steps)
-    return carry, x, y
+        carry = model.initial(len(x))
+        for shown in each[:-1]:
+            carry = run_steps(model, carry, model.embed(shown.x), 0, steps)
+    return carry, each[-1]
 
 
 def compared(o: Compare, task: Task, trainer: Trainer, segments: int, steps: int) -> dict[str, Any]:
@@ -195,8 +220,8 @@ def compared(o: Compare, task: Task, trainer: Trainer, segments: int, steps: int
     config = model.config
     model.config = dataclasses.replace(config, H_cycles=steps // config.L_cycles)
     try:
-        carry, x, y = at(o, task, model, segments)
-        found, expected = row_gradient(trainer, carry, x, y), bptt_gradient(trainer, carry, x, y)
+        carry, shown = at(o, task, model, segments)
+        found, expected = row_gradient(trainer, carry, shown), bptt_gradient(trainer, carry, shown)
     finally:
         model.config = config
 
@@ -217,26 +242,27 @@ def by_module(model: HRM) -> dict[str, Tensor]:
     return {"L": flat("L."), "H": flat("H.")}
 
 
-def row_gradient(trainer: Trainer, carry: Carry, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+def row_gradient(trainer: Trainer, carry: Carry, shown: Shown) -> dict[str, Tensor]:
     model, credit = trainer.model, trainer.credit
     if isinstance(credit, Local):
         credit = dataclasses.replace(credit, plasticity="segment")
+    x, y, _ = shown.step(0)
     zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
     carry = tree_map(lambda t: t.clone(), carry)
     errors = credit.at_rest(model, len(x))
     slots = act.Slots(carry, zeros, zeros + 1, zeros == 1, zeros, x, y, zeros, errors)
     model.zero_grad()
-    credit(model, slots, zeros, lambda share: None)
+    credit(model, slots, shown, zeros, lambda share: None)
     return by_module(model)
 
 
-def bptt_gradient(trainer: Trainer, carry: Carry, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+def bptt_gradient(trainer: Trainer, carry: Carry, shown: Shown) -> dict[str, Tensor]:
     model, o = trainer.model, trainer.o
     model.zero_grad()
-    total = torch.zeros((), device=x.device)
-    embedded = model.embed(x)
+    total = torch.zeros((), device=shown.x.device)
     for i in range(model.config.steps):
-        carry = model.step(carry, embedded, model.is_due(i))
+        x, y, _ = shown.step(i)
+        carry = model.step(carry, model.embed(x), model.is_due(i))
         if model.is_due(i):
             total = total + losses(model.read_out(carry), y, LOSSES[o.loss], None, o.q_weight).total
     total.backward()
@@ -246,8 +272,8 @@ def bptt_gradient(trainer: Trainer, carry: Carry, x: Tensor, y: Tensor) -> dict[
 def radius(o: Compare, task: Task, trainer: Trainer) -> float:
     """Spectral radius of the step map after as many of the row's own segments as a probe has to settle."""
     model = trainer.model
-    carry, x, _ = at(dataclasses.replace(o, probes=min(o.probes, 4)), task, model, o.settled[0] + 1)
-    return spectral_radius(model, carry, model.embed(x), 1e-2)
+    carry, shown = at(dataclasses.replace(o, probes=min(o.probes, 4)), task, model, o.settled[0] + 1)
+    return spectral_radius(model, carry, model.embed(shown.step(0).x), 1e-2)
 
 
 # -- costs -------------------------------------------------------------------------------------------------------------
@@ -264,7 +290,7 @@ def costs(o: Compare, task: Task, name: str) -> list[dict[str, Any]]:
     found = []
     for length in o.lengths:
         model.config = dataclasses.replace(model.config, H_cycles=length // model.config.L_cycles)
-        segment = partial(row_gradient, trainer, model.initial(len(x)), x, y)
+        segment = partial(row_gradient, trainer, model.initial(len(x)), Shown(x, y))
         found.append({"steps": length, **memory.costs(segment, o.device)})
     return found
 
@@ -283,6 +309,8 @@ def check(o: Compare) -> None:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     if o.d < 8 or o.d % 8:
         raise ValueError(f"d must be a multiple of 8, got {o.d}")
+    if o.at_end and o.task != "stream":
+        raise ValueError(f"at_end is for task = 'stream', not for {o.task!r}: leave it out")
     if o.steps < 0:
         raise ValueError(f"steps must be ≥ 0, got {o.steps}")
     for name in ("cpu", "lr"):
@@ -369,6 +397,7 @@ def tables(result: Mapping[str, Any]) -> Sequence[Table]:
         for name, each in result["costs"].items():
             costs.append((name, *(f"{c['bytes'] / 2**20:.1f}" for c in each), *(f"{c['ms']:.0f}" for c in each)))
         found.append(Table(costs))
+    found.append(Table([("row", "what it is"), *((name, ROWS[name].what) for name in result["rows"] if name in ROWS)]))
     return found
 
 

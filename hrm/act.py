@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 from hrm.gradients import run
 from hrm.model import HRM, Carry, Output, Pytree
+from hrm.tasks.task import Task
 
 
 @dataclass
@@ -61,9 +62,35 @@ class Slots(NamedTuple):
     errors: Pytree = ()  # of modules that send them back themselves, for the next segment
 
 
-def stream(seed: int, slot: int, draw: int) -> np.random.Generator:
-    """The random stream of one draw of one slot."""
-    return np.random.Generator(np.random.Philox(key=[seed, slot], counter=[0, 0, 0, draw]))
+class Shown(NamedTuple):
+    """What a segment is fed with."""
+
+    x: Tensor  # symbols [batch, length], or of each step, [steps, batch, length]
+    y: Tensor  # what is asked, alike
+    noise: Tensor | None = None  # on x̃ of each step, [steps, batch, length, d]
+
+    def embedded(self, model: HRM, puzzle: Tensor) -> Tensor:
+        """x̃ of the whole segment."""
+        x = model.embed(self.x, puzzle)
+        return x if self.noise is None else x + self.noise
+
+    def step(self, i: int) -> Shown:
+        """The same of step i alone."""
+        x, y = (t[i] if t.ndim == 3 else t for t in (self.x, self.y))
+        return Shown(x, y, None if self.noise is None else self.noise[i])
+
+
+def shown(task: Task, x: Tensor, y: Tensor, segments: Tensor, steps: int) -> Shown:
+    """Of puzzles x, y [batch, length] after so many segments [batch] of so many steps."""
+    if not task.bit_by_bit:
+        return Shown(x, y)
+    each = [task.shown(x, y, segments * steps + i) for i in range(steps)]
+    return Shown(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+
+
+def stream(seed: int, slot: int, draw: int, part: int = 0) -> np.random.Generator:
+    """The random stream of one draw of one slot; part: 1, 2, … for the noise of its segments."""
+    return np.random.Generator(np.random.Philox(key=[seed, slot], counter=[0, 0, part, draw]))
 
 
 def wants_to_halt(out: Output, halting: Halting) -> Tensor:
@@ -100,15 +127,18 @@ def select(where: Tensor, new: Pytree, old: Pytree) -> Pytree:
 
 @torch.no_grad()
 def solve(
-    model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: Halting | None = None
-) -> Iterator[tuple[Output, Tensor]]:
+    model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: Halting | None = None,
+    task: Task | None = None,
+) -> Iterator[tuple[Output, Tensor]]:  # fmt: skip
     """Runs segments as in evaluation, and yields the output of each, and the number of segments each row used [batch]:
-    with `halting`, a row that has halted keeps its answer."""
+    with `halting`, a row that has halted keeps its answer. task: needed where puzzles are shown bit by bit."""
     carry, embedded = model.initial(len(x)), model.embed(x, puzzle)
     used = torch.zeros(len(x), dtype=torch.long, device=x.device)
     running = torch.ones(len(x), dtype=torch.bool, device=x.device)
     last: Output | None = None
-    for _ in range(segments):
+    for i in range(segments):
+        if task is not None and task.bit_by_bit:
+            embedded = model.embed(shown(task, x, x, torch.full_like(used, i), model.config.steps).x, puzzle)
         carry = run(model, carry, embedded, 0, model.config.steps)
         out = model.read_out(carry)
         if last is not None and halting is not None:

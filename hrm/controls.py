@@ -52,7 +52,8 @@ class Mirror(nn.Module):
 def recurrent(config: Config, layers: int, steps: int) -> HRM:
     """A network of `layers` blocks that is run `steps` times in a segment; with steps = 1 and one segment, a deep
     feed-forward network."""
-    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, modules="blocks")
+    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, modules="blocks", damping=1.0,
+                                 z0="fixed")  # fmt: skip
     # the puzzle's own position stands in front
     blocks = Blocks(dataclasses.replace(config, length=config.length + bool(config.puzzles)), layers)
     return HRM(config, L=Memoryless(blocks), H=Mirror(blocks))

@@ -1,7 +1,7 @@
 """Where the gradients of a training step come from, with one face: autograd under a strategy of `hrm.gradients`, or
 errors that modules send back themselves.
 
-    learned = credit(model, slots, puzzle, update)      one segment; `update` moves the weights by their gradients
+    learned = credit(model, slots, shown, puzzle, update)   one segment; `update` moves the weights by their gradients
 
 Autograd moves them once, at the end of the segment. Local errors are there in every small step, and so may be the
 updates. In a small step z_L and z_H move, the heads compare z_H with the target, and errors (−∂E/∂ of whatever they
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from hrm import act
-from hrm.act import Halting, Slots
+from hrm.act import Halting, Shown, Slots
 from hrm.gradients import Strategy, run
 from hrm.layers import wide, widest
 from hrm.losses import LOSSES, Losses, losses, marks, stable
@@ -49,7 +49,7 @@ class Credit(Protocol):
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         """Errors of slots that begin with a puzzle; tensors with the slots in front."""
 
-    def __call__(self, model: HRM, slots: Slots, puzzle: Tensor, update: Update) -> Learned:
+    def __call__(self, model: HRM, slots: Slots, shown: Shown, puzzle: Tensor, update: Update) -> Learned:
         """One segment of all slots, and what is learned from it. puzzle: identities [slots], or the puzzles' own
         embeddings, a leaf [slots, d], whose `.grad` is found, too."""
 
@@ -77,22 +77,23 @@ class Autograd:
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         return ()
 
-    def __call__(self, model: HRM, slots: Slots, puzzle: Tensor, update: Update) -> Learned:
+    def __call__(self, model: HRM, slots: Slots, shown: Shown, puzzle: Tensor, update: Update) -> Learned:
         with torch.autocast(slots.x.device.type, torch.bfloat16, enabled=self.bf16):
-            carry, out, _ = self.forward(slots.carry, slots.x, puzzle)
+            carry, out, _ = self.forward(slots.carry, shown, puzzle)
             carry = detach(carry)
             following = looked_ahead(model, carry, slots, puzzle, self.halting)
-        l = losses(out, slots.y, LOSSES[self.loss], following, self.q_weight)
+        y = shown.step(model.config.steps - 1).y
+        l = losses(out, y, LOSSES[self.loss], following, self.q_weight)
         l.total.backward()
         update(1.0)
         return Learned(carry, Output(*(t.detach() for t in out)), l._replace(total=l.total.detach()), ())
 
 
-def segment_of(strategy: Strategy, model: HRM) -> Callable[[Carry, Tensor, Tensor], tuple[Carry, Output, Any]]:
+def segment_of(strategy: Strategy, model: HRM) -> Callable[[Carry, Shown, Tensor], tuple[Carry, Output, Any]]:
     """A segment from symbols to answers."""
 
-    def forward(carry: Carry, x: Tensor, puzzle: Tensor) -> tuple[Carry, Output, Any]:
-        new, report = strategy(model, carry, model.embed(x, puzzle))
+    def forward(carry: Carry, shown: Shown, puzzle: Tensor) -> tuple[Carry, Output, Any]:
+        new, report = strategy(model, carry, shown.embedded(model, puzzle))
         return new, model.read_out(new), report
 
     return forward
@@ -141,7 +142,7 @@ class Local:
         return Waiting(zero, zero.clone(), self.L.errors_at_rest(slots), self.H.errors_at_rest(slots))
 
     @torch.no_grad()
-    def __call__(self, model: HRM, slots: Slots, puzzle: Tensor, update: Update) -> Learned:
+    def __call__(self, model: HRM, slots: Slots, shown: Shown, puzzle: Tensor, update: Update) -> Learned:
         c, L, H = model.config, self.L, self.H
         carry, waiting = slots.carry, slots.errors
         from_H = waiting.H  # what H's input hands to z_L, until H is updated again
@@ -151,7 +152,8 @@ class Local:
         for i in range(c.steps):
             seen_L = seen_H = None  # what was present is not kept
             last, due = i == c.steps - 1, model.is_due(i)
-            x = model.embed(slots.x, puzzle)
+            now = shown.step(i)
+            x = now.embedded(model, puzzle)
             new_L, seen_L = L.act(carry.L, model.H.read(carry.H) + x)
             new_H, seen_H = H.act(carry.H, model.L.read(new_L)) if due else (carry.H, None)
             carry = Carry(new_L, new_H)
@@ -161,7 +163,7 @@ class Local:
             if seen_H is not None:
                 out = model.read_out(carry)
                 following = looked_ahead(model, carry, slots, puzzle, self.halting) if last else None
-                e_out = output_errors(out, slots.y, self.loss, following, self.q_weight)
+                e_out = output_errors(out, now.y, self.loss, following, self.q_weight)
                 fresh, found = head_errors(model, model.H.read(carry.H), e_out)
                 if self.control == "shuffled":
                     fresh = fresh.roll(1, 0)
@@ -170,12 +172,12 @@ class Local:
                 found += self._moving(own)
                 waiting = waiting._replace(H=from_H, v_H=v_H)
             if self.control == "own head":
-                from_H, own = self._by_own_head(model, model.L.read(new_L), slots.y)
+                from_H, own = self._by_own_head(model, model.L.read(new_L), now.y)
                 found += own
             if self.control != "cut":
                 e_L = from_H + self._returning(waiting.L, from_H)
                 back, own, v_L = L.respond(seen_L, e_L, waiting.v_L)
-                found += self._moving(own) + embedding_gradients(model, slots.x, puzzle, back)
+                found += self._moving(own) + embedding_gradients(model, now.x, puzzle, back)
                 waiting = waiting._replace(L=back, v_L=v_L)
             for p, g in found:
                 sums[p] = sums[p] + g if p in sums else g
@@ -184,7 +186,7 @@ class Local:
                     p.grad = g
                 sums.clear()
                 update((i + 1) / c.steps)
-        return Learned(carry, out, losses(out, slots.y, LOSSES[self.loss], following, self.q_weight), waiting)
+        return Learned(carry, out, losses(out, now.y, LOSSES[self.loss], following, self.q_weight), waiting)
 
     def _moving(self, gradients: list[Gradient]) -> list[Gradient]:
         return [] if self.control == "frozen" else gradients
@@ -236,10 +238,10 @@ class Side:
 
 class Differentiated:
     """A module whose input is the sum of z and injection, with autograd within one step in place of errors of its
-    own."""
+    own: those of what it computes, not of the share by which z moves there."""
 
     def __init__(self, module: Any):
-        self.module = module
+        self.module, self.share = module, getattr(module, "damping", 1.0)
 
     def act(self, carry: Pytree, injection: Tensor) -> tuple[Pytree, Any]:
         with torch.enable_grad():
@@ -253,7 +255,7 @@ class Differentiated:
     def respond(
         self, activity: Any, e: Tensor, v: tuple[Tensor, ...]
     ) -> tuple[Tensor, list[Gradient], tuple[Tensor, ...]]:
-        leaf, z = activity
+        (leaf, z), e = activity, e / self.share
         weights = [p for p in self.module.parameters() if p.requires_grad]
         back, *grads = torch.autograd.grad(z, [leaf, *weights], e, allow_unused=True)
         back = torch.zeros_like(e) if back is None else back

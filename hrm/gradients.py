@@ -1,6 +1,6 @@
 """How a segment's gradient is found, as strategies with one face:
 
-    carry, report = strategy(model, carry, x̃)
+    carry, report = strategy(model, carry, x̃)        x̃ [batch, length, d], or of each step, [steps, batch, length, d]
 
 The forward values are the same under every strategy: N · T steps (`HRM.step`), from a carry without history. What
 differs is what `backward` then does from the new carry on.
@@ -43,15 +43,20 @@ class Strategy(Protocol):
     """A segment, and how gradients come back through it."""
 
     def __call__(self, model: HRM, carry: Carry, x: Tensor) -> tuple[Carry, Report]:
-        """The carry after the segment, x: embedded input [batch, length, d]; backward through it gives the gradient."""
+        """The carry after the segment, x: embedded input; backward through it gives the gradient."""
         ...
 
 
 def run(model: HRM, carry: Carry, x: Tensor, first: int, last: int) -> Carry:
     """Steps first, …, last − 1 of a segment."""
     for i in range(first, last):
-        carry = model.step(carry, x, model.is_due(i))
+        carry = model.step(carry, of_step(x, i), model.is_due(i))
     return carry
+
+
+def of_step(x: Tensor, i: int) -> Tensor:
+    """x̃ in step i of a segment."""
+    return x[i] if x.ndim == 4 else x
 
 
 class LastSteps:
@@ -103,7 +108,7 @@ class FixedPoint:
         new = run(model, detach(carry), x, steps - 1, steps)
         if not torch.is_grad_enabled():
             return new, report
-        products = step_products(model, carry, x.detach())
+        products = step_products(model, carry, of_step(x, steps - 1).detach())
         leaves, spec = tree_flatten(new)
         leaves = list(_Replace.apply(self.solve, products, report, *leaves))
         return tree_unflatten(leaves, spec), report

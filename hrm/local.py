@@ -130,6 +130,9 @@ class GraphModule(nn.Module):
         sizes = (self.net.populations[i].potentials for i in self.kept)
         return GraphCarry(self.z0.expand(batch, *self.shape), tuple(self.z0.new_zeros(batch, n) for n in sizes))
 
+    def begin(self, z: Tensor) -> GraphCarry:
+        return self.initial(len(z))._replace(z=z)
+
     def forward(self, carry: GraphCarry, injection: Tensor) -> GraphCarry:
         return self.act(carry, injection)[0]
 
@@ -369,7 +372,7 @@ def graph_of(
 
 def module(blocks: Blocks, c: Config, which: str) -> GraphModule:
     """The blocks of L or H as a module of neurons, with their weights, as `Config` says."""
-    tau = {"L": c.tau_L, "H": c.tau_H}[which]
+    tau = {"L": c.tau_L, "H": c.tau_H}[which] / c.damping  # a step of less, or a slower neuron: the same
     net = graph_of(
         blocks, c, tau, errors=c.errors, inner_tau=c.inner_tau, inner_errors=c.inner_errors, feedback=c.feedback,
         # of torch's seed, and without a draw: the heads begin as they do behind blocks

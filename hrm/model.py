@@ -13,10 +13,12 @@ L and H are exchangeable (`Module`): anything with a carry of its own, fed with 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -33,10 +35,15 @@ MODULES = {"blocks": "", "gle": "LH", "gle L": "L", "gle H": "H"}  # which of L 
 OF_NEURONS = ("tau_L", "tau_H", "errors", "inner_tau", "inner_errors", "feedback")  # options of those alone
 ERRORS = ("instantaneous", "relaxing", "prospective")
 FEEDBACKS = ("transpose", "fixed_random", "kolen_pollack")
+BEGINNINGS = ("fixed", "random")
 
 
 class Module(Protocol):
-    """What stands as L or H. A carry is any pytree of tensors with the batch in front."""
+    """What stands as L or H. A carry is any pytree of tensors with the batch in front.
+
+    In a model with z0 = "random" it also has `begin(z)`: the carry before the first step, standing at z [batch, length,
+    d].
+    """
 
     def initial(self, batch: int) -> Pytree:
         """The carry before the first step."""
@@ -88,6 +95,9 @@ class Config:
         puzzles: number of puzzle identities, each with an embedding as an additional first position; 0 for none.
         modules: of which L and H are made: "blocks" of layers, "gle" for networks of representation and error neurons
             with the same weights (see `hrm.local`), or "gle L" or "gle H" for one of them.
+        damping: share of its way that z goes in a step, z ← z + damping (module(z) − z).
+        z0: where z begins: fixed, the same vector for all puzzles and positions; or random, normal numbers drawn anew
+            for each puzzle, position and feature (in evaluation, always the same ones).
         tau_L: time constant of z_L in steps, of gle modules.
         tau_H: of z_H.
         errors: their error neurons at z_L and z_H: instantaneous, relaxing or prospective.
@@ -113,6 +123,8 @@ class Config:
     rope_theta: float = 10000.0
     puzzles: int = 0
     modules: str = "blocks"
+    damping: float = 1.0
+    z0: str = "fixed"
     tau_L: float = 1.0
     tau_H: float = 1.0
     errors: str = "instantaneous"
@@ -134,15 +146,19 @@ class Blocks(nn.Module):
     def __init__(self, config: Config, layers: int, generator: torch.Generator | None = None):
         super().__init__()
         c = config
-        self.shape = (c.length, c.d)
+        self.shape, self.damping = (c.length, c.d), c.damping
         self.blocks = nn.Sequential(*(Block(MIXERS[c.mixer](c), c.d, c.expansion, c.multiple) for _ in range(layers)))
         self.register_buffer("z0", truncated_normal((c.d,), 1.0))  # fixed, the same at all positions
 
     def initial(self, batch: int) -> Tensor:
         return self.z0.expand(batch, *self.shape)
 
+    def begin(self, z: Tensor) -> Tensor:
+        return z
+
     def forward(self, carry: Tensor, injection: Tensor) -> Tensor:
-        return self.blocks(carry + injection)
+        z = self.blocks(carry + injection)
+        return z if self.damping == 1 else carry + self.damping * (z - carry)
 
     def read(self, carry: Tensor) -> Tensor:
         return carry
@@ -173,12 +189,19 @@ class HRM(nn.Module):
             raise ValueError(f"unknown positions {c.positions!r}; choose one of {', '.join(POSITIONS)}")
         for name, known in (
             ("modules", MODULES), ("errors", ERRORS), ("inner_errors", ERRORS), ("feedback", FEEDBACKS),
+            ("z0", BEGINNINGS),
         ):  # fmt: skip
             if getattr(c, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(c, name)!r}; choose one of {', '.join(known)}")
         for name in ("tau_L", "tau_H", "inner_tau"):
             if not 1 <= getattr(c, name) < math.inf:
                 raise ValueError(f"{name} must be at least one step, got {getattr(c, name):g}")
+        if not 0 < c.damping <= 1:
+            raise ValueError(f"damping must lie in (0, 1], got {c.damping:g}")
+        if (L or H) and c.damping != 1:
+            raise ValueError(f"damping = {c.damping:g} is for the model's own modules: leave it out, or L and H")
+        if c.z0 == "random" and not all(hasattr(m, "begin") for m in (L, H) if m):
+            raise ValueError('z0 = "random" needs modules that can `begin` anywhere (see `Module`)')
         neurons = MODULES[c.modules]
         for name in OF_NEURONS:
             side = name[-1] if name in ("tau_L", "tau_H") else ""
@@ -232,12 +255,25 @@ class HRM(nn.Module):
 
     # -- the pieces of a segment ---------------------------------------------------------------------------------
 
-    def initial(self, batch: int) -> Carry:
-        return Carry(self.L.initial(batch), self.H.initial(batch))
+    def initial(self, batch: int, rows: Sequence[np.random.Generator | None] | None = None) -> Carry:
+        """Before the first step. rows: what each row's random z0 is drawn from (None: not needed); without, all rows
+        begin at the same one."""
+        c = self.config
+        if c.z0 == "fixed":
+            return Carry(self.L.initial(batch), self.H.initial(batch))
+        shape = (2, c.length + bool(c.puzzles), c.d)
+        if rows is None:
+            drawn = np.broadcast_to(np.random.default_rng(0).standard_normal(shape), (batch, *shape))
+        else:
+            drawn = np.stack([np.zeros(shape) if rng is None else rng.standard_normal(shape) for rng in rows])
+        z_L, z_H = torch.from_numpy(drawn.copy()).to(self.output_head.weight).unbind(1)
+        return Carry(self.L.begin(z_L), self.H.begin(z_H))
 
     def embed(self, x: Tensor, puzzle: Tensor | None = None) -> Tensor:
         """x̃: symbols [batch, length] (and puzzle identities [batch], or their embeddings [batch, d]) → [batch, length,
-        d], of variance one."""
+        d], of variance one. Of symbols that differ from step to step, [steps, batch, length]: x̃ of each step."""
+        if x.ndim == 3:
+            return torch.stack([self.embed(of_step, puzzle) for of_step in x])
         embedded = self.embedding(x) * math.sqrt(self.config.d)
         if self.config.puzzles:
             assert puzzle is not None
@@ -276,6 +312,9 @@ class SharedBlocks(nn.Module):
 
     def initial(self, batch: int) -> Tensor:
         return self.z0.expand(batch, *self.other[0].shape)
+
+    def begin(self, z: Tensor) -> Tensor:
+        return z
 
     def forward(self, carry: Tensor, injection: Tensor) -> Tensor:
         return self.other[0](carry, injection)

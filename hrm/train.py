@@ -65,6 +65,7 @@ class Training:
         weight_decay: decoupled.
         puzzle_lr: of the puzzles' embeddings, after warm-up; those of the puzzles at hand learn by sign-SGD.
         puzzle_weight_decay: of those, decoupled.
+        noise: standard deviation of the noise on x̃ in each step (path noise); none in evaluation.
         average: decay of averaged weights, with which the model is evaluated; 0 for none. Puzzles' embeddings are not
             averaged.
         clip: largest norm of the gradient, without that of the puzzles' embeddings; 0 for none.
@@ -91,6 +92,7 @@ class Training:
     weight_decay: float = 0.1
     puzzle_lr: float = 1e-2
     puzzle_weight_decay: float = 0.1
+    noise: float = 0.0
     average: float = 0.0
     clip: float = 0.0
     refill: str = "keep"
@@ -107,7 +109,8 @@ class Training:
         for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS), ("refill", ("keep", "drop"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}")
-        positive = ("lr", "warmup", "q_weight", "weight_decay", "puzzle_lr", "puzzle_weight_decay", "clip", "final")
+        positive = ("lr", "warmup", "q_weight", "weight_decay", "puzzle_lr", "puzzle_weight_decay", "clip", "final",
+                    "noise")  # fmt: skip
         for name in positive:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name):g}")
@@ -164,6 +167,10 @@ class Trainer:
     def __init__(self, model: HRM, task: Task, o: Training, seed: int = 0, compile: Compile | None = None):
         o.check()
         task.check()
+        if task.bit_by_bit and o.halting.learned:
+            raise ValueError(
+                f"{task.name} is shown bit by bit, and nothing can halt before: set halting.learned = false"
+            )
         for split in (task.train, task.validation, task.test):
             fits(model, task, split)
         self.model, self.task, self.o, self.seed, self.steps = model, task, o, seed, 0
@@ -222,6 +229,7 @@ class Trainer:
         shuffled anew for each pass."""
         train, o = self.task.train, self.o
         done = slots.done.cpu().numpy()
+        beginning: list[np.random.Generator | None] = [None] * len(done)
         drawn = slots.drawn.cpu().numpy().copy()
         x, y, puzzle, least = (t.cpu().numpy().copy() for t in (slots.x, slots.y, slots.puzzle, slots.least))
         for i in np.flatnonzero(done) if o.refill == "keep" else range(len(done)):
@@ -232,10 +240,11 @@ class Trainer:
                 rng = act.stream(self.seed, self.own[i], draw)
                 x[i], y[i], puzzle[i] = self.task.draw(row, rng)
                 least[i] = act.minimum(o.halting, rng)
+                beginning[i] = rng
             drawn[i] += 1
         where = slots.done
         new = (torch.from_numpy(a).to(self.device) for a in (least, drawn, x, y, puzzle))
-        carry = act.select(where, self.model.initial(len(done)), slots.carry)
+        carry = act.select(where, self.model.initial(len(done), beginning), slots.carry)
         errors = act.select(where, self.credit.at_rest(self.model, len(done)), slots.errors)
         return slots._replace(
             carry=carry, errors=errors, segments=slots.segments * ~where, done=torch.zeros_like(where),
@@ -261,7 +270,12 @@ class Trainer:
         # the embeddings of the puzzles at hand are leaves of their own, whose gradient is as small as they are
         puzzle = slots.puzzle if self.table is None else self.table.detach()[slots.puzzle].requires_grad_()
         self.optimizer.zero_grad()
-        carry, out, l, errors = self.credit(self.model, slots, puzzle, lambda share: self._update(slots, puzzle, share))
+        shown = act.shown(self.task, slots.x, slots.y, slots.segments, self.model.config.steps)
+        if o.noise:
+            shown = shown._replace(noise=self._noise(slots))
+        carry, out, l, errors = self.credit(
+            self.model, slots, shown, puzzle, lambda share: self._update(slots, puzzle, share)
+        )
         self.slots = act.advance(slots, carry, out, o.halting)._replace(errors=errors)
         self.steps += 1
         loss = widest(l.total)
@@ -280,6 +294,15 @@ class Trainer:
             "segments": (self.slots.segments * finished).sum().item() / number,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
+
+    def _noise(self, slots: Slots) -> Tensor:
+        """Of each step of the segment, [steps, slots, length, d], from streams of the slots' own."""
+        c = self.model.config
+        shape = (c.steps, c.length + bool(c.puzzles), c.d)
+        drawn, segments = slots.drawn.tolist(), slots.segments.tolist()
+        rngs = (act.stream(self.seed, *own) for own in zip(self.own, drawn, (s + 1 for s in segments), strict=True))
+        noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], 1)
+        return self.o.noise * torch.from_numpy(noise).to(self.model.output_head.weight)
 
     def _update(self, slots: Slots, puzzle: Tensor, share: float) -> None:
         """Moves the weights by their `.grad`, at this share of the step's segment."""
@@ -460,10 +483,11 @@ class Answers(NamedTuple):
 
 @torch.no_grad()
 def answers(
-    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False
-) -> Iterator[tuple[Grids, Answers]]:
-    """All rows of grids, a batch at a time; with `halting`, a row that has halted keeps its answer. Raises ValueError
-    for grids of other sizes than the model's."""
+    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False,
+    task: Task | None = None,
+) -> Iterator[tuple[Grids, Answers]]:  # fmt: skip
+    """All rows of grids, a batch at a time; with `halting`, a row that has halted keeps its answer. task: needed where
+    puzzles are shown bit by bit. Raises ValueError for grids of other sizes than the model's."""
     fits(model, grids=grids)
     device = model.output_head.weight.device
     vocabulary = model.config.vocabulary
@@ -475,7 +499,7 @@ def answers(
             chosen, sure, used = zip(  # of each segment; its logits are not held
                 *(
                     (out.logits.argmax(-1).to(small), out.q_halt.float(), used)
-                    for out, used in act.solve(model, x, puzzle, segments, halting)
+                    for out, used in act.solve(model, x, puzzle, segments, halting, task)
                 ),
                 strict=True,
             )
@@ -506,7 +530,7 @@ def evaluate(
     how = halting if halting.at_evaluation else None
     scores: dict[str, list[np.ndarray]] = {}
     used = 0
-    for part, found in answers(model, grids, segments or halting.halt_max_steps, how, batch, bf16):
+    for part, found in answers(model, grids, segments or halting.halt_max_steps, how, batch, bf16, task):
         of_segments = [task.scores(part, a) for a in found.symbols]  # all answers at once may not fit the memory
         for k in of_segments[0]:
             scores.setdefault(k, []).append(np.stack([s[k] for s in of_segments]))

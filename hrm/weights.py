@@ -25,14 +25,17 @@ from hrm.tasks.notation import NOTATIONS, Notation
 from hrm.tasks.task import Grids, Task
 from hrm.train import answer as answers_of
 
-YOUNGER = ("modules", *OF_NEURONS)  # options that files of models without them, of blocks, do not name
+YOUNGER = ("modules", "damping", "z0", *OF_NEURONS)  # options that files of models without them do not name
 
 
 def save(file: Path | str | BinaryIO, model: HRM, task: Task, halting: Halting, bf16: bool = False) -> None:
     """halting, bf16: as in training (`hrm.train.Training`).
 
-    Raises ValueError for modules of one's own, which `load` could not make again, and for a model of another task.
+    Raises ValueError for modules of one's own, which `load` could not make again, for a model of another task, and for
+    one that is shown its puzzles bit by bit.
     """
+    if task.bit_by_bit:
+        raise ValueError(f"{task.name} is shown bit by bit, which a file of weights does not know: save the state_dict")
     ours = {"L": (Blocks,), "H": (Blocks, SharedBlocks)}
     neurons = MODULES[model.config.modules]  # which HRM makes by itself, too
     if not all(type(m) in ours[k] or (k in neurons and hasattr(m, "net")) for k, m in (("L", model.L), ("H", model.H))):

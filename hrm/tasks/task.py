@@ -6,8 +6,8 @@
             x = np.random.default_rng(0).integers(1, 4, (300, 9))
             self.train, self.validation, self.test = (Grids(x[i::3], x[i::3]) for i in range(3))
 
-A task of one's own needs no more. It may besides change its training puzzles at random (`augment`), know further
-measures than exactness (`scores`), and how its symbols look (`symbols`).
+A task of one's own needs no more. It may besides change its training puzzles at random (`augment`), show them bit by
+bit (`shown`), know further measures than exactness (`scores`), and how its symbols look (`symbols`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class Task:
     blank: ClassVar[int] = 1  # symbol of a cell that a puzzle leaves open
     kind: ClassVar[str] = "grid"  # how people write it, and what is right: see `hrm.tasks.notation`
     zero: ClassVar[int] = 0  # symbol of the number 0, where people write numbers
+    bit_by_bit = False  # whether what is there of a puzzle, or asked, differs from step to step: see `shown`
     puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
     train: Grids
     validation: Grids
@@ -142,6 +144,10 @@ class Task:
     def draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """A row of the training split as it is learned once: puzzle, answer, and which identity it then has."""
         return *self.augment(self.train.x[row], self.train.y[row], rng), int(self.train.puzzle[row])
+
+    def shown(self, x: Tensor, y: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Of puzzles and answers [n, length], what is there and asked in the puzzle's step [n], counted from 0."""
+        return x, y
 
     def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
         """Measures of answers [n, cells], each bool [n]; "exact" is always among them."""

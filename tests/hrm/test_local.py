@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 import gle
 from hrm import local
-from hrm.act import Halting
+from hrm.act import Halting, Shown
 from hrm.credit import Local, output_errors, side
 from hrm.gradients import Implicit, spectral_radius, strategy
 from hrm.losses import LOSSES, losses
@@ -177,7 +177,9 @@ def settled(t, slots, steps):
     for _ in range(steps):
         for p in t.model.parameters():
             p.grad = None
-        learned = t.credit(t.model, slots._replace(errors=errors), slots.puzzle, lambda share: None)
+        learned = t.credit(
+            t.model, slots._replace(errors=errors), Shown(slots.x, slots.y), slots.puzzle, lambda share: None
+        )
         errors = learned.errors
     return {name: p.grad for name, p in t.model.named_parameters()}
 
@@ -225,7 +227,9 @@ def test_gain_control_holds_what_comes_back():
         t.credit.gain = gain
         errors = slots.errors
         for _ in range(60):
-            errors = t.credit(t.model, slots._replace(errors=errors), slots.puzzle, lambda share: None).errors
+            errors = t.credit(
+                t.model, slots._replace(errors=errors), Shown(slots.x, slots.y), slots.puzzle, lambda share: None
+            ).errors
         sizes[gain] = float(errors.L.norm())
     assert sizes["none"] > 1e3 * max(sizes["puzzle"], sizes["token"])
     local = Local(None, None, "softmax", 0.0, Halting(), epsilon=1.0)

@@ -36,9 +36,9 @@ class Increment(Task):
         return x[order], y[order]
 
 
-def trainer(seed=0, task=None, **changes):
+def trainer(seed=0, task=None, sizes=None, **changes):
     torch.manual_seed(seed)
-    model = HRM(Config(vocabulary=5, length=6, d=16, heads=2, H_layers=1, L_layers=1, multiple=8))
+    model = HRM(Config(vocabulary=5, length=6, d=16, heads=2, H_layers=1, L_layers=1, multiple=8, **(sizes or {})))
     o = Training(**{"batch": 8, "steps": 100, "lr": 3e-3, "warmup": 3, "halting": Halting(4), **changes})
     return Trainer(model, task or Increment(), o, seed)
 
@@ -266,11 +266,20 @@ def test_resumed_is_uninterrupted(changes, tmp_path):
         assert torch.equal(p, q)
 
 
-def process(number, processes, folder):
+OF_ALL_KINDS = {
+    "autograd": {},
+    "local errors, noise, random beginnings": {
+        "sizes": {"modules": "gle", "mixer": "mlp", "tau_H": 2.0, "z0": "random"},
+        "gradient": "local", "epsilon": 1.0, "noise": 0.1,
+    },
+}  # fmt: skip
+
+
+def process(number, processes, folder, kind):
     os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
     torch.set_num_threads(1)
-    t = trainer()
+    t = trainer(**OF_ALL_KINDS[kind])
     curve = losses_of(t, 8)
     state = t.state_dict()
     if number == 0:
@@ -282,13 +291,14 @@ def process(number, processes, folder):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
+@pytest.mark.parametrize("kind", OF_ALL_KINDS)
+def test_two_processes_are_one(kind, tmp_path):
     """The same loss curve at the same global batch, and a checkpoint that one process continues."""
-    side_by_side(process, 2, str(tmp_path))
+    side_by_side(process, 2, str(tmp_path), kind)
     two = torch.load(tmp_path / "2.pt", weights_only=True)
-    one = trainer()
+    one = trainer(**OF_ALL_KINDS[kind])
     np.testing.assert_allclose(losses_of(one, 8), two["curve"], rtol=1e-4)
-    again = trainer()
+    again = trainer(**OF_ALL_KINDS[kind])
     again.load_state_dict(two["state"])
     np.testing.assert_allclose(losses_of(again, 3), losses_of(one, 3), rtol=1e-3)
 
