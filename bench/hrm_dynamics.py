@@ -36,6 +36,8 @@ from bench.puzzles import reasoning, trained
 from bench.puzzles.trained import Subject, Trained
 from gle.compiling import compiled
 from hrm import controls
+from hrm.act import Shown, Slots
+from hrm.credit import Local, side
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
 from hrm.model import HRM, Carry, Config
@@ -262,7 +264,47 @@ def thoughts(o: Dynamics, subject: Subject) -> dict[str, Any]:
         probability = model.read_out(seen).logits.double().softmax(-1)
         confidence, answer = (t.cpu() for t in probability.max(-1))
         steps.append({"answer": answer.tolist(), "confidence": confidence.numpy().round(3).tolist(), "H": due})
-    return {"x": grids.x.tolist(), "y": grids.y.tolist(), "difficulty": grids.difficulty.tolist(), "steps": steps}
+    return {
+        "x": grids.x.tolist(), "y": grids.y.tolist(), "difficulty": grids.difficulty.tolist(), "steps": steps,
+        "at_work": at_work(o, subject, model, grids),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str, Any]:
+    """How far z_L and z_H move in each step, and the errors that would reach them with the target at the output, while
+    weights stand still: root mean squares over the features of a position, [steps, puzzles, cells]."""
+    training = subject.options.training
+    front = int(bool(model.config.puzzles))
+    errors: dict[str, list[Tensor | None]] = {"e_L": [], "e_H": []}
+
+    def watch(e_L: Tensor | None, e_H: Tensor | None) -> None:
+        errors["e_L"].append(e_L)
+        errors["e_H"].append(e_H)
+
+    credit = Local(
+        side(model.L), side(model.H), training.loss, 0.0, training.halting, training.epsilon, training.gain,
+        plasticity="segment", watch=watch,
+    )  # fmt: skip
+    x, puzzle = symbols(subject.task, grids, o.device)
+    y = torch.from_numpy(grids.y.astype(np.int64)).to(o.device)
+    zeros = torch.zeros_like(puzzle)
+    slots = Slots(
+        model.initial(len(x)), zeros, zeros, zeros > 0, zeros, x, y, puzzle, credit.at_rest(model, len(x))
+    )  # fmt: skip
+    for _ in range(o.segments):
+        learned = credit(model, slots, Shown(x, y), puzzle, lambda share: None)
+        slots = slots._replace(carry=learned.carry, errors=learned.errors)
+    for p in model.parameters():
+        p.grad = None
+    L, H, _ = trajectory(model, subject.task, grids, o.segments, o.device)
+    still = torch.zeros_like(L[0])
+    shown = {"z_L": L.diff(dim=0), "z_H": H.diff(dim=0)}
+    shown |= {name: torch.stack([still if e is None else e for e in each]) for name, each in errors.items()}
+    return {
+        name: each[:, :, front:].double().square().mean(-1).sqrt().cpu().numpy().round(5).tolist()
+        for name, each in shown.items()
+    }
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------

@@ -123,6 +123,9 @@ class Local:
     control: what could explain the same. "frozen": L and H do not learn; "shuffled": they get the errors of another
     puzzle of the batch (of the same process); "cut": no error from H to L, which then does not learn, nor do
     embeddings; "own head": z_L is taught by `model.own_head` in place of H.
+
+    watch: is told the errors that reach z_L and z_H in each step, [slots, length, d]; None for those of a module that
+    gets none.
     """
 
     L: Sided
@@ -135,6 +138,7 @@ class Local:
     target: str = "always"
     plasticity: str = "step"
     control: str = "none"
+    watch: Callable[[Tensor | None, Tensor | None], None] | None = None
 
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         c = model.config
@@ -160,6 +164,8 @@ class Local:
             if not (last or self.target == "always"):
                 continue
             found: list[Gradient] = []
+            e_L: Tensor | None = None
+            e_H: Tensor | None = None
             if seen_H is not None:
                 out = model.read_out(carry)
                 following = looked_ahead(model, carry, slots, puzzle, self.halting) if last else None
@@ -179,6 +185,8 @@ class Local:
                 back, own, v_L = L.respond(seen_L, e_L, waiting.v_L)
                 found += self._moving(own) + embedding_gradients(model, now.x, puzzle, back)
                 waiting = waiting._replace(L=back, v_L=v_L)
+            if self.watch:
+                self.watch(e_L, e_H)
             for p, g in found:
                 sums[p] = sums[p] + g if p in sums else g
             if last or self.plasticity == "step":

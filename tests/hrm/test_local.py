@@ -18,7 +18,7 @@ from hrm.act import Halting, Shown
 from hrm.credit import Local, output_errors, side
 from hrm.gradients import Implicit, spectral_radius, strategy
 from hrm.losses import LOSSES, losses
-from hrm.model import HRM, Config, Output
+from hrm.model import HRM, Carry, Config, Output
 from hrm.optim import Average
 from hrm.tasks.task import IGNORE
 from hrm.train import Trainer, Training
@@ -148,6 +148,23 @@ def test_output_errors_are_the_losses_own(loss):
         for e, t in zip(found, out, strict=True):
             expected = torch.zeros_like(t) if t.grad is None else -3 * t.grad
             torch.testing.assert_close(e, expected, atol=1e-13, rtol=0)
+
+
+def test_what_is_watched():
+    """e_L and e_H of a step are −∂E/∂z of each puzzle, as autograd has them with z as leaves."""
+    t = trainer(training={"halting": Halting(4, learned=False)}, L_cycles=1, H_cycles=1)
+    seen = []
+    t.credit.watch = lambda *errors: seen.append(errors)
+    slots = t.refill(t.slots)
+    t.credit(t.model, slots, Shown(slots.x, slots.y), slots.puzzle, lambda share: None)
+    ((e_L, e_H),) = seen
+    L, H = t.model.L, t.model.H
+    z_L = L.read(L(slots.carry.L, H.read(slots.carry.H) + t.model.embed(slots.x))).detach().requires_grad_()
+    new_H = H(slots.carry.H, z_L)
+    for z, e in ((z_L, e_L), (new_H.z, e_H)):
+        out = t.model.read_out(Carry(None, new_H))
+        total = losses(out, slots.y, LOSSES["softmax"], None, 0.0).total
+        torch.testing.assert_close(e, -8 * torch.autograd.grad(total, z, retain_graph=True)[0], atol=1e-12, rtol=1e-9)
 
 
 # -- errors that come back ---------------------------------------------------------------------------------------------
