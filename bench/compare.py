@@ -160,7 +160,15 @@ def trainer_of(o: Compare, task: Task, name: str, seed: int) -> Trainer:
     )  # fmt: skip
     # the Q-head reads the first cell, which under convolutions knows little of the far ones; no stream can end early
     halting = Halting(segments_of(task, name), q_continue=False, learned=o.task in ("4x4", "6x6"))
-    settings = {"gradient": "local", "final": 1.0, "weight_decay": 1.0, "average": 0.98, "warmup": 100, **row.training}
+    decay = 0.1 if o.task == "maze" else 1.0
+    settings = {
+        "gradient": "local",
+        "final": 1.0,
+        "weight_decay": decay,
+        "average": 0.98,
+        "warmup": 100,
+        **row.training,
+    }
     training = Training(batch=o.batch, steps=10**9, lr=o.lr, halting=halting, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
