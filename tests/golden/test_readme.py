@@ -125,6 +125,7 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
     "sudoku 4x4 gle": ("sudoku/4x4_gle", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6 gle": ("sudoku/6x6_gle", lambda r: reasoning.tables(r)[0]),
+    "sudoku 6x6 gle 600": ("sudoku/6x6_gle_600", lambda r: reasoning.tables(r)[0]),
     "compare 4x4": ("compare/4x4", lambda r: compare.tables(r)[0]),
     "compare 4x4 gradients": ("compare/4x4", lambda r: compare.tables(r)[1]),
     "compare costs": ("compare/4x4", lambda r: compare.tables(r)[2]),
