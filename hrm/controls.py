@@ -9,7 +9,7 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from hrm.model import HRM, Blocks, Config
+from hrm.model import HRM, OF_NEURONS, Blocks, Config
 
 
 class Memoryless(nn.Module):
@@ -52,8 +52,8 @@ class Mirror(nn.Module):
 def recurrent(config: Config, layers: int, steps: int) -> HRM:
     """A network of `layers` blocks that is run `steps` times in a segment; with steps = 1 and one segment, a deep
     feed-forward network."""
-    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, modules="blocks", damping=1.0,
-                                 z0="fixed")  # fmt: skip
+    plain = {name: getattr(Config, name) for name in ("modules", "damping", "z0", *OF_NEURONS)}
+    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, **plain)
     # the puzzle's own position stands in front
     blocks = Blocks(dataclasses.replace(config, length=config.length + bool(config.puzzles)), layers)
     return HRM(config, L=Memoryless(blocks), H=Mirror(blocks))

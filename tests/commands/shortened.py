@@ -136,8 +136,11 @@ RUNS = {
     UNVERIFIED: Run(NINE, FILES),
     f"{SUDOKU} --config configs/sudoku/4x4_gle.yaml": Run(PUZZLES),
     f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES),
+    "python -m bench.maze --config configs/maze/10x10_gle.yaml": Run(PUZZLES),
     "python -m bench.compare": Run(COMPARE),
     "python -m bench.compare --task 6x6 --cpu 2": Run(COMPARE),
+    "python -m bench.compare --task maze --batch 32 --cpu 5": Run(COMPARE),
+    "python -m bench.compare --task stream": Run(COMPARE),
     f"{SUDOKU} --size 9 --train_csv hard.txt --test_csv hard.txt --puzzles [400,50,50] --augmentation all": Run(
         NINE, (("hard.txt", "{a list}"), ("hard.txt", "{a list}"))
     ),

@@ -6,7 +6,7 @@ import torch
 from test_train import Increment
 from torch.utils._pytree import tree_leaves
 
-from hrm import act
+from hrm import act, controls
 from hrm.act import Halting, Shown
 from hrm.gradients import strategy
 from hrm.model import HRM, Config
@@ -238,6 +238,17 @@ def test_what_has_gone_can_be_remembered():
         found[gradient] = t.evaluate(task.test)["curve"]["exact"][-1]
     assert found["bptt"] > 0.85
     assert found["one_step"] < 0.6
+
+
+def test_controls_of_any_model():
+    """A recurrent network beside a model of neurons has none of their options.
+
+    Prevents: a look at a trained model that ends where its controls are made.
+    """
+    config = Config(**SIZES, modules="gle", tau_H=2.0, inner_tau=2.0, mixer="mlp", damping=0.5, z0="random")
+    model = controls.recurrent(config, 2, 3)
+    assert model.config.modules == "blocks"
+    assert Trainer(model, Increment(), Training(batch=4, gradient="local", halting=Halting(2))).step()["loss"] > 0
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
