@@ -61,6 +61,7 @@ def off(found, expected):
     return worst
 
 
+NT_1 = {"H_cycles": 1, "L_cycles": 1}
 CASES = {
     "mixing by mlp": {},
     "by convolution": {"mixer": "conv"},
@@ -116,21 +117,23 @@ def test_neurons_are_the_blocks(mixer):
     assert (ours.H.read(b.H) - ours.H.read(ours.initial(4).H)).abs().max() > 0.1
 
 
-def test_many_steps():
-    """Sixty whole training steps: the weights of both ways agree up to rounding, which the optimiser lets grow: from
-    1e-16 of the first step it has come to 1e-10 at most; a rule off by one per cent is at 1e-2.
+@pytest.mark.parametrize(("sizes", "segments", "most"), [({}, 1, 1e-12), (NT_1, 4, 1e-12), ({}, 4, 1e-9)])
+def test_many_steps(sizes, segments, most):
+    """Sixty whole training steps: the weights of both ways agree up to rounding. An untrained model's steps do not
+    contract, and let what differs grow from step to step of a puzzle: with sixteen of them it may come to 1e-10; a rule
+    off by one per cent is at 1e-2.
 
     Prevents: errors that rows of a batch, halting or the optimiser hide in one step.
     """
     ended = []
     for how in ("local", "one_step"):
-        t = trainer("gle", how)
+        t = trainer("gle", how, training={"halting": Halting(segments)}, **sizes)
         for _ in range(60):
             row = t.step()
         ended.append(([p.detach() for p in t.model.parameters()], row["loss"]))
     (p, loss), (q, expected) = ended
-    assert max(float((a - b).abs().max()) for a, b in zip(p, q, strict=True)) < 1e-9
-    assert loss == pytest.approx(expected, abs=1e-9)
+    assert max(float((a - b).abs().max()) for a, b in zip(p, q, strict=True)) < most
+    assert loss == pytest.approx(expected, abs=10 * most)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
