@@ -204,33 +204,35 @@ def learned(o: Compare, task: Task, name: str, seed: int) -> dict[str, Any]:
 
 def looked_at(o: Compare, task: Task, trainer: Trainer, cost: dict[str, Any]) -> dict[str, Any]:
     exact = float(trainer.evaluate(task.validation)["curve"][task.measure][-1])
-    own = STREAM if task.bit_by_bit else trainer.model.config.steps
-    first, (segments, steps) = compared(o, task, trainer, 1, own), o.settled
+    own, (segments, steps) = trainer.model.config.steps, o.settled
+    whole = trainer.o.halting.halt_max_steps if task.bit_by_bit else 1  # what is in a stream's answer is its way there
+    first = compared(o, task, trainer, 1, own, whole)
     return {**cost, "exact": exact, "first": first, "settled": compared(o, task, trainer, segments, steps)}
 
 
-def at(o: Compare, task: Task, model: HRM, segments: int) -> tuple[Carry, Shown]:
-    """Probes: their carry before a segment, and what they are shown in it."""
+def at(o: Compare, task: Task, model: HRM, segments: int, number: int = 1) -> tuple[Carry, list[Shown]]:
+    """Probes: their carry before a segment, counted from 1, and what they are shown in so many from there on."""
     rows = task.validation[: o.probes]
     x, y = (torch.from_numpy(a.astype(np.int64)).to(o.device) for a in (rows.x, rows.y))
-    steps, begun = model.config.steps, torch.zeros(len(x), dtype=torch.long, device=x.device)
-    each = [act.shown(task, x, y, begun + i, steps) for i in range(segments)]
+    steps, first = model.config.steps, torch.zeros(len(x), dtype=torch.long, device=x.device)
+    each = [act.shown_in(task, x, y, first + i, steps) for i in range(segments - 1 + number)]
     with torch.no_grad():
         carry = model.initial(len(x))
-        for shown in each[:-1]:
+        for shown in each[: segments - 1]:
             carry = run_steps(model, carry, model.embed(shown.x), 0, steps)
-    return carry, each[-1]
+    return carry, each[segments - 1 :]
 
 
-def compared(o: Compare, task: Task, trainer: Trainer, segments: int, steps: int) -> dict[str, Any]:
-    """The row's gradient of a segment of so many steps beside backpropagation through it with a loss at every update of
-    H, by module; weights stand still. It is of the row's own steps: of one alone the one-step gradient is all."""
+def compared(o: Compare, task: Task, trainer: Trainer, segments: int, steps: int, number: int = 1) -> dict[str, Any]:
+    """The row's gradient of a segment of so many steps, summed over `number` of them, beside backpropagation through
+    all of their steps with a loss at every update of H, by module; weights stand still. It is of the row's own steps:
+    of one alone the one-step gradient is all."""
     model = trainer.model
     config = model.config
     model.config = dataclasses.replace(config, H_cycles=steps // config.L_cycles)
     try:
-        carry, shown = at(o, task, model, segments)
-        found, expected = row_gradient(trainer, carry, shown), bptt_gradient(trainer, carry, shown)
+        carry, each = at(o, task, model, segments, number)
+        found, expected = row_gradient(trainer, carry, each), bptt_gradient(trainer, carry, each)
     finally:
         model.config = config
 
@@ -251,29 +253,33 @@ def by_module(model: HRM) -> dict[str, Tensor]:
     return {"L": flat("L."), "H": flat("H.")}
 
 
-def row_gradient(trainer: Trainer, carry: Carry, shown: Shown) -> dict[str, Tensor]:
+def row_gradient(trainer: Trainer, carry: Carry, each: Sequence[Shown]) -> dict[str, Tensor]:
     model, credit = trainer.model, trainer.credit
     if isinstance(credit, Local):
         credit = dataclasses.replace(credit, plasticity="segment")
-    x, y, _ = shown.step(0)
-    zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    carry = tree_map(lambda t: t.clone(), carry)
-    errors = credit.at_rest(model, len(x))
-    slots = act.Slots(carry, zeros, zeros + 1, zeros == 1, zeros, x, y, zeros, errors)
-    model.zero_grad()
-    credit(model, slots, shown, zeros, lambda share: None)
-    return by_module(model)
+    x, y, _ = each[0].step(0)
+    puzzle = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    slots = act.begun(model, credit.at_rest(model, len(x)), x, y, puzzle)._replace(carry=carry)
+    total: dict[str, Tensor] = {}
+    for shown in each:
+        model.zero_grad()
+        learned = credit(model, slots, shown, puzzle, lambda share: None)
+        slots = slots._replace(carry=learned.carry, errors=learned.errors)
+        total = {module: g + total.get(module, 0) for module, g in by_module(model).items()}
+    return total
 
 
-def bptt_gradient(trainer: Trainer, carry: Carry, shown: Shown) -> dict[str, Tensor]:
+def bptt_gradient(trainer: Trainer, carry: Carry, each: Sequence[Shown]) -> dict[str, Tensor]:
     model, o = trainer.model, trainer.o
     model.zero_grad()
-    total = torch.zeros((), device=shown.x.device)
-    for i in range(model.config.steps):
-        x, y, _ = shown.step(i)
-        carry = model.step(carry, model.embed(x), model.is_due(i))
-        if model.is_due(i):
-            total = total + losses(model.read_out(carry), y, LOSSES[o.loss], None, o.q_weight).total
+    total = torch.zeros((), device=each[0].x.device)
+    for shown in each:
+        for i in range(model.config.steps):
+            x, y, _ = shown.step(i)
+            carry = model.step(carry, model.embed(x), model.is_due(i))
+            if model.is_due(i):
+                out = model.read_out(carry)
+                total = total + losses(out, y, LOSSES[o.loss], None, trainer.credit.q_weight).total
     total.backward()
     return by_module(model)
 
@@ -281,7 +287,7 @@ def bptt_gradient(trainer: Trainer, carry: Carry, shown: Shown) -> dict[str, Ten
 def radius(o: Compare, task: Task, trainer: Trainer) -> float:
     """Spectral radius of the step map after as many of the row's own segments as a probe has to settle."""
     model = trainer.model
-    carry, shown = at(dataclasses.replace(o, probes=min(o.probes, 4)), task, model, o.settled[0] + 1)
+    carry, (shown,) = at(dataclasses.replace(o, probes=min(o.probes, 4)), task, model, o.settled[0] + 1)
     return spectral_radius(model, carry, model.embed(shown.step(0).x), 1e-2)
 
 
@@ -299,7 +305,7 @@ def costs(o: Compare, task: Task, name: str) -> list[dict[str, Any]]:
     found = []
     for length in o.lengths:
         model.config = dataclasses.replace(model.config, H_cycles=length // model.config.L_cycles)
-        segment = partial(row_gradient, trainer, model.initial(len(x)), Shown(x, y))
+        segment = partial(row_gradient, trainer, model.initial(len(x)), [Shown(x, y)])
         found.append({"steps": length, **memory.costs(segment, o.device)})
     return found
 

@@ -35,8 +35,8 @@ from bench.kit.tables import Table
 from bench.puzzles import reasoning, trained
 from bench.puzzles.trained import Subject, Trained
 from gle.compiling import compiled
-from hrm import controls
-from hrm.act import Shown, Slots
+from hrm import act, controls
+from hrm.act import Shown
 from hrm.credit import Local, side
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
@@ -156,7 +156,8 @@ def control(o: Dynamics, subject: Subject, layers: int, d: int, steps: int, segm
     """A recurrent or feed-forward network that learns the subject's task alike."""
     training = subject.options.training
     halting = dataclasses.replace(training.halting, halt_max_steps=segments, learned=segments > 1)
-    training = dataclasses.replace(training, steps=updates, halting=halting)
+    # errors that go round are for modules which add what they get to z, as these do not
+    training = dataclasses.replace(training, steps=updates, halting=halting, epsilon=0.0, control="none")
     base = subject.model("init").config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(o.seed)
@@ -273,7 +274,8 @@ def thoughts(o: Dynamics, subject: Subject) -> dict[str, Any]:
 @torch.no_grad()
 def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str, Any]:
     """How far z_L and z_H move in each step, and the errors that would reach them with the target at the output, while
-    weights stand still: root mean squares over the features of a position, [steps, puzzles, cells]."""
+    weights stand still: root mean squares over the features of a position, as shares of the largest one, [steps,
+    puzzles, cells]."""
     training = subject.options.training
     front = int(bool(model.config.puzzles))
     errors: dict[str, list[Tensor | None]] = {"e_L": [], "e_H": []}
@@ -288,10 +290,7 @@ def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str
     )  # fmt: skip
     x, puzzle = symbols(subject.task, grids, o.device)
     y = torch.from_numpy(grids.y.astype(np.int64)).to(o.device)
-    zeros = torch.zeros_like(puzzle)
-    slots = Slots(
-        model.initial(len(x)), zeros, zeros, zeros > 0, zeros, x, y, puzzle, credit.at_rest(model, len(x))
-    )  # fmt: skip
+    slots = act.begun(model, credit.at_rest(model, len(x)), x, y, puzzle)
     for _ in range(o.segments):
         learned = credit(model, slots, Shown(x, y), puzzle, lambda share: None)
         slots = slots._replace(carry=learned.carry, errors=learned.errors)
@@ -299,12 +298,13 @@ def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str
         p.grad = None
     L, H, _ = trajectory(model, subject.task, grids, o.segments, o.device)
     still = torch.zeros_like(L[0])
-    shown = {"z_L": L.diff(dim=0), "z_H": H.diff(dim=0)}
-    shown |= {name: torch.stack([still if e is None else e for e in each]) for name, each in errors.items()}
-    return {
-        name: each[:, :, front:].double().square().mean(-1).sqrt().cpu().numpy().round(5).tolist()
-        for name, each in shown.items()
-    }
+    maps = {"z_L": L.diff(dim=0), "z_H": H.diff(dim=0)}
+    maps |= {name: torch.stack([still if e is None else e for e in each]) for name, each in errors.items()}
+    found = {}
+    for name, each in maps.items():
+        size = each[:, :, front:].double().square().mean(-1).sqrt().cpu().numpy()
+        found[name] = {"largest": float(size.max()), "share": (size / max(size.max(), 1e-300)).round(4).tolist()}
+    return found
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------

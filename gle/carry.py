@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gle.plasticity import Learning
+from gle.plasticity import Learning, Trace
 from gle.state import LayerState, State, Thetas, mapped
 
 
@@ -43,6 +43,9 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
             (Carry, "noise"),
             (Carry, "memory"),
             (Learning, "slow"),
+            (Learning, "groups"),
+            (Trace, "low"),
+            (Trace, "groups"),
         ):  # than some saved states
             if isinstance(template, kind) and isinstance(saved, dict) and not getattr(template, younger):
                 saved = {younger: own[younger], **saved}

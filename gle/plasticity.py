@@ -18,6 +18,7 @@ from gle.network import Network
 from gle.operators import euler_fraction, low_pass, rate_of_change
 from gle.showing import shown
 from gle.state import Local, Theta, Thetas, changed
+from gle.synapses import Linear
 from gle.wiring import TIME_CONSTANTS, Part, Wiring
 
 LEARNABLE = ("W", "b", *TIME_CONSTANTS)
@@ -33,7 +34,9 @@ class Trace(NamedTuple):
     """What the synapses of a layer see through their filters; shapes as `Local.e` and `Local.pre`."""
 
     e: Any = None  # None where the layer is not plastic
-    pre: Any = None
+    pre: Any = None  # of eligibility traces, one for each group of neurons with the same time constants …
+    low: tuple = ()  # … with the low-passed rates behind them …
+    groups: tuple = ()  # … and these neurons, as indices
 
 
 def chain(net: Wiring) -> Network:
@@ -74,7 +77,7 @@ def layer_gradients(
     W: Any = None
     b: Any = None
     if "W" in kinds or ("B" in kinds and part.synapse.feedback.follows == "W"):
-        W = part.synapse.gradient(e, pre)
+        W = part.synapse.gradient(e, pre) if trace is None or not trace.groups else _eligible(part, trace)
     if "b" in kinds:  # of neurons whose synapses are parts of their own, each its own
         b = -e.sum(-2) if pre is None else part.synapse.bias_gradient(e, p.b)
     tau_m = tau_r = None
@@ -85,6 +88,12 @@ def layer_gradients(
     W = W / batch if "W" in kinds else None
     B = _feedback_gradient(part, p, local, W, batch) if "B" in kinds else None
     return Theta(W, None if b is None else b / batch, tau_m, tau_r, B)
+
+
+def _eligible(part: Part, trace: Trace) -> Tensor:
+    """∂E/∂W of a layer in which each group of neurons has a trace of its own."""
+    rows = [part.synapse.gradient(trace.e.index_select(-1, g), r) for g, r in zip(trace.groups, trace.pre, strict=True)]
+    return torch.cat(rows, -2).index_select(-2, torch.cat(trace.groups).argsort())
 
 
 def _feedback_gradient(part: Part, p: Theta, local: Local, W: Tensor | None, batch: int) -> Tensor:
@@ -245,7 +254,31 @@ class Learning(NamedTuple):
     pending: Thetas  # gradients since the last update, where updates are rarer than steps
     traces: tuple[Trace, ...] = ()  # where synapses filter what they see
     means: tuple[Any, ...] = ()  # where W sees deviations from it: mean presynaptic rates [depth, *ensemble, 1, n_in]
+    groups: tuple[
+        Any, ...
+    ] = ()  # of eligibility traces: neurons of each layer with the same time constants, as indices
     slow: tuple[Any, ...] = ()  # where feedback learns from noise: the running means that rates above are taken off
+
+
+def _groups(layer: Any) -> tuple[Tensor, ...]:
+    """Neurons with the same time constants, in all levels and members: their indices, group by group."""
+    if not layer.plastic:
+        return ()
+    both = torch.stack([layer.tau_m, layer.tau_r]).detach().flatten(0, -2)
+    _, which = both.unique(dim=1, return_inverse=True)
+    return tuple((which == g).nonzero()[:, 0] for g in range(int(which.max()) + 1))
+
+
+def _moved(old: Trace, local: Local, p: Theta, groups: tuple[Tensor, ...], dt: float) -> Trace:
+    """A step of eligibility traces: each low-passed rate as u follows the current, and what of it and of the rate is in
+    ŭ = u + τr u̇ in this step."""
+    pre, low = [], []
+    rate = local.pre.to(old.e)
+    for g, before in zip(groups, old.low, strict=True):
+        tau_m, tau_r = (tau.index_select(-1, g[:1]).unsqueeze(-1).to(before) for tau in (p.tau_m, p.tau_r))
+        pre.append(before + tau_r / tau_m * (rate - before))
+        low.append(low_pass(before, rate, euler_fraction(dt, tau_m)))
+    return Trace(local.e.to(old.e), tuple(pre), tuple(low))
 
 
 LearningRate = float | Sequence[float] | Tensor
@@ -261,7 +294,11 @@ class Plasticity:
     b see error and presynaptic rate through low-pass filters ("synaptic filtering of the plasticity signal", §2.6) with
     the time constants (τ_e, τ_pre), one pair for each layer ℓ or one for all; 0 filters nothing. Their low-pass takes
     off the high frequencies that GLE errors overemphasise; a longer τ_pre makes up for the delay of errors in deep
-    networks, or for the filters that instantaneous error neurons leave out (an eligibility trace). centred: a time
+    networks, or for the filters that instantaneous error neurons leave out. "own" in their place: eligibility traces,
+    the presynaptic rate through the postsynaptic neuron's own forward filter (1 + τr s)/(1 + τm s), as forward Euler
+    has it, one for each pair of time constants in a layer. With instantaneous errors and propagation, W has the exact
+    gradient where the layers above it have no memory; elsewhere they leave out what those add.
+    centred: a time
     constant; W then learns from the deviation of each presynaptic rate from its mean over batch and recent time (the
     covariance rule), and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to
     rest where it does without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together
@@ -284,7 +321,7 @@ class Plasticity:
         learn: str | Sequence[str] = ("W", "b"),
         every: int = 1,
         tau_bounds: tuple[float | None, float] = (None, math.inf),
-        traces: Sequence[tuple[float, float]] | tuple[float, float] | None = None,
+        traces: Sequence[tuple[float, float]] | tuple[float, float] | str | None = None,
         centred: float | None = None,
         weight_decay: float | Mapping[str, float] = 0.0,
     ):
@@ -303,7 +340,13 @@ class Plasticity:
         self.optimizer = optimizer
         self.lr = dict(lr) if isinstance(lr, Mapping) else {k: lr for k in learn}
         self.learn, self.every, self.tau_bounds = learn, every, tau_bounds
-        self.traces = None if traces is None else torch.as_tensor(traces, dtype=torch.float64)
+        self.own = isinstance(traces, str)
+        if self.own and traces != "own":
+            raise ValueError(f"unknown traces {traces!r}; choose own, or give pairs (tau_e, tau_pre)")
+        if self.own and set(TIME_CONSTANTS) & set(learn):
+            raise ValueError('traces = "own" is for time constants that rest: leave tau_m and tau_r out of learn')
+        pairs = None if isinstance(traces, str) else traces
+        self.traces = None if pairs is None else torch.as_tensor(pairs, dtype=torch.float64)
         if self.traces is not None and (self.traces.ndim not in (1, 2) or self.traces.shape[-1] != 2):
             raise ValueError(f"traces must be a pair (tau_e, tau_pre) or one pair per layer, got {traces}")
         if self.traces is not None and not bool(((self.traces >= 0) & self.traces.isfinite()).all()):
@@ -325,7 +368,7 @@ class Plasticity:
         self.centred = centred
 
     def __repr__(self) -> str:
-        traces = None if self.traces is None else self.traces.tolist()
+        traces = "own" if self.own else None if self.traces is None else self.traces.tolist()
         return shown(
             self, "optimizer", "lr", "learn", "every", "tau_bounds", traces=traces, centred=self.centred,
             weight_decay=self.weight_decay,
@@ -370,6 +413,10 @@ class Plasticity:
                     f"the feedback of {net.part_name(learning[0])} learns by the optimisers of gle.plasticity alone: "
                     "use one of those"
                 )
+        if self.own:
+            for i, layer in enumerate(chain(net).layers):
+                if layer.plastic and type(layer.synapse) is not Linear:
+                    raise ValueError(f'traces = "own" is for dense synapses, layers.{i} has {layer.synapse!r}')
         if self.traces is not None:
             chain(net)
             if self.traces.ndim == 2 and len(self.traces) != net.depth:
@@ -386,7 +433,7 @@ class Plasticity:
             "slots": own.slots,
             "learned": [sorted(part.moved(self.learn)) for part in net.parts],
             "updates": "rarer than steps" if self.every > 1 else "at every step",
-            "traces": self.traces is not None,
+            "traces": "own" if self.own else self.traces is not None,
             "centred": self.centred is not None,
         }
         return {**described, "held": own.held(net)} if isinstance(own, TorchOptimizer) else described
@@ -394,7 +441,7 @@ class Plasticity:
     @property
     def filters(self) -> bool:
         """Whether W and b see other signals than e and r."""
-        return self.traces is not None or self.centred is not None
+        return self.own or self.traces is not None or self.centred is not None
 
     def init(self, net: Wiring) -> Learning:
         """The memory of a fresh start."""
@@ -405,6 +452,7 @@ class Plasticity:
             torch.zeros((), dtype=wide(net.dtype), device=net.device),
             tuple(self._zeros(net, theta) for _ in range(self.optimizer.slots)),
             zeros if self.every > 1 else (),
+            groups=tuple(_groups(layer) for layer in chain(net).layers) if self.own else (),
             means=()
             if self.centred is None
             else tuple(self._empty(l, 1, l.n_in) if l.plastic else None for l in chain(net).layers),
@@ -425,9 +473,16 @@ class Plasticity:
                 for hears, part in zip(self._listening(net), net.parts, strict=True)
             )
             learning = changed(learning, slow=tuple(slow))
+        if self.own:
+            traces = (
+                Trace(self._empty(l, batch, l.potentials), *(tuple(self._empty(l, batch, l.n_in) for _ in g),) * 2)
+                if l.plastic
+                else Trace()
+                for l, g in zip(chain(net).layers, learning.groups, strict=True)
+            )
+            return changed(learning, traces=tuple(traces))
         if self.traces is None:
             return learning
-
         traces = (
             Trace(self._empty(l, batch, l.potentials), self._empty(l, batch, l.n_in)) if l.plastic else Trace()
             for l in chain(net).layers
@@ -438,8 +493,14 @@ class Plasticity:
     def _empty(layer: Any, *rows: Any) -> Tensor:
         return layer.W.new_zeros(layer.depth, *layer.ensemble, *rows, dtype=wide(layer.W.dtype))
 
-    def trace(self, net: Wiring, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
+    def trace(self, net: Wiring, theta: Thetas, learning: Learning, local: Sequence[Local], dt: float) -> Learning:
         """One step of the synaptic filters and of the running means."""
+        if self.own:
+            eligible = (
+                old if old.e is None else _moved(old, l, p, g, dt)
+                for old, l, p, g in zip(learning.traces, local, theta, learning.groups, strict=True)
+            )
+            learning = changed(learning, traces=tuple(eligible))
         if self.traces is not None:
             fractions = torch.where(self.traces > 0, euler_fraction(dt, self.traces), 1.0).clamp(max=1.0)
             per_layer = fractions.expand(net.depth, 2).split([layer.depth for layer in net.neurons])
@@ -453,7 +514,7 @@ class Plasticity:
             learning = changed(learning, traces=tuple(traces))
         if self.centred is not None:
             a = euler_fraction(dt, torch.as_tensor(self.centred, dtype=wide(net.dtype), device=net.device))
-            seen: Sequence[Trace | Local] = learning.traces or local
+            seen: Sequence[Trace | Local] = local if self.own else learning.traces or local
             means = (
                 None if m is None else low_pass(m, s.pre.mean(-2, keepdim=True).to(m), a)
                 for m, s in zip(learning.means, seen, strict=True)
@@ -486,9 +547,14 @@ class Plasticity:
         signals: Sequence[Trace | Local] = learning.traces or local
         means = learning.means or (None,) * len(local)
         seen = []
-        for s, mean, l in zip(signals, means, local, strict=True):
+        groups = learning.groups or ((),) * len(local)
+        for s, mean, l, g in zip(signals, means, local, groups, strict=True):
             if s.e is None:
                 seen.append(Trace())
+                continue
+            if g:  # the mean rate goes through each of these filters as it is
+                each = (r if mean is None else r - mean for r in s.pre)
+                seen.append(Trace(l.e, tuple(r.to(l.pre) for r in each), groups=g))
                 continue
             pre = s.pre if mean is None else s.pre - mean
             seen.append(Trace(s.e.to(l.e), pre.to(l.pre)))

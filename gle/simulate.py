@@ -284,7 +284,7 @@ class Simulation(Generic[Net]):
                 state, seen = self.integrator.step(net, theta, state, xs[t].unbind(0), nudged, dynamics)
                 if plasticity is None or learning is None:
                     continue
-                learning = plasticity.trace(net, learning, seen, dynamics.dt)
+                learning = plasticity.trace(net, theta, learning, seen, dynamics.dt)
                 heard = plasticity.risen(learning, seen)
                 grads = pl.gradients(net, theta, heard, plasticity.learn, batch, plasticity.seen(learning, seen))
                 if every_step:

@@ -80,12 +80,20 @@ class Shown(NamedTuple):
         return Shown(x, y, None if self.noise is None else self.noise[i])
 
 
-def shown(task: Task, x: Tensor, y: Tensor, segments: Tensor, steps: int) -> Shown:
-    """Of puzzles x, y [batch, length] after so many segments [batch] of so many steps."""
+def shown_in(task: Task, x: Tensor, y: Tensor, segment: Tensor, steps: int) -> Shown:
+    """What is shown of puzzles x, y [batch, length] in the segment [batch], counted from 0, of so many steps."""
     if not task.bit_by_bit:
         return Shown(x, y)
-    each = [task.shown(x, y, segments * steps + i) for i in range(steps)]
+    each = [task.shown(x, y, segment * steps + i) for i in range(steps)]
     return Shown(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+
+
+def begun(model: HRM, errors: Pytree, x: Tensor, y: Tensor, puzzle: Tensor) -> Slots:
+    """Slots with puzzles of which no segment has been run. errors: at rest."""
+    zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    # stride 0 is not for carries that are written to
+    carry = tree_map(lambda t: t.clone(), model.initial(len(x)))
+    return Slots(carry, zeros, zeros + 1, zeros > 0, zeros.clone(), x, y, puzzle, errors)
 
 
 def stream(seed: int, slot: int, draw: int, part: int = 0) -> np.random.Generator:
@@ -138,7 +146,7 @@ def solve(
     last: Output | None = None
     for i in range(segments):
         if task is not None and task.bit_by_bit:
-            embedded = model.embed(shown(task, x, x, torch.full_like(used, i), model.config.steps).x, puzzle)
+            embedded = model.embed(shown_in(task, x, x, torch.full_like(used, i), model.config.steps).x, puzzle)
         carry = run(model, carry, embedded, 0, model.config.steps)
         out = model.read_out(carry)
         if last is not None and halting is not None:

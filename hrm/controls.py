@@ -51,7 +51,7 @@ class Mirror(nn.Module):
 
 def recurrent(config: Config, layers: int, steps: int) -> HRM:
     """A network of `layers` blocks that is run `steps` times in a segment; with steps = 1 and one segment, a deep
-    feed-forward network."""
+    feed-forward network. It has neither neurons nor damping, and begins at a fixed z0."""
     plain = {name: getattr(Config, name) for name in ("modules", "damping", "z0", *OF_NEURONS)}
     config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, **plain)
     # the puzzle's own position stands in front

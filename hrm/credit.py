@@ -46,6 +46,8 @@ class Learned(NamedTuple):
 
 
 class Credit(Protocol):
+    q_weight: float  # of the Q-head's losses
+
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         """Errors of slots that begin with a puzzle; tensors with the slots in front."""
 

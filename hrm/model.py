@@ -42,7 +42,7 @@ class Module(Protocol):
     """What stands as L or H. A carry is any pytree of tensors with the batch in front.
 
     In a model with z0 = "random" it also has `begin(z)`: the carry before the first step, standing at z [batch, length,
-    d].
+    d]. One of which z goes a share of its way in a step has that share as `damping`.
     """
 
     def initial(self, batch: int) -> Pytree:
@@ -263,10 +263,13 @@ class HRM(nn.Module):
             return Carry(self.L.initial(batch), self.H.initial(batch))
         shape = (2, c.length + bool(c.puzzles), c.d)
         if rows is None:
-            drawn = np.broadcast_to(np.random.default_rng(0).standard_normal(shape), (batch, *shape))
+            drawn = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)
         else:
-            drawn = np.stack([np.zeros(shape) if rng is None else rng.standard_normal(shape) for rng in rows])
-        z_L, z_H = torch.from_numpy(drawn.copy()).to(self.output_head.weight).unbind(1)
+            drawn = np.zeros((len(rows), *shape), dtype=np.float32)
+            for own, rng in zip(drawn, rows, strict=True):
+                if rng is not None:
+                    rng.standard_normal(dtype=np.float32, out=own)
+        z_L, z_H = torch.from_numpy(drawn).to(self.output_head.weight).unbind(1)
         return Carry(self.L.begin(z_L), self.H.begin(z_H))
 
     def embed(self, x: Tensor, puzzle: Tensor | None = None) -> Tensor:
@@ -308,6 +311,7 @@ class SharedBlocks(nn.Module):
     def __init__(self, other: Blocks):
         super().__init__()
         self.other = [other]  # a list: its parameters are counted once, where they are
+        self.damping = other.damping
         self.register_buffer("z0", truncated_normal(tuple(other.z0.shape), 1.0))
 
     def initial(self, batch: int) -> Tensor:

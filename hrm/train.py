@@ -33,7 +33,7 @@ from hrm.layers import widest
 from hrm.losses import LOSSES
 from hrm.model import HRM, Blocks, SharedBlocks
 from hrm.optim import OPTIMIZERS, Average, learning_rate, sign_sgd
-from hrm.tasks.task import Grids, Task
+from hrm.tasks.task import IGNORE, Grids, Task
 
 LOCAL = "local"
 CONTROLS = ("none", "frozen", "shuffled", "cut", "own head")
@@ -65,7 +65,8 @@ class Training:
         weight_decay: decoupled.
         puzzle_lr: of the puzzles' embeddings, after warm-up; those of the puzzles at hand learn by sign-SGD.
         puzzle_weight_decay: of those, decoupled.
-        noise: standard deviation of the noise on x̃ in each step (path noise); none in evaluation.
+        noise: standard deviation of the noise on x̃ in each step (path noise); none in evaluation, nor in the segment
+            that q_continue looks ahead. x̃ of all steps of a segment is then held at once.
         average: decay of averaged weights, with which the model is evaluated; 0 for none. Puzzles' embeddings are not
             averaged.
         clip: largest norm of the gradient, without that of the puzzles' embeddings; 0 for none.
@@ -169,7 +170,7 @@ class Trainer:
         task.check()
         if task.bit_by_bit and o.halting.learned:
             raise ValueError(
-                f"{task.name} is shown bit by bit, and nothing can halt before: set halting.learned = false"
+                f"{task.name} is shown bit by bit, and nothing can halt before it is whole: set halting.learned = false"
             )
         for split in (task.train, task.validation, task.test):
             fits(model, task, split)
@@ -215,12 +216,10 @@ class Trainer:
             raise ValueError("control = 'shuffled' needs two slots in each process: raise batch")
 
     def _waiting(self, slots: int) -> Slots:
-        zeros = torch.zeros(slots, dtype=torch.long, device=self.device)
         grid = torch.zeros(slots, self.task.length, dtype=torch.long, device=self.device)
-        # stride 0 is not for carries that are written to
-        carry = tree_map(lambda t: t.clone(), self.model.initial(slots))
         errors = self.credit.at_rest(self.model, slots)
-        return Slots(carry, zeros, zeros + 1, zeros == 0, zeros.clone(), grid, grid.clone(), zeros.clone(), errors)
+        waiting = act.begun(self.model, errors, grid, grid.clone(), grid[:, 0].clone())
+        return waiting._replace(done=~waiting.done)
 
     # -- data ----------------------------------------------------------------------------------------------------
 
@@ -270,7 +269,7 @@ class Trainer:
         # the embeddings of the puzzles at hand are leaves of their own, whose gradient is as small as they are
         puzzle = slots.puzzle if self.table is None else self.table.detach()[slots.puzzle].requires_grad_()
         self.optimizer.zero_grad()
-        shown = act.shown(self.task, slots.x, slots.y, slots.segments, self.model.config.steps)
+        shown = act.shown_in(self.task, slots.x, slots.y, slots.segments, self.model.config.steps)
         if o.noise:
             shown = shown._replace(noise=self._noise(slots))
         carry, out, l, errors = self.credit(
@@ -286,10 +285,11 @@ class Trainer:
             raise FloatingPointError(f"the loss is not finite after step {self.steps}: lower lr or set clip")
         finished = self.slots.done
         number = max(int(finished.sum()), 1)
+        asked = (shown.step(self.model.config.steps - 1).y != IGNORE).any(-1)
         return {
             "loss": loss.item(),
             "cells": l.cells.mean().item(),
-            "exact": l.correct.float().mean().item(),
+            "exact": (l.correct & asked).sum().item() / max(int(asked.sum()), 1),
             "finished_exact": (l.correct & finished).sum().item() / number,
             "segments": (self.slots.segments * finished).sum().item() / number,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -299,8 +299,8 @@ class Trainer:
         """Of each step of the segment, [steps, slots, length, d], from streams of the slots' own."""
         c = self.model.config
         shape = (c.steps, c.length + bool(c.puzzles), c.d)
-        drawn, segments = slots.drawn.tolist(), slots.segments.tolist()
-        rngs = (act.stream(self.seed, *own) for own in zip(self.own, drawn, (s + 1 for s in segments), strict=True))
+        draws, parts = (slots.drawn - 1).tolist(), (slots.segments + 1).tolist()
+        rngs = (act.stream(self.seed, *own) for own in zip(self.own, draws, parts, strict=True))
         noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], 1)
         return self.o.noise * torch.from_numpy(noise).to(self.model.output_head.weight)
 
@@ -398,7 +398,7 @@ class Trainer:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Goes on from there, with any number of processes, under this trainer's own options: rates, decay and clipping
-        are those of its `Training`.
+        are those of its `Training`, cycles, damping and z0 those of its model.
 
         Raises ValueError where `saved` is damaged, or of another model, kind of optimiser or number of slots; nothing
         has changed then.

@@ -40,8 +40,8 @@ class Training:
             sample; by default all at once, as published.
         fade: time units over which a stream's target passes from the last sample's class to the new one; 0, as
             published, lets it jump.
-        traces: (tau_e, tau_pre) of the filters in the synapses of each layer (see gle.Plasticity); none by default, as
-            published.
+        traces: (tau_e, tau_pre) of the filters in the synapses of each layer, or own: eligibility traces (see
+            gle.Plasticity); none by default, as published.
         centred: time constant of the mean rates from which W sees deviations (see gle.Plasticity); none by default, as
             published.
         errors: of the hidden layers' error neurons (see gle.Layer); prospective is GLE, as published.
@@ -62,7 +62,7 @@ class Training:
     balanced: bool = False
     staggered: bool = False
     fade: float = 0.0
-    traces: Optional[list[tuple[float, float]]] = None
+    traces: list[tuple[float, float]] | Literal["own"] | None = None
     centred: Optional[float] = None
     errors: Literal["prospective", "instantaneous"] = "prospective"
     propagation: Optional[Literal["delayed", "instant"]] = None

@@ -21,26 +21,26 @@ class Arriving(Task):
     Raises ValueError for numbers below one.
     """
 
-    bit_by_bit = True
-
     def __init__(self, of: Task, clues: int = 2, steps: int = 2, at_end: bool = False):
         if min(clues, steps) < 1:
             raise ValueError(f"clues and steps must be at least 1, got {clues} and {steps}")
         super().__init__(f"{of.name}, clue by clue", of.height, of.width, of.vocabulary)
         self.of, self.clues, self.steps, self.at_end = of, clues, steps, at_end
+        for name in ("symbols", "measure", "blank", "zero", "puzzles"):
+            setattr(self, name, getattr(of, name))
         self.train, self.validation, self.test = of.train, of.validation, of.test
 
-    def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        return self.of.augment(x, y, rng)
+    def draw(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+        return self.of.draw(row, rng)
 
     def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
         return self.of.scores(grids, answers)
 
     def shown(self, x: Tensor, y: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        is_clue = x != self.of.blank
+        is_clue = x != self.blank
         turn = (is_clue.cumsum(-1) - 1) // self.clues  # of each clue
         now = (step // self.steps).unsqueeze(-1)
         if self.at_end:
             last = (is_clue.sum(-1, keepdim=True) - 1) // self.clues
             y = torch.where(now >= last, y, IGNORE)
-        return torch.where(is_clue & (turn == now), x, self.of.blank), y
+        return torch.where(is_clue & (turn == now), x, self.blank), y

@@ -124,7 +124,6 @@ class Task:
     blank: ClassVar[int] = 1  # symbol of a cell that a puzzle leaves open
     kind: ClassVar[str] = "grid"  # how people write it, and what is right: see `hrm.tasks.notation`
     zero: ClassVar[int] = 0  # symbol of the number 0, where people write numbers
-    bit_by_bit = False  # whether what is there of a puzzle, or asked, differs from step to step: see `shown`
     puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
     train: Grids
     validation: Grids
@@ -137,6 +136,11 @@ class Task:
     def length(self) -> int:
         return self.height * self.width
 
+    @property
+    def bit_by_bit(self) -> bool:
+        """Whether what is there of a puzzle, or asked, differs from step to step."""
+        return type(self).shown is not Task.shown
+
     def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A training puzzle [cells] and its answer, changed at random in a way that keeps it a puzzle of its kind."""
         return x, y
@@ -146,7 +150,8 @@ class Task:
         return *self.augment(self.train.x[row], self.train.y[row], rng), int(self.train.puzzle[row])
 
     def shown(self, x: Tensor, y: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Of puzzles and answers [n, length], what is there and asked in the puzzle's step [n], counted from 0."""
+        """Of puzzles and answers [n, length], what is there and asked in the puzzle's step [n], counted from 0; cells
+        that are not asked have the label IGNORE."""
         return x, y
 
     def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:

@@ -128,6 +128,8 @@ def test_divergence_names_the_layer():
         (lambda: gle.Plasticity(every=1.5), "every must be"),
         (lambda: gle.Plasticity(traces=(1.0, 2.0, 3.0)), "a pair"),
         (lambda: gle.Plasticity(traces=(-1.0, 2.0)), "≥ 0"),
+        (lambda: gle.Plasticity(traces="other"), "unknown traces 'other'; choose own"),
+        (lambda: gle.Plasticity(traces="own", learn=("W", "tau_m")), "time constants that rest"),
         (lambda: simulation(plasticity=gle.Plasticity(traces=[(0.4, 1.0)] * 2)), "2 pairs, the network 5 layers"),
         (lambda: simulation(plasticity=gle.Plasticity(traces=(0.1, 1.0))), "traces holds 0.1, below dt"),
         (lambda: gle.Layer(2, 3, tau_m=1.0, tau_r=1.0, errors="late"), "unknown errors 'late'; choose prospective or"),

@@ -25,6 +25,7 @@ def handed(optimizer=torch.optim.Adam, groups=lambda net: net.parameters(), lear
 
 MAKERS = {
     "adam": lambda: simulation(traces=(0.4, 1.2), centred=3.0),
+    "eligibility traces": lambda: simulation(traces="own", learn=("W", "b"), centred=3.0),
     "momentum, every fourth step": lambda: simulation(gle.SGD(0.9), every=4),
     "torch": handed,
 }

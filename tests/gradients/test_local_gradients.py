@@ -254,6 +254,41 @@ def test_instantaneous_errors_are_backprop_at_every_instant(traces):
     assert (waiting("prospective")[0] - waiting("instantaneous")[0]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("members", [(), (2,)])
+def test_each_neuron_has_an_eligibility_trace_of_its_own(members):
+    """A layer of neurons of many time constants, in no order, saturating, below neurons without a memory: with
+    instantaneous errors its gradient is the exact one (autograd through the simulated steps), and so is theirs. Without
+    the traces, or with one for the layer, it is not.
+
+    Prevents: traces that belong to other neurons, or lag by a step.
+    """
+    x, y = signals(25)
+    tau_m = [0.6, 2.4, 0.6, 1.2, 2.4, 0.6, 1.2]
+    tau_r = [0.2, 0.2, 0.6, 1.2, 0.2, 0.2, 3.0]
+    common = {"dtype": torch.float64, "ensemble": members}
+    net = gle.Network(
+        [
+            gle.Layer(2, 7, tau_m=tau_m, tau_r=tau_r, errors="instantaneous", phi="tanh", **common),
+            gle.Layer(7, 5, tau_m=1.0, tau_r=1.0, errors="instantaneous", phi="tanh", **common),
+            gle.Layer(5, 3, tau_m=1.0, tau_r=1.0, phi="linear", **common),
+        ],
+        seed=3,
+    )
+    instant = {"dt": DT, "cost": "cross_entropy", "integrator": Euler("instant")}
+
+    def waiting(traces):
+        sim = gle.Simulation(net, plasticity=gle.Plasticity("sgd", lr=1.0, every=1000, traces=traces), **instant)
+        sim.run(x, y)
+        return flat(sim.carry.learning.pending, ("W",))
+
+    exact = flat(rules.assign(rules.BPTT(), gle.Simulation(net, **instant), x, y).grads, ("W",))
+    for got, e in zip(waiting("own"), exact, strict=True):
+        assert e.abs().max() > 1e-2
+        torch.testing.assert_close(got, e, atol=1e-12, rtol=0)
+    for rival in (None, [(0.0, 1.2), (0.0, 0.0), (0.0, 0.0)]):
+        assert (waiting(rival)[0] - exact[0]).abs().max() > 1e-3
+
+
 def test_eligibility_traces_stand_in_for_prospective_errors():
     """A linear layer of leaky integrators (τr = dt) under instantaneous output neurons: with instantaneous errors and a
     presynaptic trace of its own τm, its gradient is the exact one (autograd through the simulated steps).

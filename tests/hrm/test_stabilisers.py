@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from hrm import act, controls
 from hrm.act import Halting, Shown
+from hrm.credit import side
 from hrm.gradients import strategy
 from hrm.model import HRM, Config
 from hrm.tasks.arriving import Arriving
@@ -94,9 +95,8 @@ def test_every_puzzle_begins_elsewhere(modules):
 def test_noise_has_the_size_asked_for(modules):
     """White over steps, puzzles, positions and features, on x̃; none in evaluation, and none of another size."""
     t = trainer(modules, d=64, training={"noise": 0.25, "batch": 64})
-    noise = [t._noise(t.refill(t.slots))]
-    t.step()
-    noise.append(t._noise(t.slots))
+    slots = t.refill(t.slots)
+    noise = [t._noise(slots), t._noise(slots._replace(segments=slots.segments + 1))]
     assert noise[0].shape == (4, 64, 6, 64)
     for a in noise:
         assert float(a.std()) == pytest.approx(0.25, rel=0.02)
@@ -222,6 +222,34 @@ def test_a_segment_goes_on_where_the_last_one_ended(modules):
         assert torch.equal(now, task.shown(x, x, torch.full((5,), step))[0])
 
 
+def test_a_stream_is_of_its_task():
+    """Prevents: puzzles that are drawn, judged or shown otherwise than those they are."""
+
+    class Named(Copy):
+        symbols, measure, blank, puzzles = "ab.de", "first", 2, 3
+
+        def draw(self, row, rng):
+            return self.train.x[row], self.train.y[row], 2
+
+        def scores(self, grids, answers):
+            return {"exact": np.zeros(len(grids), bool), "first": answers[:, 0] == grids.y[:, 0]}
+
+    task = Arriving(Named(), clues=2, steps=1)
+    x = torch.from_numpy(task.train.x[:1])
+    given = task.shown(x, x, torch.zeros(1, dtype=torch.long))[0][0]
+    assert int((given != 2).sum()) == 2
+    assert task.draw(3, None)[2] == 2
+    assert (task.measure, task.puzzles, task.show(np.array([0, 1, 2, 3, 4, 0]))) == ("first", 3, ["ab.", "dea"])
+    assert task.scores(task.test, task.test.y)["first"].all()
+
+
+def test_where_nothing_is_asked_nothing_is_right():
+    """Prevents: a log that tells of success before there was a question."""
+    t = trainer(task=Arriving(Copy(), 1, 1, at_end=True), training={"halting": Halting(12, learned=False)}, H_cycles=1,
+                L_cycles=1)  # fmt: skip
+    assert t.step()["exact"] == 0
+
+
 def test_what_has_gone_can_be_remembered():
     """Backpropagation through all steps learns to copy clues that are no longer there; the last step alone, with the
     same labels, hardly does.
@@ -251,6 +279,11 @@ def test_controls_of_any_model():
     assert Trainer(model, Increment(), Training(batch=4, gradient="local", halting=Halting(2))).step()["loss"] > 0
 
 
+def test_shared_blocks_are_damped_alike():
+    model = trainer(damping=0.25, shared=True).model
+    assert side(model.H).share == side(model.L).share == 0.25
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -272,10 +305,12 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="clues and steps must be at least 1, got 0 and 2"):
         Arriving(Copy(), clues=0)
     task = Arriving(Copy())
-    with pytest.raises(ValueError, match="shown bit by bit, and nothing can halt before"):
+    assert Arriving(Copy()).bit_by_bit
+    assert not Copy().bit_by_bit
+    with pytest.raises(ValueError, match="shown bit by bit, and nothing can halt before it is whole"):
         trainer(task=task)
     t = trainer(task=task, training={"halting": Halting(2, learned=False)})
     with pytest.raises(ValueError, match="shown bit by bit, which a file of weights does not know"):
         t.save(tmp_path / "no.pt")
     assert not list(tmp_path.iterdir())
-    assert act.shown(Increment(), own.z0, own.z0, own.z0, 3) == Shown(own.z0, own.z0)
+    assert act.shown_in(Increment(), own.z0, own.z0, own.z0, 3) == Shown(own.z0, own.z0)
