@@ -300,7 +300,7 @@ def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str
     still = torch.zeros_like(L[0])
     maps = {"z_L": L.diff(dim=0), "z_H": H.diff(dim=0)}
     maps |= {name: torch.stack([still if e is None else e for e in each]) for name, each in errors.items()}
-    found = {}
+    found: dict[str, Any] = {}
     for name, each in maps.items():
         size = each[:, :, front:].double().square().mean(-1).sqrt().cpu().numpy()
         found[name] = {"largest": float(size.max()), "share": (size / max(size.max(), 1e-300)).round(4).tolist()}

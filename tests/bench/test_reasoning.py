@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +38,32 @@ class Copy(Task):
 @pytest.fixture
 def model():
     return reasoning.build(reasoning.Reasoning(model=TINY), Copy(), 0)
+
+
+def test_controls_of_a_model_that_learned_by_errors_that_go_round(model):
+    """Prevents: a look at a model that ends where its controls would be taught so."""
+    training = train.Training(gradient="local", epsilon=1.0, control="shuffled", batch=4)
+    options = reasoning.Reasoning(model=TINY, training=training, compile=False)
+    subject = SimpleNamespace(options=options, task=Copy(), model=lambda when: model)
+    found = hrm_dynamics.control(hrm_dynamics.Dynamics(), subject, 1, 16, 2, 2, 3)
+    assert found.config.steps == 2
+
+
+def test_what_is_seen_at_work(model):
+    """How far z moves is that of its trajectory, and errors are those of the target; as shares of the largest."""
+    options = reasoning.Reasoning(model=TINY, training=train.Training(halting=act.Halting(2)))
+    task = Copy()
+    subject = SimpleNamespace(options=options, task=task)
+    o, rows = hrm_dynamics.Dynamics(segments=2), task.test[:3]
+    found = hrm_dynamics.at_work(o, subject, model, rows)
+    L, _, updates = hrm_dynamics.trajectory(model, task, rows, 2, "cpu")
+    moved = L.diff(dim=0).square().mean(-1).sqrt().numpy()
+    assert found["z_L"]["largest"] == pytest.approx(moved.max(), rel=1e-5)
+    np.testing.assert_allclose(found["z_L"]["share"], moved / moved.max(), atol=1e-4)
+    e_H = np.array(found["e_H"]["share"])
+    assert e_H.shape == (12, 3, 4)
+    assert [step + 1 for step in range(12) if e_H[step].any()] == updates
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_buckets():

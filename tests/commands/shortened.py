@@ -178,6 +178,9 @@ RUNS = {
         LOOKED_AT, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
     ),
     f"{DYNAMICS} --run <a maze run>": Run(LOOKED_AT, (("<a maze run>", "{a run of mazes}"),), slow=True),
+    f"{DYNAMICS} --run <the 6 × 6 run of neurons> --shapes '[[2,32]]'": Run(
+        LOOKED_AT, (("<the 6 × 6 run of neurons>", "{a run of neurons}"), (" --shapes '[[2,32]]'", "")), slow=True
+    ),
     f"{DYNAMICS} --run <the 6 × 6 run, seed 0> --shape_steps 400": Run(
         LOOKED_AT, (("<the 6 × 6 run, seed 0>", "{a run of 6 × 6}"),), slow=True
     ),

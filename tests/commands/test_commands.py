@@ -190,6 +190,7 @@ MAKERS = {
     "a run of MNIST-1D": lambda c: copied(c, "python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml"),
     "a run of Sudoku": lambda c: copied(c, "python -m bench.sudoku"),
     "a run of 6 × 6": lambda c: copied(c, "python -m bench.sudoku --config configs/sudoku/6x6.yaml"),
+    "a run of neurons": lambda c: copied(c, "python -m bench.sudoku --config configs/sudoku/6x6_gle.yaml"),
     "a run of mazes": lambda c: copied(c, "python -m bench.maze"),
     "training tasks": lambda c: arc.toy(c.folder / "training", 4, 0),
     "evaluation tasks": lambda c: arc.toy(c.folder / "evaluation", 4, 1),
