@@ -188,6 +188,7 @@ RUNS = {
 
 # Switches that a document names without the command: which of the commands above has them
 SWITCHES = {
+    "--task stream": "python -m bench.compare --task stream",
     "--config gru": f"{MNIST1D} --config gru",
     "--beta2 0.99 --halving 4000 --duration 32000": ANNEALED,
     "--noise 0.1": ANNEALED,
