@@ -70,7 +70,7 @@ SABOTAGES = [
         "hrm/train.py",
         "draws, parts = (slots.drawn - 1).tolist(), (slots.segments + 1).tolist()",
         "draws, parts = [id(slots) % 999] * len(slots.drawn), (slots.segments + 1).tolist()",
-        "tests/hrm/test_stabilisers.py::test_resumed_with_all_of_it[blocks]",
+        "tests/hrm/test_train.py::test_resumed_is_uninterrupted[changes3]",
     ),
     Sabotage(
         "damped modules that learn by the share they move",

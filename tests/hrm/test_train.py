@@ -251,7 +251,16 @@ def losses_of(t, n):
     return [t.step()["loss"] for _ in range(n)]
 
 
-@pytest.mark.parametrize("changes", [{}, {"average": 0.9, "optimizer": "adamw"}, {"refill": "drop"}])
+STEADIED = {"noise": 0.1, "sizes": {"z0": "random", "damping": 0.9}}
+OF_NEURONS = {
+    "sizes": {"modules": "gle", "mixer": "mlp", "tau_H": 2.0, "z0": "random"},
+    "gradient": "local", "epsilon": 1.0, "noise": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"average": 0.9, "optimizer": "adamw"}, {"refill": "drop"}, STEADIED, OF_NEURONS]
+)
 def test_resumed_is_uninterrupted(changes, tmp_path):
     whole = trainer(**changes)
     expected = losses_of(whole, 12)
@@ -266,13 +275,7 @@ def test_resumed_is_uninterrupted(changes, tmp_path):
         assert torch.equal(p, q)
 
 
-OF_ALL_KINDS = {
-    "autograd": {},
-    "local errors, noise, random beginnings": {
-        "sizes": {"modules": "gle", "mixer": "mlp", "tau_H": 2.0, "z0": "random"},
-        "gradient": "local", "epsilon": 1.0, "noise": 0.1,
-    },
-}  # fmt: skip
+OF_ALL_KINDS = {"autograd": {}, "local errors, noise, random beginnings": OF_NEURONS}
 
 
 def process(number, processes, folder, kind):
