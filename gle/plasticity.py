@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gle.network import Network
-from gle.operators import euler_fraction, low_pass, rate_of_change
+from gle.operators import euler_fraction, low_pass, prospective, rate_of_change
 from gle.showing import shown
 from gle.state import Local, Theta, Thetas, changed
 from gle.synapses import Linear
@@ -254,9 +254,7 @@ class Learning(NamedTuple):
     pending: Thetas  # gradients since the last update, where updates are rarer than steps
     traces: tuple[Trace, ...] = ()  # where synapses filter what they see
     means: tuple[Any, ...] = ()  # where W sees deviations from it: mean presynaptic rates [depth, *ensemble, 1, n_in]
-    groups: tuple[
-        Any, ...
-    ] = ()  # of eligibility traces: neurons of each layer with the same time constants, as indices
+    groups: tuple[Any, ...] = ()  # of eligibility traces: each layer's neurons with the same time constants, as indices
     slow: tuple[Any, ...] = ()  # where feedback learns from noise: the running means that rates above are taken off
 
 
@@ -270,13 +268,12 @@ def _groups(layer: Any) -> tuple[Tensor, ...]:
 
 
 def _moved(old: Trace, local: Local, p: Theta, groups: tuple[Tensor, ...], dt: float) -> Trace:
-    """A step of eligibility traces: each low-passed rate as u follows the current, and what of it and of the rate is in
-    ŭ = u + τr u̇ in this step."""
+    """A step of eligibility traces: each neuron's own D⁺_τr I⁻_τm (Eq. 6) of the presynaptic rate."""
     pre, low = [], []
     rate = local.pre.to(old.e)
     for g, before in zip(groups, old.low, strict=True):
         tau_m, tau_r = (tau.index_select(-1, g[:1]).unsqueeze(-1).to(before) for tau in (p.tau_m, p.tau_r))
-        pre.append(before + tau_r / tau_m * (rate - before))
+        pre.append(prospective(before, rate, tau_m, tau_r))
         low.append(low_pass(before, rate, euler_fraction(dt, tau_m)))
     return Trace(local.e.to(old.e), tuple(pre), tuple(low))
 
@@ -297,8 +294,7 @@ class Plasticity:
     networks, or for the filters that instantaneous error neurons leave out. "own" in their place: eligibility traces,
     the presynaptic rate through the postsynaptic neuron's own forward filter (1 + τr s)/(1 + τm s), as forward Euler
     has it, one for each pair of time constants in a layer. With instantaneous errors and propagation, W has the exact
-    gradient where the layers above it have no memory; elsewhere they leave out what those add.
-    centred: a time
+    gradient where the layers above it have no memory; elsewhere they leave out what those add. centred: a time
     constant; W then learns from the deviation of each presynaptic rate from its mean over batch and recent time (the
     covariance rule), and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to
     rest where it does without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together

@@ -47,8 +47,8 @@ SABOTAGES = [
     Sabotage(
         "eligibility traces a step ahead",
         "gle/plasticity.py",
-        "pre.append(before + tau_r / tau_m * (rate - before))",
-        "pre.append(low_pass(before, rate, euler_fraction(dt, tau_m)) + tau_r / tau_m * (rate - before))",
+        "pre.append(prospective(before, rate, tau_m, tau_r))",
+        "pre.append(prospective(low_pass(before, rate, euler_fraction(dt, tau_m)), rate, tau_m, tau_r))",
         f"{LOCAL}::test_each_neuron_has_an_eligibility_trace_of_its_own",
     ),
     Sabotage(
@@ -66,11 +66,11 @@ SABOTAGES = [
         "tests/hrm/test_stabilisers.py::test_a_segment_goes_on_where_the_last_one_ended[blocks]",
     ),
     Sabotage(
-        "noise that hangs on when a run was resumed",
+        "the same noise in every segment",
         "hrm/train.py",
         "draws, parts = (slots.drawn - 1).tolist(), (slots.segments + 1).tolist()",
-        "draws, parts = [id(slots) % 999] * len(slots.drawn), (slots.segments + 1).tolist()",
-        "tests/hrm/test_train.py::test_resumed_is_uninterrupted[changes3]",
+        "draws, parts = (slots.drawn - 1).tolist(), (0 * slots.segments + 1).tolist()",
+        "tests/hrm/test_stabilisers.py::test_noise_has_the_size_asked_for[blocks]",
     ),
     Sabotage(
         "damped modules that learn by the share they move",

@@ -1,4 +1,4 @@
-"""The comparison of gradients of a stream, by hand; and looks at models that learned by errors that go round."""
+"""The comparison of gradients of a stream, by hand."""
 
 import dataclasses
 
@@ -12,14 +12,9 @@ from hrm.losses import LOSSES, losses
 SMALL = compare.Compare(task="stream", d=8, layers=1, batch=4, puzzles=(24, 8, 8), probes=3)
 
 
-@pytest.fixture(scope="module")
-def task():
-    return compare.task_of(SMALL)
-
-
 @pytest.mark.parametrize("at_end", [False, True])
 @pytest.mark.parametrize("name", ["one-step, N·T = 1", "bptt"])
-def test_a_row_s_gradient_of_a_stream(name, at_end, task):
+def test_a_row_s_gradient_of_a_stream(name, at_end):
     """The sum over the row's own segments, with what was carried on cut between them; beside it backpropagation through
     all sixteen steps.
 
@@ -65,7 +60,7 @@ def test_other_tasks_are_compared_in_a_segment():
     assert not task.bit_by_bit
 
 
-def test_only_streams_have_an_end(task):
-    assert task.name == "sudoku 4x4, clue by clue"
+def test_only_streams_have_an_end():
+    assert compare.task_of(SMALL).name == "sudoku 4x4, clue by clue"
     with pytest.raises(ValueError, match="at_end is for task = 'stream', not for '4x4'"):
         compare.check(compare.Compare(at_end=True))
