@@ -130,7 +130,7 @@ def train(row: str, o: Credit) -> dict[str, Any]:
         for i, index in enumerate(batches):
             fallen = schedule.during(epoch)(i / len(batches))
             sim.set_lr([lr * f for lr, f in zip(per_member, fallen, strict=True)])
-            x, y = streams.turn(data.train, index)
+            x, y, _ = streams.turn(data.train, index)
             steps += len(x)
             if name == "gle" and stretch == 1:
                 sim.run(x, y)
@@ -160,7 +160,7 @@ def alignments(rule: rules.Rule, sim: gle.Simulation, split: Split, o: Credit) -
     The network is frozen and starts from rest, as a sample alone."""
     frozen = gle.Simulation(sim.network, dt=sim.dynamics.dt, cost=sim.dynamics.cost)
     frozen.carry = frozen.carry._replace(theta=sim.carry.theta)
-    x = split.x[: o.probes].transpose(0, 1)
+    x = split.x[torch.arange(o.probes)].transpose(0, 1)
     y = torch.nn.functional.one_hot(split.y[: o.probes], data_set.CLASSES).to(x).expand(len(x), -1, -1)
     y = y.unsqueeze(1).expand(-1, *sim.network.ensemble, -1, -1)
     got, exact = (rules.assign(r, frozen, x, y, learn=("W",)).grads for r in (rule, rules.Adjoint(matched=True)))

@@ -144,15 +144,14 @@ def epoch(o: Device) -> dict[str, Any]:
     data = data_set.load(data_set.form(own.dt).steps, o.samples)
     trainer = Online(own, training, data.form)
     batches = [b for b in trainer.batches(data.train) if b.shape[1] == training.batch]
-    trainer.simulation.run(*trainer.streams.turn(data.train, batches[0]))  # compiles
+    trainer.learn(data.train, batches[0])  # compiles
     seconds, steps, began = 0.0, 0, time.perf_counter()
     for index in batches[1:]:
         if seconds > o.epoch:
             break
-        x, y = trainer.streams.turn(data.train, index)
-        trainer.simulation.run(x, y)
+        trainer.learn(data.train, index)
         synchronize(o.device)
-        seconds, steps = time.perf_counter() - began, steps + len(x)
+        seconds, steps = time.perf_counter() - began, steps + data.form.steps
     score = trainer.evaluate(data.validation)
     whole = len(batches) * data.form.steps
     return {

@@ -119,7 +119,7 @@ def compared(trainer: Online, split: Split) -> dict[str, list[list[float]]]:
     sim, late_scheme = trainer.simulation, Late()
     net, dynamics = sim.network, sim.dynamics
     index = torch.stack([torch.arange(trainer.training.batch)] * len(trainer.order))
-    x, y = (z.to(net.device) for z in trainer.streams.turn(split, index))
+    x, y = (z.to(net.device) for z in trainer.streams.turn(split, index)[:2])
     if not sim.carry.state:
         sim.reset(x.shape[-2])
     late = sim.carry.state

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     "mnist1d": "bench.mnist1d",
+    "gsc": "bench.gsc",
     "mackey_glass": "bench.mackey_glass",
     "frequency_response": "bench.frequency_response",
     "receptive_fields": "bench.receptive_fields",

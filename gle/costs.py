@@ -32,7 +32,10 @@ class MeanSquaredError:
 
 
 class CrossEntropy:
-    """C = −Σ r_trg log softmax(r) (Eqs. 53, 54): the softmax belongs to the cost, the output neurons are linear."""
+    """C = −Σ r_trg log softmax(r) (Eqs. 53, 54): the softmax belongs to the cost, the output neurons are linear.
+    A target that sums to w counts w times."""
+
+    weighs = True  # see `Simulation.run(weights=…)`
 
     def __repr__(self) -> str:
         return shown(self)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gle.costs import Cost
 from gle.series import are_labels, one_hot, time_first
 from gle.wiring import Wiring
 
@@ -162,6 +163,33 @@ class Inputs:
         if x.ndim == lead + 2 and members:
             x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
         return x
+
+    def weighted(self, inputs: Any, targets: Any, weights: Any, cost: Cost, batch_first: bool) -> Tensor:
+        """Targets [T, *ensemble, batch, features] that count as much as the weights say.
+
+        Raises ValueError for a cost whose targets cannot say so, for anything but tensors, and for weights of another
+        shape, negative or not finite."""
+        if not getattr(cost, "weighs", False):
+            raise ValueError(f"weights are for costs whose targets carry them, as cross_entropy; this one is {cost!r}")
+        if callable(targets) or targets is None or not isinstance(inputs, (Tensor, np.ndarray)):
+            raise ValueError("weights are for inputs and targets given as tensors")
+        values, w = _values(targets), torch.as_tensor(weights)
+        w = w.movedim(-1, 0) if batch_first else w
+        steps, batch = len(inputs), inputs.shape[-2]
+        if w.shape not in ((steps, batch), (steps, *self.network.ensemble, batch)):
+            raise ValueError(f"weights have shape {tuple(w.shape)}, expected [{steps}, {batch}], one at each instant")
+        if not bool(((w >= 0) & w.isfinite()).all()):
+            raise ValueError(f"weights must be ≥ 0 and finite, got {w[~((w >= 0) & w.isfinite())][0]:g}")
+        if are_labels(values):
+            values = one_hot(values, steps, batch, self.network.n_out)
+        if values.shape[:1] != (steps,) or values.ndim not in (3, 3 + len(self.network.ensemble)):
+            raise ValueError(f"with weights, targets must be labels or [T, batch, features], got {tuple(values.shape)}")
+        missing = max(values.ndim, w.ndim + 1)
+        v, w = (
+            t if t.ndim == missing else t[(slice(None), *(None,) * (missing - t.ndim))]
+            for t in (values, w.unsqueeze(-1))
+        )
+        return v * w.to(v.device)
 
     def targets_first(self, targets: Any) -> Any:
         """Batch-first targets or labels with time in front; anything but values as it is."""

@@ -306,6 +306,7 @@ class Simulation(Generic[Net]):
         record: Record | None = None,
         lengths: Lengths | None = None,
         mask: Tensor | np.ndarray | None = None,
+        weights: Tensor | np.ndarray | None = None,
         batch_first: bool = False,
         progress: bool = False,
     ) -> None:
@@ -319,15 +320,18 @@ class Simulation(Generic[Net]):
         nothing is learned from a sample after its end, whatever is there: its errors are zero, its neurons go on
         without input, and once all samples are over the run ends. (The mean rates of `Plasticity(centred=…)`, and
         feedback that learns from noise, still count them.)
-        batch_first: inputs are [batch, T, features], and so are targets and mask. progress: show a bar (needs tqdm).
+        weights: how much each instant counts in the cost, ≥ 0: [T, batch], or [T, *ensemble, batch].
+        batch_first: inputs are [batch, T, features], and so are targets, mask and weights. progress: show a bar (needs
+        tqdm).
 
         Raises ValueError for wrong shapes, inputs that are not finite, labels and lengths that cannot be, an iterable
         that yields nothing, and a network that changed (see `check`); FloatingPointError, naming the layer, when the
         dynamics diverge.
         """
         stream = self.stream(
-            inputs, targets, steps=steps, record=record, lengths=lengths, mask=mask, batch_first=batch_first
-        )
+            inputs, targets, steps=steps, record=record, lengths=lengths, mask=mask, weights=weights,
+            batch_first=batch_first,
+        )  # fmt: skip
         if progress:
             stream = _with_bar(self, stream, steps, inputs, batch_first)
         for _ in stream:
@@ -343,6 +347,7 @@ class Simulation(Generic[Net]):
         record: Record | None = None,
         lengths: Lengths | None = None,
         mask: Tensor | np.ndarray | None = None,
+        weights: Tensor | np.ndarray | None = None,
         batch_first: bool = False,
     ) -> Iterator[Carry]:
         """The same as a generator, for streams that never end: yields the carry after each block of steps. The network
@@ -364,6 +369,8 @@ class Simulation(Generic[Net]):
             if ends is not None:  # where all of them are over, there is nothing left to do
                 over = after(ends, len(inputs))
                 steps = int(ends.max()) if steps is None else min(steps, int(ends.max()))
+        if weights is not None:
+            targets = self.inputs.weighted(inputs, targets, weights, self.dynamics.cost, batch_first)
         with self.learning():
             yield from self._run(inputs, targets, steps, record, over)
 

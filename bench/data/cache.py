@@ -43,6 +43,33 @@ def cached(
     return arrays
 
 
+def cached_array(name: str, settings: dict, generate: Callable[[], np.ndarray], folder: Path) -> np.ndarray:
+    """One array, likewise, which stays on disk: memory-mapped. What cannot be cached is kept in memory."""
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    path = folder / f"{name}-{key}.npy"
+    info = path.with_suffix(".json")
+    if path.exists() or info.exists():
+        try:
+            if _digest(path) == json.loads(info.read_text("utf-8"))["sha256"]:
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+            raise ValueError("the checksum differs")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("cached data %s is damaged (%s): making it anew", path, error)
+    made = generate()
+    try:
+        write_atomically(path, lambda f: np.save(f, made, allow_pickle=False))
+        write_text(info, json.dumps({"sha256": _digest(path), "settings": settings}, indent=1))
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except SaveError as error:
+        log.warning("the data are not cached: %s", error)
+        return made
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def _read(path: Path, info: Path) -> dict[str, np.ndarray] | None:
     if not path.exists() and not info.exists():
         return None

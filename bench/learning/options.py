@@ -10,8 +10,7 @@ import torch
 
 from bench.data.series import Form
 from bench.kit.options import DeviceOptions
-from bench.models.baselines import BASELINES
-from bench.models.populations import Model
+from bench.models.populations import ONLINE, Model
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -83,6 +82,9 @@ class Learning(DeviceOptions):
         integrator: see gle.integrators.
         dt: step, in time units.
         compile: whether to compile the step.
+        readout: how a GLE network's outputs over time name a class: by their sum, their mean probability, the class
+            that most steps name, or the last output; best: for each seed whichever of these is best on the validation
+            samples at the end.
         workers: processes among which the seeds are divided, each with its share of the threads. An ensemble of up to
             five seeds on one core keeps its tensors in the cache, and is the fastest.
     """
@@ -99,6 +101,7 @@ class Learning(DeviceOptions):
     compile: bool = True
     threads: int = 0
     workers: int = 1
+    readout: Literal["sum", "mean", "vote", "last", "best"] = "sum"
 
 
 L = TypeVar("L", bound=Learning)
@@ -123,7 +126,7 @@ def check(o: Learning, form: Form, samples: int) -> None:
         raise ValueError("a LagNet needs lags, and lag_layers of at least 2")
     if not 1 <= o.workers <= len(used_seeds(o)):
         raise ValueError(f"workers must lie between 1 and the {o.seeds} seeds, got {o.workers}")
-    if o.consolidation is not None and o.model.kind in BASELINES:
+    if o.consolidation is not None and o.model.kind not in ONLINE:
         raise ValueError(f"consolidation is for GLE networks, not for {o.model.kind}: leave it out")
     if o.consolidation is not None and o.consolidation.batch != o.training.batch:
         raise ValueError(

@@ -7,7 +7,7 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,30 +19,44 @@ from bench.kit.figures import band, plt
 from bench.kit.folder import Run
 from bench.kit.tables import Table, mean_std
 from bench.learning.options import Learning, stages, used_seeds
+from bench.learning.readouts import READOUTS
 from bench.learning.schedule import Schedule
-from bench.learning.trainers import Build, Offline, Online, Trainer, build_network
-from bench.models.baselines import BASELINES
+from bench.learning.trainers import Baseline, Build, Offline, Online, Trainer, build_network
+from bench.models.populations import ONLINE
 
 log = logging.getLogger(__name__)
 
 
 def trainer_of(
-    o: Learning, form: Form, stage: int = 0, start: Trainer | None = None, build: Build = build_network
+    o: Learning,
+    form: Form,
+    stage: int = 0,
+    start: Trainer | None = None,
+    build: Build = build_network,
+    baseline: Baseline | None = None,
 ) -> Trainer:
-    """Of a stage. start: that of the stage before."""
-    if o.model.kind in BASELINES:
-        return Offline(o)
+    """Of a stage. start: that of the stage before. baseline: makes that network for a seed."""
+    if o.model.kind not in ONLINE:
+        return Offline(o, baseline)
     assert start is None or isinstance(start, Online)
     return Online(o, stages(o)[stage], form, start, build)
 
 
-def learn(o: Learning, data: Labelled, run: Run, build: Build = build_network) -> dict[str, Any]:
-    """Trains the network that `build` makes, stage after stage, with a checkpoint after each epoch."""
+def learn(
+    o: Learning,
+    data: Labelled,
+    run: Run,
+    build: Build = build_network,
+    baseline: Baseline | None = None,
+    then: Callable[[Trainer, list[str]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Trains the network that `build` (or `baseline`) makes, stage after stage, with a checkpoint after each epoch.
+    then: what else the result shall have, from the trained networks and the readout of each."""
     saved = run.restore()
     n, began, epoch = (saved["stage"], saved["began"], saved["epoch"]) if saved else (0, 0, 0)
     trainings = stages(o)
     last = len(trainings) - 1
-    trainer, schedule = trainer_of(o, data.form, n, build=build), Schedule(trainings[n], o.seeds)
+    trainer, schedule = trainer_of(o, data.form, n, None, build, baseline), Schedule(trainings[n], o.seeds)
     if saved:
         trainer.load_state_dict(saved["trainer"])
         schedule.load_state_dict(saved["schedule"])
@@ -81,18 +95,32 @@ def learn(o: Learning, data: Labelled, run: Run, build: Build = build_network) -
                     "%s: epoch %d/%d, validation %.1f %%, %.1f s",
                     o.name, epoch, epochs, statistics.mean(score["accuracy"]), run.rows[-1]["seconds"],
                 )  # fmt: skip
-    test = trainer.evaluate(data.test)
+    chosen, compared = readouts(o, trainer, data)
+    test = trainer.evaluate(data.test, chosen)
     return {
         "name": o.name,
         "parameters": trainer.parameters,
         "online": trainer.online,
         "epochs": len(run.rows),
         "seeds": used_seeds(o),
-        "validation": run.rows[-1]["accuracy"],
+        "readout": chosen,
+        "validation": [max(each) if o.readout == "best" else each[0] for each in zip(*compared.values(), strict=True)],
+        "validation by readout": compared,
         "test": test["accuracy"],
+        "confusion": test["confusion"],
         "curve": [row["accuracy"] for row in run.rows],
         "seconds": sum(row["seconds"] for row in run.rows),
+        **(then(trainer, chosen) if then else {}),
     }
+
+
+def readouts(o: Learning, trainer: Trainer, data: Labelled) -> tuple[list[str], dict[str, list[float]]]:
+    """That of each seed's network, and the validation accuracy by readout, of those that came into question."""
+    named = [o.readout] if o.readout != "best" or not trainer.online else list(READOUTS)
+    named = named if trainer.online else ["sum"]
+    compared = {name: trainer.evaluate(data.validation, [name])["accuracy"] for name in named}
+    best = [max(compared, key=lambda name: compared[name][i]) for i in range(o.seeds)]
+    return best, compared
 
 
 # -- seeds divided among processes -------------------------------------------------------------------------------------
@@ -109,15 +137,19 @@ def merged(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
     weights no longer move."""
     epochs = max(r["epochs"] for r in shares)
     curves = [r["curve"] + [r["curve"][-1]] * (epochs - r["epochs"]) for r in shares]
-    joined = {key: [v for r in shares for v in r[key]] for key in ("seeds", "validation", "test")}
+    joined = {key: [v for r in shares for v in r[key]] for key in BY_SEED if key in shares[0]}
+    by_readout = [r["validation by readout"] for r in shares]
     return {
-        **{key: shares[0][key] for key in ("name", "parameters", "online")},
+        **{key: v for key, v in shares[0].items() if key not in ("validation by readout", *BY_SEED)},
+        "validation by readout": {name: [v for each in by_readout for v in each[name]] for name in by_readout[0]},
         **joined,
         "epochs": epochs,
         "curve": [[a for share in rows for a in share] for rows in zip(*curves, strict=True)],
         "seconds": max(r["seconds"] for r in shares),
     }
 
+
+BY_SEED = ("seeds", "readout", "validation", "test", "confusion")  # one value of each, in a result
 
 DIVIDE: Divide[Any] = Divide(share, merged)
 

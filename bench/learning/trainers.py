@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -10,17 +10,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gle
-from bench.data.series import Form, Split
+from bench.data.series import Form, Split, in_steps
 from bench.learning.options import DTYPES, Learning, Training, used_seeds
 from bench.learning.readouts import READOUTS
 from bench.learning.schedule import Rates
-from bench.learning.streams import Streams, sample_order
+from bench.learning.streams import Streams, drawn_variants, sample_order
 from bench.models import baselines, populations
 from gle.integrators import Euler, Integrator, integrator
 from gle.seeding import generator
 
-Score = dict[str, list[float]]  # accuracy (%) and loss, one value per seed
+Score = dict[str, Any]  # of each seed: accuracy (%), loss, and how often which class was taken for which [true, said]
+Baseline = Callable[[int], nn.Module]  # from a seed
 Build = Callable[[Learning, Training, Form], gle.Network]  # one ensemble member per seed
+
+
+def scored(says: Tensor, y: Tensor, loss: list[float]) -> Score:
+    """says: the class that each seed's network names for each sample, [seeds, samples]."""
+    classes = int(max(y.max(), says.max())) + 1
+    y = y.to(says.device)
+    confusion = [torch.bincount(y * classes + s, minlength=classes**2).reshape(classes, -1).tolist() for s in says]
+    accuracy = (100 * (says == y).sum(-1) / len(y)).tolist()
+    return Score(accuracy=accuracy, loss=loss, confusion=confusion)
 
 
 class Trainer(Protocol):
@@ -32,8 +42,9 @@ class Trainer(Protocol):
     def epoch(self, split: Split, rates: Rates) -> None:
         """Learns from each sample once, at the learning rates of that moment."""
 
-    def evaluate(self, split: Split) -> Score:
-        """Accuracy and loss on the split; nothing is learned."""
+    def evaluate(self, split: Split, readouts: Sequence[str] = ("sum",)) -> Score:
+        """Accuracy and loss on the split; nothing is learned. readouts: how outputs over time name a class, one for all
+        seeds or one each; of no meaning where there is a single output."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs."""
@@ -104,33 +115,48 @@ class Online:
             if index.shape[1] < self.training.batch:  # an incomplete batch: the streams of the state are all taken
                 continue
             self.simulation.set_lr(rates(i / len(batches)))
-            self.simulation.run(*self.streams.turn(split, index))
+            self.learn(split, index)
+
+    def learn(self, split: Split, index: Tensor) -> None:
+        """From samples index [members, batch], one of each stream."""
+        x, y, w = self.streams.turn(split, index)
+        self.simulation.run(x, y, weights=w)
 
     def batches(self, split: Split) -> tuple[Tensor, ...]:
-        """Of the next epoch: indices [members, batch]; the last one may be incomplete."""
+        """Of the next epoch: indices [members, batch]; the last one may be incomplete. Of a sample in several variants
+        one is drawn."""
         order = torch.stack([sample_order(split.y, self.training.balanced, g) for g in self.order])
+        order = order + torch.stack([drawn_variants(split, g) for g in self.order])
         return order.split(self.training.batch, dim=1)
 
-    def evaluate(self, split: Split, readout: str = "sum") -> Score:
-        """Streams the samples past the frozen network. readout: how its outputs name a class. The loss, which serves
-        the schedule alone, is the cost that the network learns by, averaged over time."""
+    def evaluate(self, split: Split, readouts: Sequence[str] = ("sum",)) -> Score:
+        """Streams the samples past the frozen network. The loss, which serves the schedule alone, is the cost that the
+        network learns by, averaged over time."""
+        readouts = list(readouts) * (len(self.order) if len(readouts) == 1 else 1)
+        loss = torch.zeros(len(self.order), device=self.network.device)
+        says = []
+        for index, outputs, w in self.outputs(split):
+            y = split.y[index].to(outputs.device)
+            target = F.one_hot(y, self.form.classes).to(outputs).expand_as(outputs)
+            loss = loss + self.simulation.dynamics.cost.value(outputs, w * target).mean(0).sum(-1)
+            named = {r: READOUTS[r](outputs, w).argmax(-1) for r in set(readouts)}
+            says.append(torch.stack([named[r][i] for i, r in enumerate(readouts)]))
+        return scored(torch.cat(says, -1), split.y, (loss / len(split.y)).tolist())
+
+    def outputs(self, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of the frozen network that samples stream past: their indices [batch], the outputs
+        [T, members, batch, classes], and how much each instant counts [T, 1, batch, 1]."""
         batch = min(self.training.batch, len(split.y))
         state = None
-        right = loss = torch.zeros(len(self.order), device=self.network.device)
         for index in torch.arange(len(split.y)).split(batch):
-            x = split.x[index].transpose(0, 1)
             if state is not None and len(index) < batch:
                 state = None
+            x = in_steps(split.x[index], self.form.steps).transpose(0, 1)
             outputs, state = self.simulation.predict(x, state=state)
-            y, says = (
-                split.y[index].to(outputs.device),
-                READOUTS[readout](outputs),
-            )  # [batch], [members, batch, classes]
-            right = right + (says.argmax(-1) == y).sum(-1)
-            target = F.one_hot(y, self.form.classes).to(outputs).expand_as(outputs)
-            loss = loss + self.simulation.dynamics.cost.value(outputs, target).mean(0).sum(-1)
-        n = len(split.y)
-        return Score(accuracy=(100 * right / n).tolist(), loss=(loss / n).tolist())
+            w = outputs.new_ones(1, 1, 1, 1)
+            if split.w is not None:
+                w = in_steps(split.w[index].unsqueeze(-1), self.form.steps).transpose(0, 1).unsqueeze(1).to(outputs)
+            yield index, outputs, w
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -146,12 +172,15 @@ class Online:
             g.set_state(state)
 
 
+EVALUATED = 1000  # samples at once
+
+
 class Offline:
     """A baseline: backprop through the whole series, one network per seed. build: makes it, from a seed."""
 
     online = False
 
-    def __init__(self, o: Learning, build: Callable[[int], nn.Module] | None = None):
+    def __init__(self, o: Learning, build: Baseline | None = None):
         self.training = o.training
         seeds = used_seeds(o)
         self.where: dict[str, Any] = {"device": o.device, "dtype": DTYPES[o.dtype]}
@@ -164,24 +193,28 @@ class Offline:
 
     def epoch(self, split: Split, rates: Rates) -> None:
         for i, (model, optimizer, g) in enumerate(zip(self.models, self.optimizers, self.order, strict=True)):
-            order = sample_order(split.y, self.training.balanced, g)
+            order = sample_order(split.y, self.training.balanced, g) + drawn_variants(split, g)
             batches = order.split(self.training.batch)
             for j, index in enumerate(batches):
                 optimizer.param_groups[0]["lr"] = rates(j / len(batches))[i]
                 optimizer.zero_grad()
-                loss = F.cross_entropy(model(split.x[index].to(**self.where)), split.y[index].to(self.where["device"]))
+                y = split.y[index.remainder(len(split.y))].to(self.where["device"])
+                loss = F.cross_entropy(model(split.x[index].to(**self.where)), y)
                 loss.backward()
                 optimizer.step()
 
     @torch.no_grad()
-    def evaluate(self, split: Split) -> Score:
-        score = Score(accuracy=[], loss=[])
-        x, y = split.x.to(**self.where), split.y.to(self.where["device"])
+    def evaluate(self, split: Split, readouts: Sequence[str] = ("sum",)) -> Score:
+        says, loss = [], []
+        y = split.y.to(self.where["device"])
         for model in self.models:
-            outputs = model(x)
-            score["accuracy"].append(100 * (outputs.argmax(-1) == y).double().mean().item())
-            score["loss"].append(F.cross_entropy(outputs, y).item())
-        return score
+            model.eval()
+            parts = torch.arange(len(y)).split(EVALUATED)
+            outputs = torch.cat([model(split.x[index].to(**self.where)) for index in parts])
+            model.train()
+            says.append(outputs.argmax(-1))
+            loss.append(F.cross_entropy(outputs, y).item())
+        return scored(torch.stack(says), y, loss)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -9,13 +9,15 @@ import torch
 
 import gle
 
+ONLINE = ("gle", "lagnet")  # kinds that learn online; the others are baselines
+
 
 @dataclass
 class Model:
     """What is trained.
 
     Args:
-        kind: a GLE network, LagNet chains below an instantaneous network (§2.7.3), or a baseline of Table 2.
+        kind: a GLE network, LagNet chains below an instantaneous network (§2.7.3), or a baseline of Table 2 (or 3).
         populations: [neurons, tau_m, tau_r] of each population of a hidden layer.
         hidden_layers: number of hidden layers (of the plastic network, for LagNet).
         output_tau: both time constants of the output neurons, which are instantaneous.
@@ -25,7 +27,7 @@ class Model:
         bias_gain: the same for their biases.
     """
 
-    kind: Literal["gle", "lagnet", "mlp", "tcn", "gru"] = "gle"
+    kind: Literal["gle", "lagnet", "mlp", "tcn", "gru", "lstm"] = "gle"
     populations: list[tuple[int, float, float]] = field(
         default_factory=lambda: [(18, 0.6, 0.2), (18, 1.2, 0.2), (17, 1.2, 1.2)]
     )
