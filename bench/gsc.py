@@ -96,6 +96,7 @@ class Speech(learning.Learning):
     )
     training: learning.Training = field(default_factory=learning.Training)
     dt: float = 1.0
+    block: int = 1
     readout: Literal["sum", "mean", "vote", "last", "best"] = "best"
     seed_list: list[int] = field(default_factory=lambda: list(range(10)))
     listen: Optional[Path] = field(default=None, metadata={"of_call": True})

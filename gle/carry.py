@@ -47,7 +47,7 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
             (Trace, "low"),
             (Trace, "groups"),
         ):  # than some saved states
-            if isinstance(template, kind) and isinstance(saved, dict) and not getattr(template, younger):
+            if isinstance(template, kind) and isinstance(saved, dict) and _empty(getattr(template, younger)):
                 saved = {younger: own[younger], **saved}
         if not isinstance(saved, dict) or saved.keys() != own.keys():
             raise ValueError(f"{name} of the saved state does not fit this simulation: another network or plasticity?")
@@ -69,3 +69,7 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
             f"{name} was saved with shape {tuple(saved.shape)}, this simulation has {tuple(template.shape)}"
         )
     return saved.to(template).clone()
+
+
+def _empty(part: Any) -> bool:
+    return part is None or part == () if not isinstance(part, Tensor) else False

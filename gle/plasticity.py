@@ -30,13 +30,20 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+class Groups(NamedTuple):
+    """Neurons of a layer with the same time constants, group by group. Tensors, so that a step holds no number of them."""
+
+    members: Tensor  # [groups, size], indices of neurons; the last one again where a group is smaller than the largest
+    place: Tensor  # [n], where in `members`, flattened, each neuron stands
+
+
 class Trace(NamedTuple):
     """What the synapses of a layer see through their filters; shapes as `Local.e` and `Local.pre`."""
 
     e: Any = None  # None where the layer is not plastic
-    pre: Any = None  # of eligibility traces, one for each group of neurons with the same time constants …
-    low: tuple = ()  # … with the low-passed rates behind them …
-    groups: tuple = ()  # … and these neurons, as indices
+    pre: Any = None  # of eligibility traces, one for each group of neurons: [depth, *ensemble, groups, batch, n_in] …
+    low: Any = None  # … with the low-passed rates behind them …
+    groups: Any = None  # … and the groups
 
 
 def chain(net: Wiring) -> Network:
@@ -77,7 +84,7 @@ def layer_gradients(
     W: Any = None
     b: Any = None
     if "W" in kinds or ("B" in kinds and part.synapse.feedback.follows == "W"):
-        W = part.synapse.gradient(e, pre) if trace is None or not trace.groups else _eligible(part, trace)
+        W = part.synapse.gradient(e, pre) if trace is None or trace.groups is None else _eligible(part, trace)
     if "b" in kinds:  # of neurons whose synapses are parts of their own, each its own
         b = -e.sum(-2) if pre is None else part.synapse.bias_gradient(e, p.b)
     tau_m = tau_r = None
@@ -92,8 +99,10 @@ def layer_gradients(
 
 def _eligible(part: Part, trace: Trace) -> Tensor:
     """∂E/∂W of a layer in which each group of neurons has a trace of its own."""
-    rows = [part.synapse.gradient(trace.e.index_select(-1, g), r) for g, r in zip(trace.groups, trace.pre, strict=True)]
-    return torch.cat(rows, -2).index_select(-2, torch.cat(trace.groups).argsort())
+    members, place = trace.groups
+    e = trace.e.index_select(-1, members.flatten()).unflatten(-1, members.shape)  # [..., batch, groups, size]
+    rows = part.synapse.gradient(e.movedim(-2, -3), trace.pre)  # [..., groups, size, n_in]
+    return rows.flatten(-3, -2).index_select(-2, place)
 
 
 def _feedback_gradient(part: Part, p: Theta, local: Local, W: Tensor | None, batch: int) -> Tensor:
@@ -254,28 +263,30 @@ class Learning(NamedTuple):
     pending: Thetas  # gradients since the last update, where updates are rarer than steps
     traces: tuple[Trace, ...] = ()  # where synapses filter what they see
     means: tuple[Any, ...] = ()  # where W sees deviations from it: mean presynaptic rates [depth, *ensemble, 1, n_in]
-    groups: tuple[Any, ...] = ()  # of eligibility traces: each layer's neurons with the same time constants, as indices
+    groups: tuple[Any, ...] = ()  # of eligibility traces: those of each layer
     slow: tuple[Any, ...] = ()  # where feedback learns from noise: the running means that rates above are taken off
 
 
-def _groups(layer: Any) -> tuple[Tensor, ...]:
-    """Neurons with the same time constants, in all levels and members: their indices, group by group."""
+def _groups(layer: Any) -> Groups | None:
+    """Of neurons that share their time constants in all levels and members."""
     if not layer.plastic:
-        return ()
+        return None
     both = torch.stack([layer.tau_m, layer.tau_r]).detach().flatten(0, -2)
     _, which = both.unique(dim=1, return_inverse=True)
-    return tuple((which == g).nonzero()[:, 0] for g in range(int(which.max()) + 1))
+    each = [(which == g).nonzero()[:, 0] for g in range(int(which.max()) + 1)]
+    members = torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=-1)
+    members = torch.where(members < 0, members.amax(1, keepdim=True), members)
+    place = torch.cat([g * members.shape[1] + torch.arange(len(m)).to(m) for g, m in enumerate(each)])
+    return Groups(members, place[torch.cat(each).argsort()])
 
 
-def _moved(old: Trace, local: Local, p: Theta, groups: tuple[Tensor, ...], dt: float) -> Trace:
+def _moved(old: Trace, local: Local, p: Theta, groups: Groups, dt: float) -> Trace:
     """A step of eligibility traces: each neuron's own D⁺_τr I⁻_τm (Eq. 6) of the presynaptic rate."""
-    pre, low = [], []
-    rate = local.pre.to(old.e)
-    for g, before in zip(groups, old.low, strict=True):
-        tau_m, tau_r = (tau.index_select(-1, g[:1]).unsqueeze(-1).to(before) for tau in (p.tau_m, p.tau_r))
-        pre.append(prospective(before, rate, tau_m, tau_r))
-        low.append(low_pass(before, rate, euler_fraction(dt, tau_m)))
-    return Trace(local.e.to(old.e), tuple(pre), tuple(low))
+    rate = local.pre.to(old.e).unsqueeze(-3)
+    first = groups.members[:, 0]
+    tau_m, tau_r = (tau.index_select(-1, first)[..., None, None].to(old.low) for tau in (p.tau_m, p.tau_r))
+    low = low_pass(old.low, rate, euler_fraction(dt, tau_m))
+    return Trace(local.e.to(old.e), prospective(old.low, rate, tau_m, tau_r), low)
 
 
 LearningRate = float | Sequence[float] | Tensor
@@ -471,8 +482,8 @@ class Plasticity:
             learning = changed(learning, slow=tuple(slow))
         if self.own:
             traces = (
-                Trace(self._empty(l, batch, l.potentials), *(tuple(self._empty(l, batch, l.n_in) for _ in g),) * 2)
-                if l.plastic
+                Trace(self._empty(l, batch, l.potentials), *(self._empty(l, len(g.members), batch, l.n_in),) * 2)
+                if g is not None
                 else Trace()
                 for l, g in zip(chain(net).layers, learning.groups, strict=True)
             )
@@ -543,14 +554,14 @@ class Plasticity:
         signals: Sequence[Trace | Local] = learning.traces or local
         means = learning.means or (None,) * len(local)
         seen = []
-        groups = learning.groups or ((),) * len(local)
+        groups = learning.groups or (None,) * len(local)
         for s, mean, l, g in zip(signals, means, local, groups, strict=True):
             if s.e is None:
                 seen.append(Trace())
                 continue
-            if g:  # the mean rate goes through each of these filters as it is
-                each = (r if mean is None else r - mean for r in s.pre)
-                seen.append(Trace(l.e, tuple(r.to(l.pre) for r in each), groups=g))
+            if g is not None:  # the mean rate goes through each of these filters as it is
+                each = s.pre if mean is None else s.pre - mean.unsqueeze(-3)
+                seen.append(Trace(l.e, each.to(l.pre), groups=g))
                 continue
             pre = s.pre if mean is None else s.pre - mean
             seen.append(Trace(s.e.to(l.e), pre.to(l.pre)))

@@ -82,6 +82,7 @@ class Learning(DeviceOptions):
         integrator: see gle.integrators.
         dt: step, in time units.
         compile: whether to compile the step.
+        block: steps that are compiled as one: more of them take longer to compile.
         readout: how a GLE network's outputs over time name a class: by their sum, their mean probability, the class
             that most steps name, or the last output; best: for each seed whichever of these is best on the validation
             samples at the end.
@@ -99,6 +100,7 @@ class Learning(DeviceOptions):
     integrator: Literal["euler", "exponential", "rk4"] = "euler"
     dt: float = 0.2
     compile: bool = True
+    block: int = 4
     threads: int = 0
     workers: int = 1
     readout: Literal["sum", "mean", "vote", "last", "best"] = "sum"
@@ -133,6 +135,8 @@ def check(o: Learning, form: Form, samples: int) -> None:
             f"consolidation has a batch of {o.consolidation.batch}, training one of {o.training.batch}: "
             "the same streams go on, so give both the same"
         )
+    if o.block < 1:
+        raise ValueError(f"block must be at least 1, got {o.block}")
     for training in stages(o):
         check_training(training, samples, form.steps * o.dt)
 

@@ -102,6 +102,7 @@ class Online:
             cost="cross_entropy",
             plasticity=plasticity,
             compile=o.compile,
+            block=o.block,
         )
         own = [generator(seed, "data") for seed in seeds]
         self.order: list[torch.Generator] = own if start is None else start.order
