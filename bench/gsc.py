@@ -2,7 +2,7 @@
 MLP, a TCN, a GRU and an LSTM.
 
     python -m bench.gsc --data speech_commands                                    a row for each model, a short budget
-    python -m bench.gsc --data speech_commands --config configs/gsc/gle.yaml      one row; --seeds 3
+    python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml      one row; --seeds 3
     python -m bench.gsc --smoke true                                              seconds, with words of its own
     python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt     what a network hears, live
 
@@ -369,7 +369,7 @@ benchmark = Benchmark(
             "mlp": [],
             "tcn": [],
             "gru": [],
-            "gle": [],
+            "gle_52k": [],
             "gle_delays": [],
         },
         own=("--name", "--model", "--consolidation", "--size"),

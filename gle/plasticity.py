@@ -31,7 +31,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 class Groups(NamedTuple):
-    """Neurons of a layer with the same time constants, group by group. Tensors, so that a step holds no number of them."""
+    """Neurons of a layer with the same time constants, group by group."""
 
     members: Tensor  # [groups, size], indices of neurons; the last one again where a group is smaller than the largest
     place: Tensor  # [n], where in `members`, flattened, each neuron stands

@@ -156,5 +156,6 @@ def low_pass_level(x: Tensor, tau: float) -> Tensor:
 
 def gate(x: Tensor, tau: float = 6.0, threshold: float = 0.25, slope: float = 12.0, floor: float = 0.02) -> Tensor:
     """How much each instant of log-mel frames [..., frames, features] counts, [..., frames]:
-    floor + σ(slope (LP_τ[level] − threshold)), about one while there is something to hear. It looks back only, and can run along with a stream."""
+    floor + σ(slope (LP_τ[level] − threshold)), about one while there is something to hear. It looks back only, and so
+    can run along with a stream."""
     return floor + torch.sigmoid(slope * (low_pass_level(x, tau) - threshold))

@@ -257,14 +257,14 @@ def samples_of(clip: Clip) -> np.ndarray:
 
 
 def sounding(clip: Clip, background: Sequence[np.ndarray], split: str, variant: int, how: Augmentation) -> np.ndarray:
-    """The samples of a clip in its variant 0, as it is, or another one, augmented. Silence has noise in every second
-    variant 0, and in the others as often as all clips do: a network must not take digital zeros for it."""
+    """The samples of a clip in its variant 0, as it is, or another one, augmented. Every second silence has noise in
+    variant 0, too: a network must not take digital zeros for it."""
     x = samples_of(clip)
     key = int.from_bytes(hashlib.sha256(f"{split}/{clip.name}".encode()).digest()[:4], "big")
     rng = np.random.default_rng([SEED, variant, key])
     if variant == 0 and not (clip.path is None and clip.number % 2):
         return x
-    if clip.path is None or rng.random() < how.probability:
+    if variant == 0 or rng.random() < how.probability:
         x = x + rng.uniform(0, how.volume) * _noise(background, rng)
     if variant:
         x = audio.shifted(x, int(rng.integers(-how.shift, how.shift + 1)))

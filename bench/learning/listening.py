@@ -22,11 +22,13 @@ from bench.data.speech_commands import CLIP, Features
 from bench.kit.figures import plt
 from bench.kit.folder import read_json
 
+QUIET = 0.3  # of the gate: below it there is nothing much to hear
+
 
 @dataclass
 class Heard:
-    """times: of the frames, in seconds, [T]. probability: of each class by what was heard in the last second, [T, classes].
-    gate: how much each frame counts, [T]. classes: their names."""
+    """times: of the frames, in seconds, [T]. probability: of each class by what was heard in the last second,
+    [T, classes]. gate: how much each frame counts, [T]. classes: their names."""
 
     times: np.ndarray
     probability: np.ndarray
@@ -42,7 +44,8 @@ class Heard:
             said = t
             best = int(p.argmax())
             bar = "█" * round(20 * float(p[best]))
-            yield f"{t:6.2f} s  {'…' if g < 0.3 else ' '} {self.classes[best].strip('_'):<10} {100 * p[best]:3.0f} % {bar}"
+            name = self.classes[best].strip("_")
+            yield f"{t:6.2f} s  {'…' if g < QUIET else ' '} {name:<10} {100 * p[best]:3.0f} % {bar}"
 
     def draw(self) -> plt.Figure:
         figure, (top, bottom) = plt.subplots(2, sharex=True, height_ratios=(3, 1), figsize=(8, 4.5))
@@ -61,8 +64,8 @@ class Heard:
 def hear(recording: Path, weights: Path) -> Heard:
     """What the first network in a file of weights makes of a recording.
 
-    Raises ValueError for a recording that cannot be read or is shorter than a window, and where network.pt, or heard.json
-    beside it, is none or fits not.
+    Raises ValueError for a recording that cannot be read or is shorter than a window, and where network.pt, or
+    heard.json beside it, is none or fits not.
     """
     samples = torch.from_numpy(audio.read(recording))
     sim = gle.load(weights)

@@ -24,7 +24,7 @@ def sample_order(y: Tensor, balanced: bool, g: torch.Generator) -> Tensor:
 def drawn_variants(split: Split, g: torch.Generator) -> Tensor:
     """What to add to the indices of samples that come in several variants: one of each is drawn, [samples]."""
     if split.variants == 1:
-        return torch.zeros((), dtype=torch.long)
+        return torch.zeros(len(split.y), dtype=torch.long)
     return len(split.y) * torch.randint(split.variants, (len(split.y),), generator=g)
 
 
