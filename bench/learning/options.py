@@ -32,6 +32,7 @@ class Training:
         stop_rate: the run ends early once the plateau schedule (of its last stage) has brought every seed's rate below
             this, where weights no longer move.
         weight_decay: decoupled decay of Adam (AdamW).
+        rule: gle, or bptt: exact gradients, by autograd through the steps of each sample, with one update after it.
         every: steps between updates.
         balanced: order the samples so that each batch holds as many of every class as the data allow; by default the
             order is random, as published.
@@ -57,6 +58,7 @@ class Training:
     lr_end: float = 0.0
     stop_rate: float = 1e-7
     weight_decay: float = 0.0
+    rule: Literal["gle", "bptt"] = "gle"
     every: int = 1
     balanced: bool = False
     staggered: bool = False
@@ -153,6 +155,10 @@ def check_training(t: Training, samples: int, duration: float) -> None:
         raise ValueError(f"lr={t.lr:g} is not above stop_rate={t.stop_rate:g}, at which training ends: raise it")
     if not 0 <= t.fade <= duration:
         raise ValueError(f"fade must lie between 0 and the {duration:g} time units of a sample, got {t.fade:g}")
+    if t.rule == "bptt" and (t.traces or t.centred is not None or t.every != 1):
+        raise ValueError(
+            "rule = bptt updates once a sample, by its gradients alone: leave out traces, centred and every"
+        )
     if not 0 < t.factor < 1:
         raise ValueError(f"factor must lie between 0 and 1, got {t.factor}")
 

@@ -16,6 +16,7 @@ from bench.learning.readouts import READOUTS
 from bench.learning.schedule import Rates
 from bench.learning.streams import Streams, drawn_variants, sample_order
 from bench.models import baselines, populations
+from gle import rules
 from gle.integrators import Euler, Integrator, integrator
 from gle.seeding import generator
 
@@ -92,8 +93,13 @@ class Online:
             self.network.load_theta(start.simulation.carry.theta)
         self.parameters = self.network.n_parameters()
         t, seeds = training, used_seeds(o)
+        rule = rules.BPTT() if t.rule == "bptt" else None
         plasticity = gle.Plasticity(
-            gle.Adam(weight_decay=t.weight_decay), lr=t.lr, every=t.every, traces=t.traces or None, centred=t.centred
+            gle.Adam(weight_decay=t.weight_decay),
+            lr=t.lr,
+            every=t.every if rule is None else form.steps,
+            traces=t.traces or None,
+            centred=t.centred,
         )
         self.simulation: gle.Simulation = gle.Simulation(
             self.network,
@@ -101,7 +107,8 @@ class Online:
             integrator=scheme(o, training),
             cost="cross_entropy",
             plasticity=plasticity,
-            compile=o.compile,
+            rule=rule,
+            compile=o.compile and rule is None,
             block=o.block,
         )
         own = [generator(seed, "data") for seed in seeds]
