@@ -22,7 +22,7 @@ from gle.seeding import generator
 
 Score = dict[str, Any]  # of each seed: accuracy (%), loss, and how often which class was taken for which [true, said]
 Baseline = Callable[[int], nn.Module]  # from a seed
-Build = Callable[[Learning, Training, Form], gle.Network]  # one ensemble member per seed
+Build = Callable[[Learning, Training, Form], gle.Network | gle.Graph]  # one ensemble member per seed
 
 
 def scored(says: Tensor, y: Tensor, loss: list[float]) -> Score:
@@ -54,7 +54,7 @@ class Trainer(Protocol):
         """Goes on from there."""
 
 
-def build_network(o: Learning, training: Training, form: Form) -> gle.Network:
+def build_network(o: Learning, training: Training, form: Form) -> gle.Network | gle.Graph:
     """The GLE network of the options, one ensemble member per seed."""
     where = {"dtype": DTYPES[o.dtype], "device": o.device}
     return populations.network(o.model, form.features, form.classes, used_seeds(o), o.dt, training.errors, **where)
@@ -101,7 +101,7 @@ class Online:
             traces=t.traces or None,
             centred=t.centred,
         )
-        self.simulation: gle.Simulation = gle.Simulation(
+        self.simulation: gle.Simulation[Any] = gle.Simulation(
             self.network,
             dt=o.dt,
             integrator=scheme(o, training),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, Optional
 
 import torch
 
@@ -25,6 +26,8 @@ class Model:
         lag_layers: length of LagNet's chains.
         weight_gain: factor on the initial weights of a GLE network's hidden layers (1: uniform in ± 1/√fan-in).
         bias_gain: the same for their biases.
+        lateral: of a GLE network, factor on the initial weights that join each tanh layer to itself, by rates of the
+            step before; each of them learns by its own neuron's error, which does not go round. None: there are none.
     """
 
     kind: Literal["gle", "lagnet", "mlp", "tcn", "gru", "lstm"] = "gle"
@@ -37,6 +40,7 @@ class Model:
     lag_layers: int = 4
     weight_gain: float = 1.0
     bias_gain: float = 1.0
+    lateral: Optional[float] = None
 
 
 def taus(populations: list[tuple[int, float, float]]) -> dict[str, Any]:
@@ -49,8 +53,10 @@ def taus(populations: list[tuple[int, float, float]]) -> dict[str, Any]:
 
 def network(
     m: Model, features: int, classes: int, seeds: list[int], dt: float, errors: str, **where: Any
-) -> gle.Network:
+) -> gle.Network | gle.Graph:
     """One ensemble member per seed. errors: of the hidden layers. where: dtype and device."""
+    if m.lateral is not None:
+        return recurrent(m, features, classes, seeds, errors, **where)
     common: dict[str, Any] = {"ensemble": (len(seeds),), **where}
     n = sum(size for size, *_ in m.populations)
     hidden: dict[str, Any] = {**taus(m.populations), "errors": errors, **common}
@@ -75,6 +81,29 @@ def network(
     with torch.no_grad():
         chains[0].W.fill_(1.0)
         chains[1].W.copy_(torch.eye(lags).expand_as(chains[1].W))
+    return made
+
+
+def recurrent(m: Model, features: int, classes: int, seeds: list[int], errors: str, **where: Any) -> gle.Graph:
+    """The same with lateral weights in the tanh layers. Raises ValueError unless that is a GLE network with one."""
+    if m.kind != "gle" or m.hidden_layers < 2:
+        raise ValueError(
+            f"lateral weights are for gle with two hidden layers or more, not {m.kind} with {m.hidden_layers}"
+        )
+    assert m.lateral is not None
+    n, names = sum(size for size, *_ in m.populations), [f"hidden {i}" for i in range(m.hidden_layers)]
+    hidden: dict[str, Any] = {**taus(m.populations), "errors": errors}
+    populations = {h: gle.Population(n, phi="tanh" if i else "linear", **hidden) for i, h in enumerate(names)}
+    populations["output"] = gle.Population(classes, m.output_tau, m.output_tau, phi="linear")
+    upward = [gle.Projection(a, b) for a, b in pairwise(["input", *names, "output"])]
+    lateral = [gle.Projection(h, h, delay=1, epsilon=0.0) for h in names[1:]]
+    made = gle.Graph(features, populations, [*upward, *lateral], ensemble=len(seeds), seed=seeds, **where)
+    with torch.no_grad():
+        for p in upward[:-1]:
+            made[f"{p.source} → {p.target}"].W.mul_(m.weight_gain)
+            made[p.target].b.mul_(m.bias_gain)
+        for p in lateral:
+            made[f"{p.source} → {p.target} (delayed)"].W.mul_(m.lateral)
     return made
 
 
