@@ -1,10 +1,10 @@
 """Google Speech Commands (§2.7.2, Fig. 8e, Tables 1 and 3): GLE networks that learn to spot keywords online, beside an
 MLP, a TCN, a GRU and an LSTM.
 
-    python -m bench.gsc --data speech_commands                                    a row for each model, a short budget
-    python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml      one row; --seeds 3
-    python -m bench.gsc --smoke true                                              seconds, with words of its own
-    python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt     what a network hears, live
+    python -m bench.gsc --data speech_commands                                                  a row for each model
+    python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml --seeds 3      one row
+    python -m bench.gsc --smoke true                                      seconds each, with words of its own
+    python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt           what a network hears
 
 The folder is the published archive (version 0.01 or 0.02), whole or in part, unpacked: `--download 0.02` fetches it
 into the folder named. `GSC_DATA` may name it once for all.

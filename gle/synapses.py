@@ -268,6 +268,30 @@ class Masked(Linear):
         return W * self.mask.to(W)
 
 
+class Diagonal(_Shaped):
+    """One synapse for each neuron, from the one at the same place: w ⊙ r with w [n]."""
+
+    def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if n_in != n_out:
+            raise ValueError(f"diagonal synapses join as many neurons, not {n_in} and {n_out}")
+        return (n_out,), (n_out,)
+
+    def initial_bound(self, n_in: int) -> float:
+        return 1.0  # fan-in of one
+
+    def current(self, W: Tensor, b: Tensor | None, r: Tensor) -> Tensor:
+        current = r * W.unsqueeze(-2)
+        return current if b is None else current + b.unsqueeze(-2)
+
+    def transposed(self, W: Tensor, e: Tensor) -> Tensor:
+        return e * W.unsqueeze(-2)
+
+    def gradient(self, e: Tensor, r: Tensor) -> Tensor:
+        return -(e * r).sum(-2)
+
+    bias_gradient = Linear.bias_gradient
+
+
 class Positions(_Shaped):
     """A dense product over positions, the same for each feature: of rates [positions · features], position by position,
     W r with W [positions out, positions in]. Mixes tokens, where Linear over features does not see their order."""
@@ -466,6 +490,7 @@ class Conv2d(_Shaped):
 SYNAPSES: dict[str, type[Synapse]] = {
     "linear": Linear,
     "identity": Identity,
+    "diagonal": Diagonal,
     "masked": Masked,
     "positions": Positions,
     "tokens": Tokens,
@@ -475,10 +500,11 @@ SYNAPSES: dict[str, type[Synapse]] = {
 
 def synapse(given: str | Synapse) -> Synapse:
     """The synapses called so, with their defaults, or themselves. Raises ValueError for what is none."""
-    if given in ("linear", "identity"):
+    if given in ("linear", "identity", "diagonal"):
         return SYNAPSES[given]()
     if isinstance(given, (str, type)) or not hasattr(given, "backproject"):
         raise ValueError(
-            f"synapse must be one of linear, identity, or an object like gle.synapses.Conv2d(…); got {given!r}"
+            "synapse must be one of linear, identity, diagonal, or an object like gle.synapses.Conv2d(…); got "
+            f"{given!r}"
         )
     return given

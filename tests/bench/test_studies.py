@@ -22,7 +22,7 @@ from bench.kit.folder import Run
 from bench.teacher_student import small
 
 ROOT = Path(__file__).parents[2]
-FIGURES = {  # of each benchmark but mnist1d, whose rows have tests of their own
+FIGURES = {  # of each benchmark but mnist1d and gsc, whose rows have tests of their own
     "frequency_response": {"operators", "ratios", "adaptation", "steps"},
     "receptive_fields": {"chains", "centres", "dense", "spatiotemporal"},
     "teacher_student chain": {"chain"},
@@ -74,7 +74,7 @@ studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ()
 
 
 def test_every_benchmark_is_here():
-    assert {*FIGURES, "mnist1d"} == set(registry.MODULES)
+    assert {*FIGURES, "mnist1d", "gsc"} == set(registry.MODULES)
 
 
 # -- smoke runs --------------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ class Run(NamedTuple):
 COUNTS = {
     "augmentations", "baselines", "batch", "block", "canvas", "climbs", "cores", "costs", "cycles", "d",
     "depth", "depths", "dt", "dts", "duration", "during", "ensembles", "epoch", "epochs", "evaluate", "every",
-    "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers",
+    "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "hop",
     "integrators", "L_layers", "larger", "layers", "learned", "lengths", "looks", "most", "multiple", "networks",
     "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "radii", "ratio_points", "ratios",
     "reasoning", "repeats", "rows", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
-    "settle", "settled", "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns",
+    "settle", "settled", "splits", "variants", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns",
     "warm_up", "watched", "width", "window",
 }  # fmt: skip
 
@@ -71,7 +71,31 @@ COMPETITION = f"{ARC} --training_folder … --evaluation_folder …/arc-agi_test
 LONGER = f"{SUDOKU} --solve <puzzle> --weights <file> --segments 16"
 SOLVED = (("<puzzle>", "'1... ..2. .3.. ...4'"), ("<file>", "{a run of Sudoku}/weights/0-last.pt"))
 
+SPOKEN = "--training.epochs 1 --training.batch 20 --augmentation.variants 1"  # a batch or two
+BOTH = f"{SPOKEN} --consolidation.epochs 1 --consolidation.batch 20"
+FOLDER = (("speech_commands", "{words}"),)
+SPEECH = "python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml --seeds 3"
+
 RUNS = {
+    "python -m bench.gsc --data speech_commands": Run("--training.epochs 1 --augmentation.variants 1", FOLDER, slow=True),
+    "python -m bench.gsc --data speech_commands --download 0.02": Run(
+        "--training.epochs 1 --augmentation.variants 1", ((" --data speech_commands --download 0.02", ""),), slow=True
+    ),  # the same
+    SPEECH: Run(BOTH, FOLDER, slow=True),
+    "python -m bench.gsc --smoke true": Run(slow=True),
+    "python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt": Run(
+        fill=(("recording.wav", "{a recording}"), ("runs/gsc/<folder>", "{a run of speech}"))
+    ),
+    **{
+        f"python -m bench.gsc --config configs/gsc/{name}.yaml": Run(BOTH, slow=True)
+        for name in ("gle_136k", "gle_delays", "gle_delays_142k")
+    },
+    "python -m bench.gsc --config configs/gsc/gle_published.yaml": Run(f"{SPOKEN} --features.hop 4000", slow=True),
+    **{
+        f"python -m bench.gsc --config configs/gsc/{kind}{size}.yaml": Run(SPOKEN)
+        for kind in ("mlp", "tcn", "gru", "lstm")
+        for size in ("", "_published")
+    },
     "python -m bench.frequency_response": Run(
         "--omega [5,10] --points 2 --dt 0.1 --ratio_points 1 --dts [0.1] --settle 8", slow=True
     ),

@@ -19,19 +19,19 @@ import numpy as np
 import pytest
 import torch
 from documents import CONFIGS, ROOT, documented, figures
-from shortened import COUNTS, RUNS, SWITCHES, Run
+from shortened import COUNTS, RUNS, SPEECH, SWITCHES, Run
 from studies import hardly_drawn, launch, numbers
 
 import gle
 from bench import arc, registry
-from bench.data import chaos
+from bench.data import audio, chaos, speech_commands
 from bench.kit.figures import plt
 from bench.learning.forecast import Forecaster
 from hrm.tasks import sudoku
 from hrm.tasks.maze import generate as generate_mazes
 from hrm.tasks.task import Grids
 
-FIGURES = {name.split()[0] for name in registry.MODULES} - {"mnist1d"}
+FIGURES = {name.split()[0] for name in registry.MODULES} - {"mnist1d", "gsc"}
 
 
 class Ended(NamedTuple):
@@ -186,7 +186,24 @@ def series(commands: Commands) -> Path:
     return file
 
 
+def words(commands: Commands) -> Path:
+    """Speech commands, of a sort."""
+    folder = commands.folder / "words"
+    if not folder.exists():
+        speech_commands.synthesise(folder, speakers=20)
+    return folder
+
+
+def recording(commands: Commands) -> Path:
+    file = commands.folder / "recording.wav"
+    audio.write(file, np.concatenate([audio.read(p) for p in sorted((words(commands) / "yes").iterdir())[:3]]))
+    return file
+
+
 MAKERS = {
+    "words": words,
+    "a recording": recording,
+    "a run of speech": lambda c: copied(c, SPEECH),
     "a run of MNIST-1D": lambda c: copied(c, "python -m bench.mnist1d --config configs/mnist1d/gle_15k.yaml"),
     "a run of Sudoku": lambda c: copied(c, "python -m bench.sudoku"),
     "a run of 6 × 6": lambda c: copied(c, "python -m bench.sudoku --config configs/sudoku/6x6.yaml"),
@@ -224,7 +241,9 @@ def commands(tmp_path_factory):
         patch.setattr(chaos, "TOLERANCE", 1e-9)  # of a series that is looked at for a moment: five times fewer steps
         patch.setitem(gle.Simulation.__init__.__kwdefaults__, "block", 1)  # a count, too: four times less to trace
         patch.setattr(Forecaster, "__init__", begun_with_short_blocks)  # five times less in a free run
-        yield Commands(tmp_path_factory.mktemp("commands"))
+        commands = Commands(tmp_path_factory.mktemp("commands"))
+        patch.setenv("GSC_DATA", str(words(commands)))
+        yield commands
 
 
 # -- documents and this tier tell of the same commands -----------------------------------------------------------------

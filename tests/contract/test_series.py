@@ -230,3 +230,65 @@ def test_what_cannot_be(series, call, message):
 def test_whole_samples_have_no_lengths():
     assert lengths_of(None, None, 5, 2) is None
     assert lengths_of(None, torch.ones(5, 2), 5, 2).tolist() == [5, 5]
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+def weighted(weights, targets, **how):
+    """The weights of a network after some steps."""
+    net = gle.Network(
+        [gle.Layer(3, 4, tau_m=1.0, tau_r=0.3), gle.Layer(4, 2, tau_m=1.0, tau_r=1.0, phi="linear")], seed=0
+    )
+    sim = gle.Simulation(net, dt=0.1, cost="cross_entropy", plasticity=gle.Plasticity("sgd", lr=0.1))
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(12, 5, 3, generator=g)
+    if how.get("batch_first"):
+        x = x.transpose(0, 1)
+    sim.run(x, targets, weights=weights, **how)
+    return [layer.W.clone() for layer in net.layers]
+
+
+LABELS = torch.tensor([0, 1, 1, 0, 1])
+
+
+def test_weights_count_instants():
+    """Of one batch the gradient is the mean over samples: a sample that counts twice is one that is there twice."""
+    w = torch.rand(12, 5, generator=torch.Generator().manual_seed(2))
+    own = weighted(w, LABELS)
+    scaled = weighted(None, torch.nn.functional.one_hot(LABELS, 2).expand(12, -1, -1) * w.unsqueeze(-1))
+    for a, b in zip(own, scaled):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    for a, b in zip(own, weighted(w.T, LABELS, batch_first=True)):
+        assert torch.equal(a, b)
+    for a, b in zip(weighted(torch.ones(12, 5), LABELS), weighted(None, LABELS)):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+    assert (own[0] - weighted(None, LABELS)[0]).abs().max() > 1e-4
+
+
+def test_what_counts_nothing_teaches_nothing():
+    start = weighted(torch.zeros(12, 5), LABELS)
+    fresh = gle.Network(
+        [gle.Layer(3, 4, tau_m=1.0, tau_r=0.3), gle.Layer(4, 2, tau_m=1.0, tau_r=1.0, phi="linear")], seed=0
+    )
+    assert all(torch.equal(a, layer.W) for a, layer in zip(start, fresh.layers))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (torch.ones(5, 12), r"weights have shape \(5, 12\), expected \[12, 5\]"),
+        (-torch.ones(12, 5), "weights must be ≥ 0 and finite, got -1"),
+        (torch.full((12, 5), torch.nan), "weights must be ≥ 0 and finite, got nan"),
+    ],
+)
+def test_weights_that_cannot_be(weights, message):
+    with pytest.raises(ValueError, match=message):
+        weighted(weights, LABELS)
+
+
+def test_weights_are_for_costs_that_carry_them():
+    net = gle.Network([gle.Layer(3, 2, tau_m=1.0, tau_r=1.0, phi="linear")])
+    sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity(lr=0.1))
+    with pytest.raises(ValueError, match=r"weights are for costs whose targets carry them, as cross_entropy"):
+        sim.run(torch.zeros(4, 1, 3), torch.zeros(4, 1, 2), weights=torch.ones(4, 1))

@@ -16,6 +16,7 @@ from bench import (
     credit,
     error_timing,
     gradients,
+    gsc,
     hrm_dynamics,
     mackey_glass,
     mnist1d,
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ANALYSES = "\n".join(
     (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local")
+    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local", "speech")
 )
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
@@ -101,7 +102,10 @@ def test_table_is_made_from_the_result_files():
     assert table == markdown(rows_of(results, mnist1d.PUBLISHED).rows)
 
 
-STUDIES = {  # the tables of docs/: result file, and what makes the table from it
+STUDIES = {  # the tables of docs/: result file, or a folder of them, and what makes the table from it
+    "speech": ("gsc", lambda rows: gsc.tables(rows)[0]),
+    "speech controls": ("gsc_controls", lambda rows: gsc.tables(rows)[0]),
+    "speech classes": ("gsc/gle_delays", gsc.by_class),
     "chain": ("teacher_student/chain", chain.table),
     "chain annealed": ("teacher_student/chain_annealed", chain.table),
     "small": ("teacher_student/small", lambda r: small.tables(r)[0]),
@@ -148,7 +152,12 @@ STUDIES = {  # the tables of docs/: result file, and what makes the table from i
 def test_tables_of_the_studies(name):
     """Prevents: figures typed by hand."""
     file, made = STUDIES[name]
-    result = json.loads((RESULTS.parent / f"{file}.json").read_text())
+    place = RESULTS.parent / file
+    result = (
+        [r for rows in report.found(place).values() for _, r in rows]
+        if place.is_dir()
+        else json.loads((RESULTS.parent / f"{file}.json").read_text())
+    )
     table = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", ANALYSES, re.DOTALL)[1]
     assert table == markdown(made(result).rows)
 

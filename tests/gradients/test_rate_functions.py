@@ -11,7 +11,7 @@ import gle
 from gle import rules
 from gle.integrators import Euler
 from gle.neurons import Activation, Gated, RMSNorm, Softmax, Spike, Swish, rate_function
-from gle.synapses import Conv2d, Masked, Positions, Tokens
+from gle.synapses import Conv2d, Diagonal, Masked, Positions, Tokens
 from hrm import layers
 
 D = torch.float64
@@ -241,6 +241,7 @@ class Flat(Swish):
 IMAGE = (-1, (2, 5, 4))
 SYNAPSES = {  # synapse, n_in, n_out, the same by torch
     "masked": (Masked(MASK), 4, 3, lambda x, W, b: x @ (W * MASK).mT + b),
+    "diagonal": (Diagonal(), 5, 5, lambda x, W, b: x * W + b),
     "positions": (
         Positions(3), 6, 8,
         lambda x, W, b: (torch.einsum("op,bpf->bof", W, x.unflatten(-1, (3, 2))) + b[:, None]).flatten(1),
