@@ -84,7 +84,7 @@ def hear(recording: Path, weights: Path) -> Heard:
         raise ValueError(f"{weights} is {sim.network.n_in} → {sim.network.n_out}, heard.json tells of {expected}")
     x = live(samples, features)
     late = [torch.nn.functional.pad(x, (0, 0, lag, 0))[: len(x)] for lag in lags]
-    outputs = streamed(sim, torch.cat([x, *late], -1), features)
+    outputs = streamed(sim, torch.cat([x, *late], -1))
     gate = audio.gate(x) if gated else torch.ones(len(x))
     return Heard(
         np.arange(len(x)) * features.hop / audio.RATE,
@@ -102,7 +102,7 @@ def live(samples: Tensor, features: Features) -> Tensor:
     return torch.stack(frames)
 
 
-def streamed(sim: gle.Simulation[Any], x: Tensor, features: Features) -> Tensor:
+def streamed(sim: gle.Simulation[Any], x: Tensor) -> Tensor:
     """The outputs at the end of each frame, [T, classes], of the first member; the network's state goes on from each to
     the next."""
     k = max(1, round(1 / sim.dynamics.dt))

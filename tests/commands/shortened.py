@@ -21,8 +21,8 @@ COUNTS = {
     "integrators", "L_layers", "larger", "layers", "learned", "lengths", "looks", "most", "multiple", "networks",
     "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "radii", "ratio_points", "ratios",
     "reasoning", "repeats", "rows", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
-    "settle", "settled", "splits", "variants", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns",
-    "warm_up", "watched", "width", "window",
+    "settle", "settled", "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns",
+    "variants", "warm_up", "watched", "width", "window",
 }  # fmt: skip
 
 ROW = "--samples 30 --training.epochs 1 --training.batch 20"  # one batch
@@ -71,15 +71,16 @@ COMPETITION = f"{ARC} --training_folder … --evaluation_folder …/arc-agi_test
 LONGER = f"{SUDOKU} --solve <puzzle> --weights <file> --segments 16"
 SOLVED = (("<puzzle>", "'1... ..2. .3.. ...4'"), ("<file>", "{a run of Sudoku}/weights/0-last.pt"))
 
-SPOKEN = "--training.epochs 1 --training.batch 20 --augmentation.variants 1"  # a batch or two
-BOTH = f"{SPOKEN} --consolidation.epochs 1 --consolidation.batch 20"
+SPOKEN = "--training.epochs 1 --training.batch 50 --augmentation.variants 1"  # two batches
+HEARD = "--training.epochs 1 --augmentation.variants 1 --features.hop 1000"
+BOTH = f"{SPOKEN} --consolidation.epochs 1 --consolidation.batch 50 --features.hop 1000"
 FOLDER = (("speech_commands", "{words}"),)
 SPEECH = "python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml --seeds 3"
 
 RUNS = {
-    "python -m bench.gsc --data speech_commands": Run("--training.epochs 1 --augmentation.variants 1", FOLDER, slow=True),
+    "python -m bench.gsc --data speech_commands": Run(HEARD, FOLDER, slow=True),
     "python -m bench.gsc --data speech_commands --download 0.02": Run(
-        "--training.epochs 1 --augmentation.variants 1", ((" --data speech_commands --download 0.02", ""),), slow=True
+        HEARD, ((" --download 0.02", ""), *FOLDER), slow=True
     ),  # the same
     SPEECH: Run(BOTH, FOLDER, slow=True),
     "python -m bench.gsc --smoke true": Run(slow=True),

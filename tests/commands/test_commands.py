@@ -190,7 +190,7 @@ def words(commands: Commands) -> Path:
     """Speech commands, of a sort."""
     folder = commands.folder / "words"
     if not folder.exists():
-        speech_commands.synthesise(folder, speakers=20)
+        speech_commands.synthesise(folder)
     return folder
 
 
@@ -303,6 +303,10 @@ def test_runs(command, commands):
     assert not [line for line in ended.logged if "compile" in line]
     if "--help" in command:
         assert "--training.steps" in ended.printed
+        return
+    if "--listen" in command:
+        assert " s " in ended.printed
+        assert len(list(ended.folder.rglob("heard-*.png"))) == 1
         return
     if "--solve" in command:
         assert "after 16 segments" in ended.printed or "--segments" not in command
