@@ -68,7 +68,7 @@ class Device(DeviceOptions):
 
     tests: float = 120.0
     timing: float = 150.0
-    sizes: list[str] = field(default_factory=lambda: list(timing.SIZES))
+    sizes: list[str] = field(default_factory=lambda: list(timing.DIGITS))
     ensembles: list[int] = field(default_factory=lambda: [1, 64])
     every: list[int] = field(default_factory=lambda: [1, 12])
     turns: int = 3

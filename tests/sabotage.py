@@ -36,7 +36,72 @@ RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm
 COMMANDS, LINE = "tests/commands/test_commands.py", "tests/bench/test_command_line.py"
 CONTRACT = "tests/bench/test_contract.py"
 
+SPEECH = "tests/bench/test_speech.py"
+
 SABOTAGES = [
+    Sabotage(
+        "streams whose weights belong to the next sample",
+        "bench/learning/streams.py",
+        "torch.where(turned.unsqueeze(-1), new[m, b, since], old[m, b, since])",
+        "new[m, b, since]",
+        f"{SPEECH}::test_streams_carry_steps_weights_and_variants",
+    ),
+    Sabotage(
+        "lags that look ahead",
+        "bench/data/series.py",
+        "np.pad(found, ((0, 0), (lag, 0), (0, 0)))[:, : found.shape[1]]",
+        "np.pad(found, ((0, 0), (0, lag), (0, 0)))[:, lag:]",
+        f"{SPEECH}::test_variants_and_lags",
+    ),
+    Sabotage(
+        "a cached array that is not compared",
+        "bench/data/cache.py",
+        'if _digest(path) == json.loads(info.read_text("utf-8"))["sha256"]:',
+        "if path.exists():",
+        f"{SPEECH}::test_a_damaged_cache_is_made_anew",
+    ),
+    Sabotage(
+        "recordings that changed and are not read anew",
+        "bench/data/speech_commands.py",
+        'changes.update(f"{status.st_mtime_ns}\\n".encode())',
+        "pass",
+        f"{SPEECH}::test_changed_recordings_are_read_anew",
+    ),
+    Sabotage(
+        "speakers split by word",
+        "bench/data/speech_commands.py",
+        "hashlib.sha1(speaker_of(name).encode())",
+        "hashlib.sha1(name.encode())",
+        f"{SPEECH}::test_the_hash_says_what_the_published_lists_say",
+    ),
+    Sabotage(
+        "dropout from a generator that nobody keeps",
+        "bench/learning/trainers.py",
+        "torch.manual_seed(int(torch.randint(2**62, (), generator=dropout)))",
+        "torch.seed()",
+        f"{SPEECH}::test_baselines_go_on_where_they_stopped[mlp]",
+    ),
+    Sabotage(
+        "instants that all count alike",
+        "gle/inputs.py",
+        "return v * w.to(v.device)",
+        "return v * torch.ones_like(w)",
+        "tests/contract/test_series.py::test_weights_count_instants",
+    ),
+    Sabotage(
+        "a readout that does not weigh",
+        "bench/learning/trainers.py",
+        "named = {r: READOUTS[r](outputs, w).argmax(-1) for r in set(readouts)}",
+        "named = {r: READOUTS[r](outputs, torch.ones_like(w)).argmax(-1) for r in set(readouts)}",
+        f"{SPEECH}::test_what_counts_little_says_little",
+    ),
+    Sabotage(
+        "a live stream that lags by a frame",
+        "bench/learning/listening.py",
+        "if k > 1 else frame[None]",
+        "if k > 1 else before[None]",
+        f"{SPEECH}::test_streaming_is_predicting[1.0]",
+    ),
     Sabotage(
         "an interruption that nobody remembers",
         "bench/kit/interruption.py",
@@ -47,15 +112,15 @@ SABOTAGES = [
     Sabotage(
         "eligibility traces a step ahead",
         "gle/plasticity.py",
-        "pre.append(prospective(before, rate, tau_m, tau_r))",
-        "pre.append(prospective(low_pass(before, rate, euler_fraction(dt, tau_m)), rate, tau_m, tau_r))",
+        "return Trace(local.e.to(old.e), prospective(old.low, rate, tau_m, tau_r), low)",
+        "return Trace(local.e.to(old.e), prospective(low, rate, tau_m, tau_r), low)",
         f"{LOCAL}::test_each_neuron_has_an_eligibility_trace_of_its_own",
     ),
     Sabotage(
         "eligibility traces of other neurons",
         "gle/plasticity.py",
-        "return torch.cat(rows, -2).index_select(-2, torch.cat(trace.groups).argsort())",
-        "return torch.cat(rows, -2)",
+        "return rows.flatten(-3, -2).index_select(-2, place)",
+        "return rows.flatten(-3, -2)[..., : len(place), :]",
         f"{LOCAL}::test_each_neuron_has_an_eligibility_trace_of_its_own",
     ),
     Sabotage(

@@ -1,6 +1,6 @@
 """What a training step costs, beside the matrix products that it cannot avoid.
 
-A step is the forward pass, errors, plasticity and Adam of the MNIST-1D networks with a batch of 100. The floor is
+A step is the forward pass, errors, plasticity and Adam of the published networks with their batches. The floor is
 timed in the same run, in turns with the step: the products of the forward pass, of the errors sent back and of the
 weight gradients, batched over equal layers or one by one, whichever is faster. Ratios are medians over the turns, so
 that a busy machine disturbs both alike.
@@ -26,12 +26,32 @@ from bench.learning.options import Learning
 from bench.learning.trainers import build_network
 from bench.models.populations import Model
 
-SIZES = {
-    "15k": Model(),
-    "42k": Model(populations=[(30, 0.6, 0.2), (30, 1.2, 0.2), (30, 1.2, 1.2)]),
-}
-BATCH = 100
+
+class Size(NamedTuple):
+    """A published network, and what streams past it."""
+
+    model: Model
+    form: Form
+    batch: int = 100
+    dt: float = 0.2
+
+
 FORM = Form(360, 1, CLASSES)  # of MNIST-1D, at dt = 0.2
+SIZES = {
+    "15k": Size(Model(), FORM),
+    "42k": Size(Model(populations=[(30, 0.6, 0.2), (30, 1.2, 0.2), (30, 1.2, 1.2)]), FORM),
+    "speech": Size(
+        Model(
+            populations=[(150, 2.4, 2.4), *((150, tau, 0.1) for tau in (0.6, 1.2, 1.8, 2.4))],
+            hidden_layers=3,
+            output_tau=2.4,
+        ),
+        Form(820, 32, 12),
+        batch=256,
+        dt=0.05,
+    ),
+}
+DIGITS = ["15k", "42k"]  # sizes of MNIST-1D's
 
 
 class Timing(NamedTuple):
@@ -44,22 +64,24 @@ class Timing(NamedTuple):
 
 
 def simulation(size: str, seeds: int, every: int, compiled: bool, device: str, block: int) -> gle.Simulation:
-    config = Learning(model=SIZES[size], seeds=seeds, seed_list=list(range(seeds)), device=device)
-    network = build_network(config, config.training, FORM)
+    given = SIZES[size]
+    config = Learning(model=given.model, seeds=seeds, seed_list=list(range(seeds)), dt=given.dt, device=device)
+    network = build_network(config, config.training, given.form)
     plasticity = gle.Plasticity("adam", lr=1e-3, every=every)
     return gle.Simulation(
         network, dt=config.dt, cost="cross_entropy", plasticity=plasticity, compile=compiled, block=block
     )
 
 
-def stream(seeds: int, steps: int, device: str) -> tuple[Tensor, Tensor]:
+def stream(size: str, seeds: int, steps: int, device: str) -> tuple[Tensor, Tensor]:
+    _, form, batch, _ = SIZES[size]
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(steps, seeds, BATCH, 1, generator=g)
-    y = torch.nn.functional.one_hot(torch.randint(CLASSES, (seeds, BATCH), generator=g), CLASSES).float()
+    x = torch.randn(steps, seeds, batch, form.features, generator=g)
+    y = torch.nn.functional.one_hot(torch.randint(form.classes, (seeds, batch), generator=g), form.classes).float()
     return x.to(device), y.to(device).expand(steps, *y.shape)
 
 
-def products(network: gle.Network, steps: int, training: bool = True) -> list[Callable[[], Any]]:
+def products(network: gle.Network, steps: int, batch: int, training: bool = True) -> list[Callable[[], Any]]:
     """The bare products of `steps` steps with frozen weights, in two arrangements: batched over equal layers, and
     one by one."""
     g = torch.Generator().manual_seed(0)
@@ -70,7 +92,7 @@ def products(network: gle.Network, steps: int, training: bool = True) -> list[Ca
     operands = []
     for i, layer in enumerate(network.layers):
         lead = (layer.depth, *network.ensemble)
-        rows = steps * BATCH
+        rows = steps * batch
         pre, e = rand(*lead, rows, layer.n_in), rand(*lead, rows, layer.n_out)
         operands.append((i, pre, e, layer.W.detach()))
 
@@ -145,8 +167,8 @@ def training_row(
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     sim = simulation(size, seeds, every, mode == "compiled", o.device, o.block)
-    x, y = stream(seeds, o.steps, o.device)
-    ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every), every, o, ready)
+    x, y = stream(size, seeds, o.steps, o.device)
+    ms, floor, ratio = in_turns(lambda: sim.run(x, y), products(sim.network, every, SIZES[size].batch), every, o, ready)
     row = {"row": "train", "size": size, "seeds": seeds, "every": every, "mode": mode, "threads": threads}
     return row | {"ms": ms, "floor_ms": floor, "ratio": ratio, "per_seed_ms": ms / seeds}
 
@@ -183,9 +205,9 @@ def evaluation_row(size: str, threads: int, o: Timing) -> dict[str, Any]:
     """1000 samples past the frozen network; milliseconds for all of them."""
     torch.set_num_threads(threads)
     sim = simulation(size, 1, 1, False, o.device, o.block)
-    x = torch.randn(o.steps, 10 * BATCH, 1).to(o.device)
+    x = torch.randn(o.steps, 1000, SIZES[size].form.features).to(o.device)
     chunk = 40  # steps of one product, as many rows as `predict` takes at once
-    floors = products(sim.network, chunk, training=False)
+    floors = products(sim.network, chunk, 100, training=False)
     ms, floor, ratio = in_turns(lambda: sim.predict(x), floors, chunk, o)
     row = {"row": "evaluate 1000", "size": size, "seeds": 1, "every": 0, "mode": "eager", "threads": threads}
     # `in_turns` counts a step of `predict` as one; the floor is for a batch of 100

@@ -198,18 +198,25 @@ class Offline:
         adamw: dict[str, Any] = {"lr": o.training.lr, "weight_decay": o.training.weight_decay}
         self.optimizers = [torch.optim.AdamW(m.parameters(), **adamw) for m in self.models]
         self.order = [generator(seed, "data") for seed in seeds]
+        self.dropout = [generator(seed, "dropout") for seed in seeds]
 
     def epoch(self, split: Split, rates: Rates) -> None:
-        for i, (model, optimizer, g) in enumerate(zip(self.models, self.optimizers, self.order, strict=True)):
-            order = sample_order(split.y, self.training.balanced, g) + drawn_variants(split, g)
-            batches = order.split(self.training.batch)
-            for j, index in enumerate(batches):
-                optimizer.param_groups[0]["lr"] = rates(j / len(batches))[i]
-                optimizer.zero_grad()
-                y = split.y[index.remainder(len(split.y))].to(self.where["device"])
-                loss = F.cross_entropy(model(split.x[index].to(**self.where)), y)
-                loss.backward()
-                optimizer.step()
+        for i, dropout in enumerate(self.dropout):  # which PyTorch draws from its global generator alone
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**62, (), generator=dropout)))
+                self._epoch(i, split, rates)
+
+    def _epoch(self, i: int, split: Split, rates: Rates) -> None:
+        model, optimizer, g = self.models[i], self.optimizers[i], self.order[i]
+        order = sample_order(split.y, self.training.balanced, g) + drawn_variants(split, g)
+        batches = order.split(self.training.batch)
+        for j, index in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = rates(j / len(batches))[i]
+            optimizer.zero_grad()
+            y = split.y[index.remainder(len(split.y))].to(self.where["device"])
+            loss = F.cross_entropy(model(split.x[index].to(**self.where)), y)
+            loss.backward()
+            optimizer.step()
 
     @torch.no_grad()
     def evaluate(self, split: Split, readouts: Sequence[str] = ("sum",)) -> Score:
@@ -229,11 +236,14 @@ class Offline:
             "models": [m.state_dict() for m in self.models],
             "optimizers": [o.state_dict() for o in self.optimizers],
             "order": [g.get_state() for g in self.order],
+            "dropout": [g.get_state() for g in self.dropout],
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         for part in ("models", "optimizers"):
             for own, state in zip(getattr(self, part), saved[part], strict=True):
                 own.load_state_dict(state)
-        for g, state in zip(self.order, saved["order"], strict=True):
-            g.set_state(state)
+        for name in ("order", "dropout"):
+            if name in saved:  # no dropout in checkpoints older than it
+                for g, state in zip(getattr(self, name), saved[name], strict=True):
+                    g.set_state(state)

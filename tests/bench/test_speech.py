@@ -22,6 +22,7 @@ from bench.data.series import Form, Frames, Split, in_steps
 from bench.kit.folder import Run
 from bench.learning import listening
 from bench.learning.streams import Streams
+from bench.learning.trainers import Offline
 from bench.models import speech
 from bench.models.baselines import n_parameters
 from gle.seeding import generator
@@ -549,6 +550,29 @@ def test_baselines_learn(kind, tmp_path):
     assert result["readout"] == ["sum"]
 
 
+@pytest.mark.parametrize("kind", ["mlp", "tcn"])
+def test_baselines_go_on_where_they_stopped(kind, words):
+    """Dropout and batch statistics included. Prevents: masks drawn from a generator that no checkpoint keeps."""
+    o = gsc.tiny(gsc.Speech())
+    o.model.kind = kind
+    corpus = sc.read(words)
+    labelled = gsc.splits(o, corpus, sc.task(corpus))
+
+    def rates(part):
+        return [1e-3] * o.seeds
+
+    make = gsc.baseline(o, labelled.form)
+    whole, first, second = (Offline(o, make) for _ in range(3))
+    whole.epoch(labelled.train, rates)
+    torch.rand(7)  # what others draw meanwhile
+    whole.epoch(labelled.train, rates)
+    first.epoch(labelled.train, rates)
+    second.load_state_dict(first.state_dict())
+    second.epoch(labelled.train, rates)
+    for a, b in zip(whole.models[0].state_dict().values(), second.models[0].state_dict().values()):
+        assert torch.equal(a, b)
+
+
 def test_delays_and_a_second_test_set(words, tmp_path):
     second = tmp_path / "second"
     for name, word in (("yes", "yes"), ("_unknown_", "cat"), ("_silence_", None)):
@@ -565,6 +589,29 @@ def test_delays_and_a_second_test_set(words, tmp_path):
     result = gsc.run(o, run)
     assert len(result["second test"]) == 1
     assert gsc.gle.load(run.path / "network.pt").network.n_in == 96
+
+
+def test_what_counts_little_says_little():
+    """A network that passes its input on: loud at an instant that counts nothing, it is right by the others."""
+    from bench.learning.options import Learning, Training
+    from bench.learning.trainers import Online
+
+    def passes_on(o, training, form):
+        layer = gle.Layer(2, 2, tau_m=1.0, tau_r=1.0, phi="linear", bias=False, ensemble=(1,))
+        with torch.no_grad():
+            layer.W.copy_(torch.eye(2).expand_as(layer.W))
+        return gle.Network([layer])
+
+    x = torch.zeros(2, 3, 2)
+    x[0, :2, 0] = x[1, :2, 1] = 1.0
+    x[0, 2, 1] = x[1, 2, 0] = 9.0
+    o = Learning(training=Training(batch=2), dt=1.0, compile=False)
+    trainer = Online(o, o.training, Form(3, 2, 2), build=passes_on)
+    y = torch.tensor([0, 1])
+    assert trainer.evaluate(Split(x, y))["accuracy"] == [0.0]
+    counted = Split(x, y, torch.tensor([[1.0, 1.0, 0.0]] * 2))
+    for readout in ("sum", "mean", "vote"):
+        assert trainer.evaluate(counted, [readout])["accuracy"] == [100.0], readout
 
 
 def test_seeds_divided_among_workers_are_joined(smoke, tmp_path):
