@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -118,7 +119,7 @@ def corpus_of(o: Speech) -> data.Corpus:
     """Raises ValueError where there is none."""
     if o.data is None:
         raise ValueError(WHERE)
-    if o.download is not None and not o.data.exists():
+    if o.download is not None and not (o.data.is_dir() and any(o.data.iterdir())):
         data.download(o.data, o.download)
     if o.smoke and not o.data.exists():
         with tempfile.TemporaryDirectory(dir=_made(o.data.parent)) as where:
@@ -147,6 +148,8 @@ def check(o: Speech) -> None:
     for name, (value, bound) in least.items():
         if value < bound:
             raise ValueError(f"{name} must be at least {bound}, got {value}")
+    if f.window % 2:
+        raise ValueError(f"window must be even, got {f.window}")
     if f.window > data.CLIP:
         raise ValueError(f"window must not be longer than a clip of {data.CLIP} samples, got {f.window}")
     if f.kind == "mfcc" and f.size > 40:
@@ -161,10 +164,16 @@ def check(o: Speech) -> None:
         raise ValueError("the gate is on the level of log_mel features: give gated=false for mfcc")
     if o.model.kind == "lagnet":
         raise ValueError("lagnet is for series of one feature: choose gle or a baseline")
-    if o.size == "published" and o.model.kind == "tcn" and (f.frames < 29 or f.size * (1 + len(o.lags)) < 7):
-        raise ValueError(f"the published tcn needs 29 frames of 7 features, these are {f.frames} of {f.size}")
+    if o.size == "published" and o.model.kind == "tcn" and (f.frames < 19 or f.size * (1 + len(o.lags)) < 7):
+        raise ValueError(f"the published tcn needs 19 frames of 7 features, these are {f.frames} of {f.size}")
+    if o.model.kind == "tcn" and o.training.batch < 2:
+        raise ValueError(f"batch must be at least 2 for tcn, which normalises over it, got {o.training.batch}")
+    if not o.model.populations:
+        raise ValueError("populations is empty: give at least one [neurons, tau_m, tau_r]")
     found = data.task(corpus_of(o), o.classes)
     whole = form(o, len(found.classes))
+    if whole.steps % f.frames:
+        raise ValueError(f"dt must be 1/k, so that a frame has k steps, got {o.dt:g}")
     learning.check(o, whole, len(found.clips["train"]))
     second(o, found)
     for stage in range(len(learning.stages(o))):
@@ -174,14 +183,14 @@ def check(o: Speech) -> None:
 def tiny(o: Speech) -> Speech:
     """Of a smoke run: on words of its own."""
     words = dataclasses.replace(learning.tiny(o), data=cache_dir() / "made-words-1", download=None, test_data=None)
+    k = math.ceil(1 / min([0.5, *(tau for _, *taus in o.model.populations for tau in taus)]))
+    log_mel = o.features.kind == "log_mel"
     return dataclasses.replace(
         words,
         augmentation=dataclasses.replace(o.augmentation, variants=min(o.augmentation.variants, 1)),
-        features=dataclasses.replace(o.features, hop=max(o.features.hop, 800))
-        if o.features.kind == "log_mel"
-        else o.features,
+        features=dataclasses.replace(o.features, hop=max(o.features.hop, 800)) if log_mel else o.features,
         model=dataclasses.replace(o.model, populations=[(4, m, r) for _, m, r in o.model.populations]),
-        dt=max(o.dt, 0.5),
+        dt=max(o.dt, 1 / k),
     )
 
 
@@ -195,12 +204,14 @@ def second(o: Speech, found: data.Task) -> data.Task | None:
 
 
 def splits(o: Speech, corpus: data.Corpus, found: data.Task) -> Labelled:
-    def split(name: str) -> Split:
-        x = data.frames(corpus, found, name, o.features, o.augmentation, cache_dir(), o.lags)
-        return Split(x, found.labels[name], gates(o, x) if o.gated and o.model.kind in ONLINE else None)
-
+    test, validation = (split(o, corpus, found, name) for name in ("test", "validation"))  # before what takes long
     steps = form(o, len(found.classes)).steps
-    return Labelled(split("train"), split("validation"), split("test"), len(found.classes), steps)
+    return Labelled(split(o, corpus, found, "train"), validation, test, len(found.classes), steps)
+
+
+def split(o: Speech, corpus: data.Corpus, found: data.Task, name: str) -> Split:
+    x = data.frames(corpus, found, name, o.features, o.augmentation, cache_dir(), o.lags)
+    return Split(x, found.labels[name], gates(o, x) if o.gated and o.model.kind in ONLINE else None)
 
 
 def gates(o: Speech, x: Frames) -> torch.Tensor:
@@ -212,20 +223,24 @@ def run(o: Speech, run: Run) -> dict[str, Any]:
     torch.set_flush_denormal(True)
     corpus = corpus_of(o)
     found = data.task(corpus, o.classes)
+    described = data.described(corpus, found)
+    begun = run.part("data", lambda: described)
+    if begun != described:
+        raise ValueError(
+            f"the words in {o.data} are others than when the run began (folder {described['fingerprint']}, it was "
+            f"{begun['fingerprint']}): put them back, or start a new run"
+        )
+    more = second(o, found)
+    unheard = None if more is None else split(o, corpus, more, "test")
     labelled = splits(o, corpus, found)
 
     def then(trainer: Trainer, readouts: list[str]) -> dict[str, Any]:
-        extra: dict[str, Any] = {}
         if isinstance(trainer, Online):
             kept(trainer, o, found.classes, run)
-        if (more := second(o, found)) is not None:
-            x = data.frames(corpus, more, "test", o.features, o.augmentation, cache_dir(), o.lags)
-            w = gates(o, x) if o.gated and isinstance(trainer, Online) else None
-            extra["second test"] = trainer.evaluate(Split(x, more.labels["test"], w), readouts)["accuracy"]
-        return extra
+        return {} if unheard is None else {"second test": trainer.evaluate(unheard, readouts)["accuracy"]}
 
     result = learn(o, labelled, run, baseline=baseline(o, form(o, len(found.classes))), then=then)
-    return {**result, "data": data.described(corpus, found)}
+    return {**result, "data": described}
 
 
 def kept(trainer: Online, o: Speech, classes: list[str], run: Run) -> None:
@@ -250,12 +265,13 @@ def words_alone(result: Mapping[str, Any]) -> list[float]:
 
 
 def tables(results: Sequence[Mapping[str, Any]]) -> list[Table]:
-    main_table = table(results, {})
-    rows = [(*row[:-1], "words alone %", "published %") for row in main_table.rows[:1]]
-    for row, r in zip(main_table.rows[1:], ordered(results, PUBLISHED), strict=True):
+    results = ordered(results, PUBLISHED)
+    rows: list[tuple[str, ...]] = []
+    for r in results:
+        heading, row = table([r], {}).rows
+        rows = rows or [(*heading[:-1], "words alone %", "published %")]
         quoted = PUBLISHED.get(kind(r))
-        published = "{:.1f} ± {:.1f}".format(*quoted) if quoted else "–"
-        rows.append((*row[:-1], mean_std(words_alone(r)), published))
+        rows.append((*row[:-1], mean_std(words_alone(r)), "{:.1f} ± {:.1f}".format(*quoted) if quoted else "–"))
     return [Table(rows, subset(results[0]))]
 
 

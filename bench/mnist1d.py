@@ -21,6 +21,7 @@ from bench.kit.folder import Run
 from bench.learning import options as learning
 from bench.learning.run import DIVIDE, learn, learning_curves, table, trainer_of
 from bench.models.baselines import LENGTHS
+from bench.models.populations import ONLINE
 
 # Published results (mean, std, in %): Table 2 and Fig. 8f; parameters as in Table 2
 PUBLISHED = {
@@ -53,6 +54,10 @@ def form(o: Options) -> Form:
 def check(o: Options) -> None:
     """Complains before any work is done: ValueError with the value and the fix."""
     data.check(o.samples)
+    if o.model.kind not in (*ONLINE, *LENGTHS):
+        raise ValueError(
+            f"{o.model.kind} is no model of this benchmark: choose one of {', '.join((*ONLINE, *LENGTHS))}"
+        )
     learning.check(o, form(o), int(o.samples * 0.8))
     for stage in range(len(learning.stages(o))):
         trainer_of(o, form(o), stage)

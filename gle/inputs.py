@@ -164,8 +164,11 @@ class Inputs:
             x = x[(slice(None),) * lead + (None,) * members].expand(*x.shape[:lead], *net.ensemble, *x.shape[lead:])
         return x
 
-    def weighted(self, inputs: Any, targets: Any, weights: Any, cost: Cost, batch_first: bool) -> Tensor:
-        """Targets [T, *ensemble, batch, features] that count as much as the weights say.
+    def weighted(
+        self, inputs: Any, targets: Any, weights: Any, cost: Cost, batch_first: bool, over: Tensor | None
+    ) -> Tensor:
+        """Targets [T, *ensemble, batch, features] that count as much as the weights say; where samples are `over`,
+        neither is read.
 
         Raises ValueError for a cost whose targets cannot say so, for anything but tensors, and for weights of another
         shape, negative or not finite."""
@@ -175,9 +178,16 @@ class Inputs:
             raise ValueError("weights are for inputs and targets given as tensors")
         values, w = _values(targets), torch.as_tensor(weights)
         w = w.movedim(-1, 0) if batch_first else w
+        if w.is_complex() or inputs.ndim < 3:
+            raise ValueError("weights are real numbers, for inputs [T, batch, features]")
         steps, batch = len(inputs), inputs.shape[-2]
         if w.shape not in ((steps, batch), (steps, *self.network.ensemble, batch)):
             raise ValueError(f"weights have shape {tuple(w.shape)}, expected [{steps}, {batch}], one at each instant")
+        if over is not None:
+            own = over.to(w.device)
+            w = w.masked_fill(own.reshape(steps, *(1,) * (w.ndim - 2), batch), 0)
+            if are_labels(values) and values.ndim == 2:
+                values = values.masked_fill(own.to(values.device), 0)
         if not bool(((w >= 0) & w.isfinite()).all()):
             raise ValueError(f"weights must be ≥ 0 and finite, got {w[~((w >= 0) & w.isfinite())][0]:g}")
         if are_labels(values):

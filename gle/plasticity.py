@@ -432,6 +432,22 @@ class Plasticity:
             if len(between):
                 raise ValueError(f"traces holds {between[0]:g}, below dt = {dt:g}: use 0 for no filter, or at least dt")
 
+    def check_groups(self, net: Wiring, learning: Learning | None) -> None:
+        """Raises ValueError where other neurons share their time constants than when the traces were made."""
+        if not self.own or learning is None:
+            return
+        for i, (layer, g) in enumerate(zip(chain(net).layers, learning.groups, strict=True)):
+            new = _groups(layer)
+            if (
+                g is not None
+                and new is not None
+                and not (g.members.shape == new.members.shape and torch.equal(g.members, new.members))
+            ):
+                raise ValueError(
+                    f"other neurons of layers.{i} share their time constants than when its eligibility traces were "
+                    "made: make the Simulation anew"
+                )
+
     def description(self, net: Wiring) -> dict[str, Any]:
         """What a saved `Learning` depends on: it fits no simulation in which any of this differs."""
         own = self.optimizer

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -174,6 +174,7 @@ class Simulation(Generic[Net]):
         check_time_constants(self.network, self.dynamics.dt)
         if self.plasticity is not None:
             self.plasticity.check(self.network, self.dynamics.dt)
+            self.plasticity.check_groups(self.network, self.carry.learning)
         self.carry = self.carry._replace(theta=self._parameters())
         self._agree()
 
@@ -370,7 +371,7 @@ class Simulation(Generic[Net]):
                 over = after(ends, len(inputs))
                 steps = int(ends.max()) if steps is None else min(steps, int(ends.max()))
         if weights is not None:
-            targets = self.inputs.weighted(inputs, targets, weights, self.dynamics.cost, batch_first)
+            targets = self.inputs.weighted(inputs, targets, weights, self.dynamics.cost, batch_first, over)
         with self.learning():
             yield from self._run(inputs, targets, steps, record, over)
 
@@ -483,8 +484,16 @@ def silenced(state: State, learning: pl.Learning | None, over: Tensor) -> tuple[
 
     state = tuple(changed(z, **{k: mapped(quiet, getattr(z, k)) for k in ("v", "e", "sent")}) for z in state)
     if learning is not None and learning.traces:
-        learning = changed(learning, traces=mapped(quiet, learning.traces))
+        learning = changed(learning, traces=tuple(_quiet_trace(t, over, quiet) for t in learning.traces))
     return state, learning
+
+
+def _quiet_trace(trace: pl.Trace, over: Tensor, quiet: Callable[[Tensor], Tensor]) -> pl.Trace:
+    """Eligibility traces have an axis of groups in front of that of samples."""
+    if trace.low is None:
+        return mapped(quiet, trace)
+    own = over.unsqueeze(-3)
+    return trace._replace(e=quiet(trace.e), pre=trace.pre.masked_fill(own, 0.0), low=trace.low.masked_fill(own, 0.0))
 
 
 def _with_bar(sim: Simulation, stream: Iterator[Carry], steps: int | None, inputs: Any, batch_first: bool) -> Iterator:

@@ -63,8 +63,8 @@ SABOTAGES = [
     Sabotage(
         "recordings that changed and are not read anew",
         "bench/data/speech_commands.py",
-        'changes.update(f"{status.st_mtime_ns}\\n".encode())',
-        "pass",
+        'return f"{clip.path} {status.st_size} {status.st_mtime_ns}"',
+        'return f"{clip.path} {status.st_size}"',
         f"{SPEECH}::test_changed_recordings_are_read_anew",
     ),
     Sabotage(

@@ -26,12 +26,18 @@ def read(path: Path) -> np.ndarray:
     Raises ValueError, with the file's name, for what cannot be read, has several channels or another rate; and for
     FLAC where soundfile is not installed.
     """
+    if path.suffix.lower() == ".flac":
+        try:
+            import soundfile
+        except ImportError:
+            raise ValueError(f"{path} needs soundfile: pip install soundfile, or convert it to WAV") from None
     try:
-        if path.suffix == ".flac":
-            samples, rate = _soundfile(path)
+        if path.suffix.lower() == ".flac":
+            samples, rate = soundfile.read(path, dtype="float32")
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", scipy.io.wavfile.WavFileWarning)  # chunks with remarks
+                warnings.filterwarnings("error", "Reached EOF")  # a file that ends before its data do
                 rate, samples = scipy.io.wavfile.read(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
@@ -49,15 +55,7 @@ def read(path: Path) -> np.ndarray:
         return samples.astype(np.float32) / 128 - 1
     if not np.isfinite(samples).all():
         raise ValueError(f"{path} is not finite at sample {int(np.flatnonzero(~np.isfinite(samples))[0])}")
-    return samples.astype(np.float32)
-
-
-def _soundfile(path: Path) -> tuple[np.ndarray, int]:
-    try:
-        import soundfile
-    except ImportError:
-        raise ValueError("FLAC needs soundfile: pip install soundfile, or convert the file to WAV") from None
-    return soundfile.read(path, dtype="float32")
+    return np.clip(samples.astype(np.float32), -1, 1)
 
 
 def write(path: Path, samples: np.ndarray) -> None:

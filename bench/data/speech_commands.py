@@ -34,6 +34,7 @@ BACKGROUND = "_background_noise_"
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 SPLITS = ("train", "validation", "test")
 CLIP = audio.RATE  # samples: a second
+VOLUME = 0.1  # published peak of noise
 SHARE = 10  # per cent of the words in a split, of unknown and of silence, as published
 SEED = 59185  # of what is drawn for them, the published one
 ARCHIVES = {  # version → address, SHA-256
@@ -87,7 +88,6 @@ class Corpus:
     split_by: str
     background: list[Path]
     fingerprint: str
-    stamp: str  # the fingerprint and when the files were changed: what was made from others is not used
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Words, clips and speakers of each split."""
@@ -120,23 +120,24 @@ def read(folder: Path, split_by: Literal["lists", "hash", "auto"] = "auto") -> C
     if split_by == "lists" and missing:
         raise ValueError(f"{folder} has no {' and no '.join(missing)}: give split_by=hash, which says the same")
     listed = split_by == "lists" or (split_by == "auto" and not missing)
-    named = {line: s for s, p in lists.items() for line in p.read_text("utf-8").split()} if listed else {}
+    named = {line: s for s, p in lists.items() for line in lines_of(p)} if listed else {}
     clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    names, changes = hashlib.sha256(), hashlib.sha256()
+    names = hashlib.sha256()
     for word in words:
         for path in files[word]:
             name = f"{word}/{path.with_suffix('.wav').name}"
             split = named.get(name, "train") if listed else hashed_split(path.name)
             clips[split].append(Clip(word, path))
-            status = path.stat()
-            names.update(f"{word}/{path.name} {status.st_size}\n".encode())
-            changes.update(f"{status.st_mtime_ns}\n".encode())
+            names.update(f"{word}/{path.name} {path.stat().st_size}\n".encode())
     noises = sorted((folder / BACKGROUND).glob("*.wav")) if (folder / BACKGROUND).is_dir() else []
-    for path in noises:
-        changes.update(f"{path.name} {path.stat().st_mtime_ns}\n".encode())
-    fingerprint = names.hexdigest()[:16]
-    stamp = hashlib.sha256((fingerprint + changes.hexdigest()).encode()).hexdigest()[:16]
-    return Corpus(folder, words, clips, "lists" if listed else "hash", noises, fingerprint, stamp)
+    return Corpus(folder, words, clips, "lists" if listed else "hash", noises, names.hexdigest()[:16])
+
+
+def lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a list of names: {error}") from error
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------
@@ -176,9 +177,11 @@ def task(corpus: Corpus, classes: Literal["commands", "words"] = "commands") -> 
             drawn = np.random.default_rng([SEED, n]).permutation(len(rest))[:number]
             silent = [Clip(SILENCE, None, i) for i in range(number)]
             clips[split] = [*spoken, *(rest[i] for i in sorted(drawn)), *silent]
-    for split, own in clips.items():
+    for n, (split, own) in enumerate(clips.items()):
         if not own:
             raise ValueError(f"{corpus.folder} has no clip for {split}: give more of the words' recordings")
+        # a network that hears one clip after the other must not tell a word by the one before
+        clips[split] = [own[i] for i in np.random.default_rng([SEED, 10 + n]).permutation(len(own))]
     place = {word: i for i, word in enumerate(names)}
     labels = {s: torch.tensor([place.get(c.word, place.get(UNKNOWN, 0)) for c in own]) for s, own in clips.items()}
     return Task(names, clips, labels)
@@ -190,12 +193,15 @@ def second_task(folder: Path, classes: Sequence[str]) -> Task:
     clips = [Clip(w, f) for w in classes for f in files_in(folder / w)]
     if not clips:
         raise ValueError(f"{folder} holds none of the classes {', '.join(classes)}, a folder each")
+    clips = [clips[i] for i in np.random.default_rng(SEED).permutation(len(clips))]
     labels = torch.tensor([list(classes).index(c.word) for c in clips])
     return Task(list(classes), {"test": clips}, {"test": labels})
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [f for f in sorted(folder.iterdir()) if f.suffix in audio.SUFFIXES] if folder.is_dir() else []
+    """The recordings in it, without what an operating system leaves beside them."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [f for f in found if f.suffix.lower() in audio.SUFFIXES and not f.name.startswith(".")]
 
 
 # -- features ----------------------------------------------------------------------------------------------------------
@@ -241,7 +247,7 @@ class Augmentation:
     variants: int = 5
 
     probability: float = 0.8
-    volume: float = 0.1
+    volume: float = VOLUME
     shift: int = 1600
 
 
@@ -265,7 +271,7 @@ def sounding(clip: Clip, background: Sequence[np.ndarray], split: str, variant: 
     if variant == 0 and not (clip.path is None and clip.number % 2):
         return x
     if variant == 0 or rng.random() < how.probability:
-        x = x + rng.uniform(0, how.volume) * _noise(background, rng)
+        x = x + rng.uniform(0, how.volume if variant else VOLUME) * _noise(background, rng)
     if variant:
         x = audio.shifted(x, int(rng.integers(-how.shift, how.shift + 1)))
     return np.clip(x, -1, 1)
@@ -293,13 +299,14 @@ def frames(
     """The features of all clips of a split, those for training in their variants: float16, each variant an array of its
     own in `folder`, so that a kill loses one of them. lags: see `Frames`."""
     clips = task.clips[split]
-    names = hashlib.sha256("\n".join(f"{c.path or c.name}" for c in clips).encode()).hexdigest()[:16]
+    names = hashlib.sha256("\n".join(map(stamp_of, clips)).encode()).hexdigest()[:16]
     background = [audio.read(p) for p in corpus.background]
+    noises = [stamp_of(Clip(BACKGROUND, p)) for p in corpus.background]
     arrays = []
     variants = how.variants if split == "train" else 0
     for variant in range(1, variants + 1) if variants else [0]:
         settings = {
-            "corpus": corpus.stamp, "clips": names, "split": split, "variant": variant, "version": VERSION,
+            "background": noises, "clips": names, "split": split, "variant": variant, "version": VERSION,
             "features": dataclasses.asdict(features), "augmentation": settings_of(how) if variant else None,
         }  # fmt: skip
 
@@ -316,6 +323,14 @@ def frames(
 
         arrays.append(cached_array("speech", settings, made, folder))
     return Frames(arrays, lags)
+
+
+def stamp_of(clip: Clip) -> str:
+    """What tells a recording from another one, or from itself before it was changed."""
+    if clip.path is None:
+        return clip.name
+    status = clip.path.stat()
+    return f"{clip.path} {status.st_size} {status.st_mtime_ns}"
 
 
 def settings_of(how: Augmentation) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A trained network listens to a recording of any length, step by step, as it would to a microphone.
 
-What is live differs from a clip in one thing: nobody knows its mean and variance beforehand. They are those of the last
-second.
+What is live differs from a clip: nobody knows its mean and variance beforehand, so they are those of the last second;
+and there is a past before it, which delayed inputs see.
 """
 
 from __future__ import annotations
@@ -75,13 +75,17 @@ def hear(recording: Path, weights: Path) -> Heard:
     try:
         features, lags, gated = Features(**about["features"]), tuple(about["lags"]), bool(about["gated"])
         classes = list(about["classes"])
-    except (KeyError, TypeError) as error:
+        if features.hop < 1 or features.size < 1 or features.window < 2 or any(lag < 1 for lag in lags):
+            raise ValueError(f"{features}, lags {lags}")
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{weights.with_name('heard.json')} is damaged ({error!r}): take the run's own") from error
     if features.kind != "log_mel":
         raise ValueError(f"{weights} hears {features.kind}, of whole clips: only log_mel can be heard live")
     expected = (features.size * (1 + len(lags)), len(classes))
     if (sim.network.n_in, sim.network.n_out) != expected:
         raise ValueError(f"{weights} is {sim.network.n_in} → {sim.network.n_out}, heard.json tells of {expected}")
+    if len(samples) <= features.window // 2:
+        raise ValueError(f"{recording} has {len(samples)} samples, fewer than a window of {features.window} needs")
     x = live(samples, features)
     late = [torch.nn.functional.pad(x, (0, 0, lag, 0))[: len(x)] for lag in lags]
     outputs = streamed(sim, torch.cat([x, *late], -1))

@@ -138,7 +138,7 @@ def merged(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
     epochs = max(r["epochs"] for r in shares)
     curves = [r["curve"] + [r["curve"][-1]] * (epochs - r["epochs"]) for r in shares]
     joined = {key: [v for r in shares for v in r[key]] for key in BY_SEED if key in shares[0]}
-    by_readout = [r["validation by readout"] for r in shares]
+    by_readout = [r.get("validation by readout", {}) for r in shares]
     return {
         **{key: v for key, v in shares[0].items() if key not in ("validation by readout", *BY_SEED)},
         "validation by readout": {name: [v for each in by_readout for v in each[name]] for name in by_readout[0]},
@@ -149,7 +149,7 @@ def merged(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-BY_SEED = ("seeds", "readout", "validation", "test", "confusion")  # one value of each, in a result
+BY_SEED = ("seeds", "readout", "validation", "test", "second test", "confusion")  # one value of each, in a result
 
 DIVIDE: Divide[Any] = Divide(share, merged)
 

@@ -25,12 +25,11 @@ Baseline = Callable[[int], nn.Module]  # from a seed
 Build = Callable[[Learning, Training, Form], gle.Network | gle.Graph]  # one ensemble member per seed
 
 
-def scored(says: Tensor, y: Tensor, loss: list[float]) -> Score:
+def scored(says: Tensor, y: Tensor, classes: int, loss: list[float]) -> Score:
     """says: the class that each seed's network names for each sample, [seeds, samples]."""
-    classes = int(max(y.max(), says.max())) + 1
     y = y.to(says.device)
     confusion = [torch.bincount(y * classes + s, minlength=classes**2).reshape(classes, -1).tolist() for s in says]
-    accuracy = (100 * (says == y).sum(-1) / len(y)).tolist()
+    accuracy = (100 * (says == y).double().mean(-1)).tolist()
     return Score(accuracy=accuracy, loss=loss, confusion=confusion)
 
 
@@ -149,7 +148,7 @@ class Online:
             loss = loss + self.simulation.dynamics.cost.value(outputs, w * target).mean(0).sum(-1)
             named = {r: READOUTS[r](outputs, w).argmax(-1) for r in set(readouts)}
             says.append(torch.stack([named[r][i] for i, r in enumerate(readouts)]))
-        return scored(torch.cat(says, -1), split.y, (loss / len(split.y)).tolist())
+        return scored(torch.cat(says, -1), split.y, self.form.classes, (loss / len(split.y)).tolist())
 
     def outputs(self, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Of the frozen network that samples stream past: their indices [batch], the outputs
@@ -211,6 +210,8 @@ class Offline:
         order = sample_order(split.y, self.training.balanced, g) + drawn_variants(split, g)
         batches = order.split(self.training.batch)
         for j, index in enumerate(batches):
+            if j and len(index) == 1:  # batch normalisation has no variance of one
+                continue
             optimizer.param_groups[0]["lr"] = rates(j / len(batches))[i]
             optimizer.zero_grad()
             y = split.y[index.remainder(len(split.y))].to(self.where["device"])
@@ -229,7 +230,7 @@ class Offline:
             model.train()
             says.append(outputs.argmax(-1))
             loss.append(F.cross_entropy(outputs, y).item())
-        return scored(torch.stack(says), y, loss)
+        return scored(torch.stack(says), y, outputs.shape[-1], loss)
 
     def state_dict(self) -> dict[str, Any]:
         return {

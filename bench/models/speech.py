@@ -101,7 +101,7 @@ BASELINES: dict[tuple[str, str], Make] = {  # (kind, size)
     ("tcn", "published"): CNN,
     ("gru", "published"): lambda form: Recurrent(form, "gru", 400, single_bias=True, mean=False),
     ("lstm", "published"): lambda form: Recurrent(form, "lstm", 344, single_bias=True, mean=False),
-    ("mlp", "small"): lambda form: MLP(form, (72, 72, 72), dropout=0.2),
+    ("mlp", "small"): lambda form: MLP(form, (72, 72, 72), dropout=0.1),
     ("tcn", "small"): lambda form: TCN(form, 92),
     ("gru", "small"): lambda form: Recurrent(form, "gru", 160, single_bias=False, mean=True),
     ("lstm", "small"): lambda form: Recurrent(form, "lstm", 136, single_bias=False, mean=True),

@@ -48,7 +48,8 @@ def test_streams_of_several_features(data):
     """Each sample whole, with all its features, in its stream."""
     streams = Streams(FORM, 1, 3)
     index = torch.tensor([[4, 7, 2]])
-    x, y = streams.turn(data.train, index)
+    x, y, w = streams.turn(data.train, index)
+    assert w is None
     assert x.shape == (30, 1, 3, 2)
     assert y.shape == (30, 1, 3, 3)
     for i, sample in enumerate(index[0]):
@@ -114,12 +115,12 @@ def test_readouts(readout, expected):
             [[0.0, 30.0], [0.0, 3.0]],
         ]
     )  # [steps, samples, classes]
-    assert READOUTS[readout](outputs).argmax(-1).tolist() == expected
+    assert READOUTS[readout](outputs, torch.ones(1)).argmax(-1).tolist() == expected
 
 
 def test_evaluation_by_any_readout(data):
     trainer = Online(options(), options().training, FORM)
-    found = {name: trainer.evaluate(data.validation, name)["accuracy"] for name in READOUTS}
+    found = {name: trainer.evaluate(data.validation, [name])["accuracy"] for name in READOUTS}
     x = data.validation.x.transpose(0, 1)
     outputs = torch.cat([trainer.simulation.predict(part)[0] for part in x.split(30, dim=1)], -2)
     for accuracy in found.values():

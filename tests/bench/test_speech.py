@@ -148,6 +148,7 @@ def sine(hertz, samples=audio.RATE):
         (lambda p: scipy.io.wavfile.write(p, 16000, np.zeros((9, 2), np.int16)), "has 2 channels"),
         (lambda p: scipy.io.wavfile.write(p, 16000, np.zeros(0, np.int16)), "is empty|is damaged"),
         (lambda p: scipy.io.wavfile.write(p, 16000, np.zeros(16001, np.int16)), "is longer than a second"),
+        (lambda p: (audio.write(p, np.zeros(9000)), p.write_bytes(p.read_bytes()[:9000])), "is damaged.*Reached EOF"),
         (lambda p: scipy.io.wavfile.write(p, 16000, np.full(9, np.nan, np.float32)), "not finite at sample 0"),
     ],
 )
@@ -339,6 +340,74 @@ def test_a_damaged_cache_is_made_anew(few, tmp_path, caplog):
     np.testing.assert_array_equal(whole.arrays[0], again.arrays[0])
 
 
+def test_silence_is_that_of_no_option(few, tmp_path):
+    """Prevents: test clips that hang on how training clips are augmented."""
+    corpus = sc.read(few)
+    task = sc.task(corpus)
+    loud, plain = (
+        sc.frames(corpus, task, "test", FEATURES, sc.Augmentation(volume=v), tmp_path / str(v)).arrays[0]
+        for v in (1.0, 0.1)
+    )
+    np.testing.assert_array_equal(loud, plain)
+
+
+def test_a_changed_second_set_is_read_anew(few, tmp_path):
+    corpus = sc.read(few)
+    task = sc.second_task(few, ["yes", "no"])
+
+    def features():
+        return sc.frames(corpus, task, "test", FEATURES, sc.Augmentation(), tmp_path).arrays[0].copy()
+
+    before = features()
+    audio.write(
+        few / "yes" / task.clips["test"][[c.word for c in task.clips["test"]].index("yes")].path.name, sine(440)
+    )
+    assert not np.array_equal(before, features())
+
+
+def test_clips_come_in_no_order_of_words(words):
+    """Prevents: a network that hears one clip after the other and goes by the one before."""
+    y = sc.task(sc.read(words)).labels["train"]
+    assert (y[1:] == y[:-1]).float().mean() < 0.45
+
+
+def test_what_an_operating_system_leaves_is_no_clip(few):
+    n = sum(c["clips"] for c in sc.read(few).counts().values())
+    (few / "yes" / "._a_nohash_0.wav").write_bytes(b"remark")
+    shutil.copy(sc.read(few).clips["train"][0].path, few / "yes" / "abc_nohash_9.WAV")
+    assert sum(c["clips"] for c in sc.read(few).counts().values()) == n + 1
+
+
+def test_rows_keep_their_figures(smoke):
+    """Prevents: columns of one row beside the name of another."""
+    _, result, _ = smoke
+    other = {**result, "name": "mlp", "options": {**result["options"], "model": {"kind": "mlp"}}}
+    other["confusion"] = [[[0, 9, 0, 0, 0]] * 5]
+    for given in ([result, other], [other, result]):
+        rows = {row[0]: row for row in gsc.tables(given)[0].rows}
+        assert rows["mlp"][-1] == "88.0 ± 0.2"
+        assert float(rows["mlp"][-2].split()[0]) == pytest.approx(100 / 3, abs=0.1)
+        assert rows["gle_52k"][-1] == "91.4 ± 0.2"
+
+
+def test_other_words_than_the_run_began_with(tmp_path, few, monkeypatch):
+    """Prevents: a run that goes on with other data and says nothing."""
+    checkpoint = Run.checkpoint
+
+    def stopped(self, state):
+        checkpoint(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", stopped)
+    flags = ["--data", str(few), "--model.kind", "mlp", "--training.epochs", "2", "--training.batch", "10"]
+    with pytest.raises(SystemExit):
+        launch("gsc", *flags, "--augmentation.variants", "1", "--runs", str(tmp_path / "runs"))
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    sc.read(few).clips["train"][0].path.unlink()
+    with pytest.raises(SystemExit, match="are others than when the run began"):
+        launch("gsc", "--resume", str(run_folder(tmp_path / "runs")))
+
+
 def test_changed_recordings_are_read_anew(few, tmp_path):
     before = features(few, tmp_path, 0, "train").arrays[0].copy()
     clip = sc.read(few).clips["train"][0]
@@ -492,7 +561,7 @@ def smoke(tmp_path_factory):
 def test_smoke(smoke):
     folder, result, printed = smoke
     assert {p.name for p in folder.iterdir()} == {
-        "config.yaml", "env.json", "result.json", "checkpoint.pt", "metrics.jsonl", "network.pt", "heard.json",
+        "config.yaml", "env.json", "result.json", "checkpoint.pt", "metrics.jsonl", "network.pt", "heard.json", "parts",
         "learning_curve.png", "confusion.png",
     }  # fmt: skip
     for part in ("words alone %", "mostly taken for", "A part of the published data", "113 clips of 31 speakers"):
@@ -647,6 +716,9 @@ def test_seeds_divided_among_workers_are_joined(smoke, tmp_path):
         (["--smoke", "true", "--augmentation.shift", "-1"], "shift must lie between 0"),
         (["--smoke", "true", "--model.kind", "lagnet"], "lagnet is for series of one feature"),
         (["--smoke", "true", "--block", "0"], "block must be at least 1, got 0"),
+        (["--smoke", "true", "--features.window", "1023"], "window must be even, got 1023"),
+        (["--smoke", "true", "--dt", "0.84"], "dt must be 1/k, so that a frame has k steps, got 0.84"),
+        (["--smoke", "true", "--model.populations", "[]"], "populations is empty"),
         (["--listen", "a.wav"], "belong together"),
     ],
 )  # fmt: skip

@@ -292,3 +292,47 @@ def test_weights_are_for_costs_that_carry_them():
     sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity(lr=0.1))
     with pytest.raises(ValueError, match=r"weights are for costs whose targets carry them, as cross_entropy"):
         sim.run(torch.zeros(4, 1, 3), torch.zeros(4, 1, 2), weights=torch.ones(4, 1))
+
+
+def test_weights_of_samples_that_are_over():
+    """What stands after a sample's end is read neither as a label nor as a weight."""
+    w, labels = torch.rand(12, 5), LABELS.expand(12, -1).clone()
+    ends = torch.tensor([12, 4, 12, 7, 12])
+    over = torch.arange(12)[:, None] >= ends
+    clean = weighted(w.masked_fill(over, 0), labels, lengths=ends)
+    padded = weighted(w.masked_fill(over, torch.nan), labels.masked_fill(over, -100), lengths=ends)
+    for a, b in zip(clean, padded):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("members", [2, 3])
+def test_own_traces_of_samples_that_are_over(members):
+    """A padded sample teaches what it teaches alone. Prevents: an axis of groups taken for one of members."""
+
+    def network():
+        taus = {"tau_m": [1.0, 2.0, 3.0, 1.0], "tau_r": 0.3, "errors": "instantaneous", "ensemble": (members,)}
+        top = gle.Layer(4, 2, tau_m=1.0, tau_r=1.0, phi="linear", ensemble=(members,))
+        return gle.Network([gle.Layer(3, 4, **taus), top], list(range(members)))
+
+    x = torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(0))
+    pending = []
+    for given, y, how in (
+        (x, torch.tensor([0, 1]), {"lengths": [8, 5]}),
+        (x[:, :1], torch.tensor([0]), {}),
+        (x[:5, 1:], torch.tensor([1]), {}),
+    ):
+        learning = gle.Plasticity("sgd", lr=0.1, every=1000, traces="own")
+        sim = gle.Simulation(network(), dt=0.1, cost="cross_entropy", integrator=gle.integrators.Euler("instant"),
+                             plasticity=learning)  # fmt: skip
+        sim.run(given, y, **how)
+        pending.append(sim.carry.learning.pending[0].W)
+    torch.testing.assert_close(pending[0], (pending[1] + pending[2]) / 2, rtol=0, atol=1e-6)
+
+
+def test_time_constants_that_change_under_own_traces():
+    net = gle.Network([gle.Layer(3, 4, tau_m=[1.0, 2.0, 1.0, 3.0], tau_r=0.3)])
+    sim = gle.Simulation(net, dt=0.1, plasticity=gle.Plasticity(lr=0.1, traces="own"))
+    with torch.no_grad():
+        net.layers[0].tau_m[0, 2] = 2.0
+    with pytest.raises(ValueError, match=r"other neurons of layers.0 share their time constants"):
+        sim.take_parameters()
