@@ -161,6 +161,7 @@ RUNS = {
     UNVERIFIED: Run(NINE, FILES),
     f"{SUDOKU} --config configs/sudoku/4x4_gle.yaml": Run(PUZZLES),
     f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES),
+    f"{SUDOKU} --config configs/sudoku/6x6_gle_hard.yaml": Run(PUZZLES),
     "python -m bench.maze --config configs/maze/10x10_gle.yaml": Run(PUZZLES),
     "python -m bench.compare": Run(COMPARE),
     "python -m bench.compare --task 6x6 --cpu 2": Run(COMPARE),

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ANALYSES = "\n".join(
     (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local", "speech")
+    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local", "local_trials", "speech")
 )
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
@@ -130,6 +130,9 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
     "sudoku 4x4 gle": ("sudoku/4x4_gle", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6 gle": ("sudoku/6x6_gle", lambda r: reasoning.tables(r)[0]),
+    "sudoku 6x6 gle hard": ("sudoku/6x6_gle_hard", lambda r: reasoning.tables(r)[0]),
+    "sudoku hard plain": ("sudoku_trials/plain", lambda r: reasoning.tables(r)[0]),
+    "sudoku hard stabilised": ("sudoku_trials/stabilised", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6 gle 600": ("sudoku/6x6_gle_600", lambda r: reasoning.tables(r)[0]),
     "compare 4x4": ("compare/4x4", lambda r: compare.tables(r)[0]),
     "compare 4x4 gradients": ("compare/4x4", lambda r: compare.tables(r)[1]),
