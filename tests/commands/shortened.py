@@ -214,6 +214,8 @@ RUNS = {
 
 # Switches that a document names without the command: which of the commands above has them
 SWITCHES = {
+    "--download 0.02": "python -m bench.gsc --data speech_commands --download 0.02",
+    "--listen": "python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt",
     "--task stream": "python -m bench.compare --task stream",
     "--config gru": f"{MNIST1D} --config gru",
     "--beta2 0.99 --halving 4000 --duration 32000": ANNEALED,
