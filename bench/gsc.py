@@ -199,7 +199,7 @@ def baseline(o: Speech, whole: Form) -> Any:
 
 
 def second(o: Speech, found: data.Task) -> data.Task | None:
-    """The second test set; its clips stand in as a corpus of their own. Raises ValueError where there are none."""
+    """The second test set, where one is named."""
     return None if o.test_data is None else data.second_task(o.test_data, found.classes)
 
 
@@ -211,10 +211,10 @@ def splits(o: Speech, corpus: data.Corpus, found: data.Task) -> Labelled:
 
 def split(o: Speech, corpus: data.Corpus, found: data.Task, name: str) -> Split:
     x = data.frames(corpus, found, name, o.features, o.augmentation, cache_dir(), o.lags)
-    return Split(x, found.labels[name], gates(o, x) if o.gated and o.model.kind in ONLINE else None)
+    return Split(x, found.labels[name], gates(x) if o.gated and o.model.kind in ONLINE else None)
 
 
-def gates(o: Speech, x: Frames) -> torch.Tensor:
+def gates(x: Frames) -> torch.Tensor:
     """How much each frame counts, of all variants: [variants · samples, frames]."""
     return torch.cat([audio.gate(torch.from_numpy(np.asarray(a, np.float32))) for a in x.arrays])
 

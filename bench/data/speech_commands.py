@@ -13,7 +13,6 @@ import math
 import shutil
 import tarfile
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +87,6 @@ class Corpus:
     split_by: str
     background: list[Path]
     fingerprint: str
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Words, clips and speakers of each split."""
-        return {
-            split: {
-                "words": len({c.word for c in clips}),
-                "clips": len(clips),
-                "speakers": len({c.speaker for c in clips}),
-            }
-            for split, clips in self.clips.items()
-        }
 
 
 def read(folder: Path, split_by: Literal["lists", "hash", "auto"] = "auto") -> Corpus:
@@ -417,10 +405,6 @@ def spoken(word: str, pitch: float, tract: float, pace: float, rng: np.random.Ge
     return whole.astype(np.float32)
 
 
-def speakers_of(clips: Sequence[Clip]) -> Counter[str]:
-    return Counter(c.speaker for c in clips if c.path is not None)
-
-
 def described(corpus: Corpus, task: Task) -> dict[str, Any]:
     """For a result: what was learned from."""
     return {
@@ -432,7 +416,7 @@ def described(corpus: Corpus, task: Task) -> dict[str, Any]:
         "splits": {
             split: {
                 "clips": len(own),
-                "speakers": len(speakers_of(own)),
+                "speakers": len({c.speaker for c in own if c.path is not None}),
                 "of": [int(n) for n in torch.bincount(task.labels[split], minlength=len(task.classes))],
             }
             for split, own in task.clips.items()
