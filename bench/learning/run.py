@@ -116,8 +116,8 @@ def learn(
 
 def readouts(o: Learning, trainer: Trainer, data: Labelled) -> tuple[list[str], dict[str, list[float]]]:
     """That of each seed's network, and the validation accuracy by readout, of those that came into question."""
-    named = [o.readout] if o.readout != "best" or not trainer.online else list(READOUTS)
-    named = named if trainer.online else ["sum"]
+    several = isinstance(trainer, Online)  # outputs over time
+    named = ["sum"] if not several else list(READOUTS) if o.readout == "best" else [o.readout]
     compared = {name: trainer.evaluate(data.validation, [name])["accuracy"] for name in named}
     best = [max(compared, key=lambda name: compared[name][i]) for i in range(o.seeds)]
     return best, compared

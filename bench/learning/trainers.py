@@ -76,8 +76,6 @@ class Online:
     start: a trainer whose weights, streams and order of samples this one goes on with. build: makes the network.
     """
 
-    online = True
-
     def __init__(
         self,
         o: Learning,
@@ -93,6 +91,7 @@ class Online:
         self.parameters = self.network.n_parameters()
         t, seeds = training, used_seeds(o)
         rule = rules.BPTT() if t.rule == "bptt" else None
+        self.online = rule is None
         plasticity = gle.Plasticity(
             gle.Adam(weight_decay=t.weight_decay),
             lr=t.lr,

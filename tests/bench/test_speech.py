@@ -23,7 +23,7 @@ from bench.kit.folder import Run
 from bench.learning import listening
 from bench.learning.streams import Streams
 from bench.learning.trainers import Offline
-from bench.models import speech
+from bench.models import populations, speech
 from bench.models.baselines import n_parameters
 from gle.seeding import generator
 
@@ -642,6 +642,39 @@ def test_baselines_go_on_where_they_stopped(kind, words):
     second.epoch(labelled.train, rates)
     for a, b in zip(whole.models[0].state_dict().values(), second.models[0].state_dict().values()):
         assert torch.equal(a, b)
+
+
+def test_bptt_on_the_same_network(tmp_path):
+    """Exact gradients, not online, with one update a sample: it learns, and its readout is chosen as ever."""
+    o = gsc.tiny(gsc.Speech(runs=tmp_path, smoke=True, compile=False))
+    o.training.rule, o.training.epochs, o.training.lr, o.training.schedule = "bptt", 6, 1e-2, "constant"
+    o.training.staggered = o.training.balanced = True
+    gsc.check(o)
+    result = gsc.run(o, Run.create(tmp_path, "gsc", "a: 1", torch.device("cpu")))
+    assert result["online"] is False
+    assert len(result["validation by readout"]) == 4
+    assert result["test"][0] > 50
+    o.training.centred = 50.0
+    with pytest.raises(ValueError, match=r"rule = bptt updates once a sample"):
+        gsc.check(o)
+
+
+def test_lateral_weights(tmp_path):
+    """They are there, learn, and pass a rate on by a step."""
+    o = gsc.tiny(gsc.Speech(runs=tmp_path, smoke=True, compile=False))
+    o.model.lateral = 0.5
+    o.training.epochs, o.training.lr, o.training.schedule = 2, 1e-3, "constant"
+    gsc.check(o)
+    run = Run.create(tmp_path, "gsc", "a: 1", torch.device("cpu"))
+    gsc.run(o, run)
+    net = gsc.gle.load(run.path / "network.pt").network
+    fresh = populations.network(o.model, 32, 5, [0], o.dt, "prospective")
+    for name in ("hidden 1", "hidden 2"):
+        W = f"{name} → {name} (delayed)"
+        assert (net[W].W - fresh[W].W).abs().max() > 1e-3
+    o.model.hidden_layers = 1
+    with pytest.raises(ValueError, match=r"for gle with two hidden layers or more, not gle with 1"):
+        gsc.check(o)
 
 
 def test_delays_and_a_second_test_set(words, tmp_path):
