@@ -89,7 +89,7 @@ RUNS = {
     ),
     **{
         f"python -m bench.gsc --config configs/gsc/{name}.yaml": Run(BOTH, slow=True)
-        for name in ("gle_136k", "gle_delays", "gle_delays_142k")
+        for name in ("gle_136k", "gle_delays")
     },
     "python -m bench.gsc --config configs/gsc/gle_published.yaml": Run(f"{SPOKEN} --features.hop 4000", slow=True),
     **{

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ANALYSES = "\n".join(
     (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local", "local_trials", "speech")
+    for name in ("analyses", "mackey_glass", "hrm", "mnist1d", "graphs", "local", "local_trials", "speech", "speech_trials")
 )
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
 
@@ -104,6 +104,7 @@ def test_table_is_made_from_the_result_files():
 
 STUDIES = {  # the tables of docs/: result file, or a folder of them, and what makes the table from it
     "speech": ("gsc", lambda rows: gsc.tables(rows)[0]),
+    "speech trials": ("gsc_trials", lambda rows: gsc.tables(rows)[0]),
     "speech controls": ("gsc_controls", lambda rows: gsc.tables(rows)[0]),
     "speech classes": ("gsc/gle_delays", gsc.by_class),
     "chain": ("teacher_student/chain", chain.table),
