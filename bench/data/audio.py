@@ -30,7 +30,7 @@ def read(path: Path) -> np.ndarray:
         try:
             import soundfile
         except ImportError:
-            raise ValueError(f"{path} needs soundfile: pip install soundfile, or convert it to WAV") from None
+            raise ValueError(f'{path} needs soundfile: pip install "gle-toolkit[flac]", or convert it to WAV') from None
     try:
         if path.suffix.lower() == ".flac":
             samples, rate = soundfile.read(path, dtype="float32")

@@ -166,6 +166,20 @@ def test_short_clips_are_followed_by_zeros(tmp_path):
     assert len(x) == 16000 and not x[100:].any()  # noqa: PT018
 
 
+def test_flac(tmp_path, monkeypatch):
+    path = tmp_path / "a.flac"
+    path.write_bytes(b"fLaC, but no more")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "soundfile", None)
+        with pytest.raises(ValueError, match=r"a.flac needs soundfile: pip install .*, or convert it to WAV"):
+            audio.read(path)
+    soundfile = pytest.importorskip("soundfile")
+    with pytest.raises(ValueError, match=r"a.flac is damaged or no FLAC file"):
+        audio.read(path)
+    soundfile.write(path, 0.5 * sine(440, 400), 16000)
+    np.testing.assert_allclose(audio.read(path), 0.5 * sine(440, 400), atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32])
 def test_all_kinds_of_samples(kind, tmp_path):
     x = 0.5 * sine(440, 400)

@@ -422,7 +422,7 @@ BAD = {
         (["--duration", "0.1"], "duration = 0.1 holds no two steps of 0.2"),
     ],
     "speed": [
-        (["--sizes", "[9k]"], "sizes must be some of 15k, 42k, got '9k'"),
+        (["--sizes", "[9k]"], "sizes must be some of 15k, 42k, speech, got '9k'"),
         (["--modes", "[]"], "modes is empty: give at least one"),
         (["--cores", "[0]"], "cores must be at least 1"),
     ],
