@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import math
 import shutil
 import tarfile
@@ -26,6 +27,8 @@ from tqdm import tqdm
 from bench.data import audio
 from bench.data.cache import cached_array
 from bench.data.series import Frames
+
+log = logging.getLogger(__name__)
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")  # the published task
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
@@ -301,6 +304,7 @@ def frames(
         def made(variant: int = variant) -> np.ndarray:
             out = np.empty((len(clips), features.frames, features.size), np.float16)
             title = f"features, {split}" + (f", variant {variant} of {variants}" if variant else "")
+            log.info("%s: %d clips, once", title, len(clips))
             with tqdm(total=len(clips), desc=title, unit="clip", disable=None) as bar:
                 for begin in range(0, len(clips), 256):
                     part = clips[begin : begin + 256]

@@ -51,6 +51,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
         _remove(temporary)
+        heed()  # torch.save turns a Ctrl-C, too, into a RuntimeError
         raise SaveError(
             f"could not save {path}: {error}. What was saved before is intact: free some space, then go on"
         ) from error

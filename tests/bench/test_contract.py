@@ -17,6 +17,7 @@ from studies import finished
 from bench import registry, report
 from bench.kit import figures
 from bench.kit.benchmark import Benchmark, begin, complete, main
+from bench.kit.folder import write_atomically
 from bench.kit.options import Options, plain, read, saved
 from bench.kit.tables import Table
 
@@ -151,6 +152,30 @@ def test_a_run_without_the_command_line(tmp_path, capsys):
     interrupted = dataclasses.replace(toy.benchmark, run=stopped)
     with pytest.raises(KeyboardInterrupt):
         complete(interrupted, *begin(interrupted, toy.Picks(runs=tmp_path)))
+
+
+def test_an_interruption_while_a_file_is_written(tmp_path, monkeypatch, capsys):
+    """torch.save makes a RuntimeError of a Ctrl-C. Prevents: a stopped run that tells of a full disk."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def run(o, run):
+        def write(file):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise RuntimeError("unexpected pos") from None
+
+        write_atomically(run.path / "x", write)
+        return {"right": [[50.0]]}
+
+    monkeypatch.setattr(sys, "argv", ["toy"])
+    try:
+        with pytest.raises(SystemExit) as end:
+            main(dataclasses.replace(toy.benchmark, run=run), ["--runs", str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 130
+    assert "stopped (interrupted); go on with" in capsys.readouterr().err
 
 
 def test_an_interruption_that_was_swallowed_is_heeded(tmp_path, monkeypatch, capsys):
