@@ -257,11 +257,8 @@ def words_alone(result: Mapping[str, Any]) -> list[float]:
     """Accuracy on clips of the words themselves, without silence and unknown words, of each seed."""
     classes = result["data"]["classes"]
     rows = [i for i, name in enumerate(classes) if not name.startswith("_")]
-    found = []
-    for confusion in result["confusion"]:
-        m = np.array(confusion)[[i for i in rows if i < len(confusion)]]
-        found.append(100 * float(sum(m[k, i] for k, i in enumerate(rows) if k < len(m)) / max(1, m.sum())))
-    return found
+    each = (np.array(confusion)[rows] for confusion in result["confusion"])
+    return [100 * float(said[range(len(rows)), rows].sum() / max(1, said.sum())) for said in each]
 
 
 def tables(results: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -294,7 +291,7 @@ def by_class(result: Mapping[str, Any]) -> Table:
     classes = result["data"]["classes"]
     total = np.sum(result["confusion"], 0)
     rows: list[tuple[str, ...]] = [("class", "test clips", "right %", "mostly taken for")]
-    for i, name in enumerate(classes[: len(total)]):
+    for i, name in enumerate(classes):
         each = [100 * c[i][i] / max(1, sum(c[i])) for c in result["confusion"]]
         others = total[i].copy()
         others[i] = 0
@@ -306,7 +303,7 @@ def by_class(result: Mapping[str, Any]) -> Table:
 def confusion(result: Mapping[str, Any]) -> plt.Figure:
     """Of all test clips of a class [rows] the share that was taken for each [columns], over all seeds."""
     classes = result["data"]["classes"]
-    total = np.sum(result["confusion"], 0).astype(float)
+    total = np.sum(result["confusion"], 0)
     share = 100 * total / np.maximum(total.sum(1, keepdims=True), 1)
     figure, axes = plt.subplots(figsize=(5.6, 5.0))
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
@@ -314,7 +311,7 @@ def confusion(result: Mapping[str, Any]) -> plt.Figure:
         for j, value in enumerate(row):
             if value >= 0.5:
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6, color="w" if value > 50 else "k")
-    names = [c.strip("_") for c in classes[: len(total)]]
+    names = [c.strip("_") for c in classes]
     axes.set_xticks(range(len(names)), names, rotation=60, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel="taken for", ylabel="said", title=f"{result['name']}: test clips of each class (%)")
@@ -324,8 +321,7 @@ def confusion(result: Mapping[str, Any]) -> plt.Figure:
 
 def curves(results: Sequence[Mapping[str, Any]]) -> plt.Figure:
     """Learning curves, beside that of the published GLE network, which is of validation accuracy on twelve classes."""
-    named = [{**r, "curve": r["curve"]} for r in results]
-    figure = learning_curves(named, {}, "Speech commands")
+    figure = learning_curves(results, {}, "Speech commands")
     axes = figure.axes[0]
     longest = max(len(r["curve"]) for r in results)
     points = {e: a for e, a in CURVE.items() if e <= longest}

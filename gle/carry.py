@@ -72,4 +72,4 @@ def from_dict(template: Any, saved: Any, name: str) -> Any:
 
 
 def _empty(part: Any) -> bool:
-    return part is None or part == () if not isinstance(part, Tensor) else False
+    return not isinstance(part, Tensor) and not part

@@ -438,11 +438,7 @@ class Plasticity:
             return
         for i, (layer, g) in enumerate(zip(chain(net).layers, learning.groups, strict=True)):
             new = _groups(layer)
-            if (
-                g is not None
-                and new is not None
-                and not (g.members.shape == new.members.shape and torch.equal(g.members, new.members))
-            ):
+            if g is not None and new is not None and not torch.equal(g.members, new.members):
                 raise ValueError(
                     f"other neurons of layers.{i} share their time constants than when its eligibility traces were "
                     "made: make the Simulation anew"

@@ -49,8 +49,8 @@ SABOTAGES = [
     Sabotage(
         "lags that look ahead",
         "bench/data/series.py",
-        "np.pad(found, ((0, 0), (lag, 0), (0, 0)))[:, : found.shape[1]]",
-        "np.pad(found, ((0, 0), (0, lag), (0, 0)))[:, lag:]",
+        "F.pad(x, (0, 0, lag, 0))[..., : x.shape[-2], :]",
+        "F.pad(x, (0, 0, 0, lag))[..., lag:, :]",
         f"{SPEECH}::test_variants_and_lags",
     ),
     Sabotage(

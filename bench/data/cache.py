@@ -26,8 +26,7 @@ def cached(
 ) -> dict[str, np.ndarray]:
     """What `generate` makes from the settings, kept in `folder` with them and a checksum; a damaged file is noticed and
     made anew."""
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    path = folder / f"{name}-{key}.npz"
+    path = folder / f"{name}-{_key(settings)}.npz"
     info = path.with_suffix(".json")
     arrays = _read(path, info)
     if arrays is None:
@@ -45,8 +44,7 @@ def cached(
 
 def cached_array(name: str, settings: dict, generate: Callable[[], np.ndarray], folder: Path) -> np.ndarray:
     """One array, likewise, which stays on disk: memory-mapped. What cannot be cached is kept in memory."""
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    path = folder / f"{name}-{key}.npy"
+    path = folder / f"{name}-{_key(settings)}.npy"
     info = path.with_suffix(".json")
     if path.exists() or info.exists():
         try:
@@ -63,6 +61,10 @@ def cached_array(name: str, settings: dict, generate: Callable[[], np.ndarray], 
     except SaveError as error:
         log.warning("the data are not cached: %s", error)
         return made
+
+
+def _key(settings: dict) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Frames:
@@ -27,9 +28,14 @@ class Frames:
     def __getitem__(self, index: Tensor) -> Tensor:
         each = index.flatten().remainder(self.shape[0]).tolist()
         n = len(self.arrays[0])
-        found = np.stack([self.arrays[i // n][i % n] for i in each]).astype(np.float32)
-        late = [np.pad(found, ((0, 0), (lag, 0), (0, 0)))[:, : found.shape[1]] for lag in self.lags]
-        return torch.from_numpy(np.concatenate([found, *late], -1)).reshape(*index.shape, *self.shape[1:])
+        found = torch.from_numpy(np.stack([self.arrays[i // n][i % n] for i in each])).float()
+        return delayed(found, self.lags).reshape(*index.shape, *self.shape[1:])
+
+
+def delayed(x: Tensor, lags: Sequence[int]) -> Tensor:
+    """Beside each of the frames [..., frames, features] those `lags` before it, as further features; zero before the
+    first one."""
+    return torch.cat([x, *(F.pad(x, (0, 0, lag, 0))[..., : x.shape[-2], :] for lag in lags)], -1)
 
 
 class Split(NamedTuple):

@@ -236,7 +236,6 @@ class Augmentation:
     """
 
     variants: int = 5
-
     probability: float = 0.8
     volume: float = VOLUME
     shift: int = 1600
@@ -291,7 +290,6 @@ def frames(
     own in `folder`, so that a kill loses one of them. lags: see `Frames`."""
     clips = task.clips[split]
     names = hashlib.sha256("\n".join(map(stamp_of, clips)).encode()).hexdigest()[:16]
-    background = [audio.read(p) for p in corpus.background]
     noises = [stamp_of(Clip(BACKGROUND, p)) for p in corpus.background]
     arrays = []
     variants = how.variants if split == "train" else 0
@@ -302,6 +300,7 @@ def frames(
         }  # fmt: skip
 
         def made(variant: int = variant) -> np.ndarray:
+            background = [audio.read(p) for p in corpus.background]
             out = np.empty((len(clips), features.frames, features.size), np.float16)
             title = f"features, {split}" + (f", variant {variant} of {variants}" if variant else "")
             log.info("%s: %d clips, once", title, len(clips))

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import gle
 from bench.data import audio
-from bench.data.series import in_steps
-from bench.data.speech_commands import CLIP, Features
+from bench.data.series import delayed, in_steps
+from bench.data.speech_commands import Features
 from bench.kit.figures import plt
 from bench.kit.folder import read_json
 
@@ -87,8 +87,7 @@ def hear(recording: Path, weights: Path) -> Heard:
     if len(samples) <= features.window // 2:
         raise ValueError(f"{recording} has {len(samples)} samples, fewer than a window of {features.window} needs")
     x = live(samples, features)
-    late = [torch.nn.functional.pad(x, (0, 0, lag, 0))[: len(x)] for lag in lags]
-    outputs = streamed(sim, torch.cat([x, *late], -1))
+    outputs = streamed(sim, delayed(x, lags))
     gate = audio.gate(x) if gated else torch.ones(len(x))
     return Heard(
         np.arange(len(x)) * features.hop / audio.RATE,
@@ -101,8 +100,7 @@ def hear(recording: Path, weights: Path) -> Heard:
 def live(samples: Tensor, features: Features) -> Tensor:
     """log-mel frames [T, size], each with mean and variance of the second that ends with it."""
     mel = audio.log_mel(samples, features.size, features.window, features.hop)
-    second = CLIP // features.hop + 1
-    frames = [audio.standardised(mel[max(0, t + 1 - second) : t + 1])[-1] for t in range(len(mel))]
+    frames = [audio.standardised(mel[max(0, t + 1 - features.frames) : t + 1])[-1] for t in range(len(mel))]
     return torch.stack(frames)
 
 
