@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -1291,8 +1292,8 @@ RAN = 100  # added to pytest's exit codes: 1 alone is that of any exception
 
 
 def run_test(tree: Path, test: str) -> tuple[int, str]:
-    """RAN + exit code of pytest, and its output, in a process of its own that knows no module of another tree."""
-    output = tree / "output.txt"
+    """RAN + exit code of pytest, and its output, in a process of its own that knows no sabotaged module."""
+    output = tree.parent / "output.txt"
     process = SERVER.Process(target=_pytest, args=(tree, test, output))
     process.start()
     process.join()
@@ -1309,36 +1310,51 @@ def _pytest(tree: Path, test: str, output: Path) -> None:
         os.dup2(file.fileno(), 2)
     for name in [n for n in os.environ if n.startswith("PYTEST")]:
         del os.environ[name]
-    os.environ["PYTHONPATH"] = str(tree)  # of commands that a test runs
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}  # of commands that a test runs
+    sys.dont_write_bytecode = True  # what is compiled now must not be taken for the file as it will be
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     torch.set_num_threads(1)  # since several run side by side
     sys.exit(RAN + int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", test])))
 
 
-def caught(sabotage: Sabotage) -> tuple[bool, str]:
-    """Whether the named test fails on the sabotaged tree; raises ValueError where the line is not there exactly
-    once."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
+class Copy:
+    """Of the tree, without what commands made: sabotaged and mended again, for one test after the other."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.tree = Path(self.folder.name) / "tree"
         for part in ("gle", "hrm", "bench", "tests", "configs", "docs"):
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("results"))
+            shutil.copytree(ROOT / part, self.tree / part, ignore=shutil.ignore_patterns("results"))
         for file in ("pyproject.toml", "README.md", "Makefile"):
-            shutil.copy(ROOT / file, tree)
-        path = tree / sabotage.file
+            shutil.copy2(ROOT / file, self.tree)
+
+    def caught(self, sabotage: Sabotage) -> tuple[bool, str]:
+        """Whether the named test fails on the sabotaged tree; raises ValueError where the line is not there exactly
+        once."""
+        path = self.tree / sabotage.file
         text = path.read_text()
         if text.count(sabotage.line) != 1:
             raise ValueError(
                 f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}"
             )
         path.write_text(text.replace(sabotage.line, sabotage.replacement))
-        code, output = run_test(tree, sabotage.test)
+        try:
+            code, output = run_test(self.tree, sabotage.test)
+        finally:
+            shutil.copy2(ROOT / sabotage.file, path)  # with its time, by which Python knows what it compiled of it
         # exit code 1: tests ran and failed; anything else is an accident, not a catch
         return code == RAN + 1, output[-4000:]
 
 
 def main() -> None:
     missed = 0
+    own = threading.local()
+
+    def caught(sabotage: Sabotage) -> tuple[bool, str]:
+        own.copy = getattr(own, "copy", None) or Copy()
+        return own.copy.caught(sabotage)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for sabotage, (ok, _) in zip(SABOTAGES, pool.map(caught, SABOTAGES)):
             missed += not ok

@@ -7,6 +7,7 @@ Difficulty is the number of moves on a shortest path.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from hrm.tasks.task import Grids, Task, drawn_rows, turned, without_overlap
 
 # symbols, as published; 0 is left free
 WALL, FREE, START, GOAL, PATH = 1, 2, 3, 4, 5
-MOVES = ((-1, 0), (0, -1), (0, 1), (1, 0))  # in this order of preference, where several are as short
+Moves = tuple[tuple[int, int], ...]
+MOVES: Moves = ((-1, 0), (0, -1), (0, 1), (1, 0))  # in this order of preference, where several are as short
 FAR = -1  # distance of a cell that cannot be reached
 
 
@@ -51,20 +53,29 @@ def ends(maze: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
     return (a[0], a[1]), (b[0], b[1])
 
 
-def solve(maze: np.ndarray) -> tuple[np.ndarray, int]:
-    """The maze [height, width] with a shortest path marked, the first in the order of `MOVES` from the start on, and
+def solve(maze: np.ndarray, moves: Moves = MOVES) -> tuple[np.ndarray, int]:
+    """The maze [height, width] with a shortest path marked, the first in the order of `moves` from the start on, and
     its number of moves. Raises ValueError where goal and start are not connected."""
     start, goal = ends(maze)
     distance = distances(maze, goal)
-    moves = int(distance[start])
-    if moves == FAR:
+    length = int(distance[start])
+    if length == FAR:
         raise ValueError("the goal cannot be reached from the start")
     out, at = maze.copy(), start
-    for left in range(moves - 1, 0, -1):
-        near = ((at[0] + dr, at[1] + dc) for dr, dc in MOVES)
+    for left in range(length - 1, 0, -1):
+        near = ((at[0] + dr, at[1] + dc) for dr, dc in moves)
         at = next(p for p in near if 0 <= p[0] < maze.shape[0] and 0 <= p[1] < maze.shape[1] and distance[p] == left)
         out[at] = PATH
-    return out, moves
+    return out, length
+
+
+def preference(mazes: np.ndarray, answers: np.ndarray) -> Moves | None:
+    """The order of moves by which `solve` finds the answer of each maze, both [n, height, width]; None if there is
+    none. Of several it is the first, counted from `MOVES`."""
+    for moves in itertools.permutations(MOVES):
+        if all(np.array_equal(solve(maze, moves)[0], answer) for maze, answer in zip(mazes, answers, strict=True)):
+            return moves
+    return None
 
 
 def is_shortest(maze: np.ndarray, answer: np.ndarray) -> bool:
@@ -271,7 +282,8 @@ def load_folder(
 
 class Maze(Task):
     """Mazes of one size: that of an edge, or (height, width). augment: turned, reflected, start and goal exchanged,
-    anew for each training maze; the path is then the first in the order of `MOVES` again."""
+    anew for each training maze; the path is then the first in the order of `moves` again, or with None the stored one,
+    which is turned along."""
 
     symbols = "?# SGo"
     kind = "maze"
@@ -280,21 +292,23 @@ class Maze(Task):
 
     def __init__(
         self, size: int | tuple[int, int], kind: str, train: Grids, validation: Grids, test: Grids,
-        augmentation: bool = True,
+        augmentation: bool = True, moves: Moves | None = MOVES,
     ):  # fmt: skip
         height, width = (size, size) if isinstance(size, int) else size
         super().__init__(f"{kind} maze {height}x{width}", height, width, len(self.symbols))
-        self.augmentation, self.symmetries = augmentation, symmetries((height, width))
+        self.augmentation, self.symmetries, self.moves = augmentation, symmetries((height, width)), moves
         self.train, self.validation, self.test = train, validation, test
 
     def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if not self.augmentation:
             return x, y
         change = self.symmetries[rng.integers(len(self.symmetries))]
-        maze = turned(x.reshape(self.height, self.width), change)
+        maze, answer = (turned(grid.reshape(self.height, self.width), change) for grid in (x, y))
         if rng.random() < 0.5:
-            maze = reversed_ends(maze)
-        return maze.reshape(-1), solve(maze)[0].reshape(-1)
+            maze, answer = reversed_ends(maze), reversed_ends(answer)
+        if self.moves is not None:
+            answer = solve(maze, self.moves)[0]
+        return maze.reshape(-1), answer.reshape(-1)
 
     def scores(self, grids: Grids, answers: np.ndarray) -> dict[str, np.ndarray]:
         """exact: the stored path; optimal: any shortest path."""

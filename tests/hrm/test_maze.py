@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from hrm.tasks import maze
 from hrm.tasks.maze import FAR, FREE, GOAL, PATH, START, WALL, Maze
+from hrm.tasks.task import Grids, turned
 
 
 def grid(*lines):
@@ -105,6 +106,57 @@ def test_first_of_several_paths():
         maze.solve(grid("S#G", " # ", " # "))
     with pytest.raises(ValueError, match="one start and one goal, this one 2 and 0"):
         maze.solve(grid("S S", "   ", "   "))
+
+
+def test_preference_among_shortest_paths():
+    """The path is the first of all shortest ones, compared move by move in the order given; and from mazes and their
+    paths that order is found again, or that there is none.
+
+    Prevents: a stored path that augmented mazes contradict, so that no model can find the stored answers."""
+    rng, cells = np.random.default_rng(5), []
+    while len(cells) < 30:
+        made = maze.with_ends(maze.open_walls(4, rng, 0.2), 3, rng)
+        cells += [] if made is None else [made]
+    mazes = np.stack(cells)
+    for moves in itertools.islice(itertools.permutations(maze.MOVES), 0, None, 5):
+
+        def place(path, moves=moves):
+            return [moves.index((b[0] - a[0], b[1] - a[1])) for a, b in itertools.pairwise(path)]
+
+        answers = []
+        for one in mazes:
+            found = list(paths(one, *maze.ends(one)))
+            shortest = [p for p in found if len(p) == min(map(len, found))]
+            marked = one.copy()
+            for at in min(shortest, key=place)[1:-1]:
+                marked[at] = PATH
+            answers.append(marked)
+            assert np.array_equal(maze.solve(one, moves)[0], marked)
+        again = maze.preference(mazes, np.stack(answers))
+        assert all(np.array_equal(maze.solve(one, again)[0], a) for one, a in zip(mazes, answers))
+    mixed = np.stack([maze.solve(one, maze.MOVES[:: 1 if i % 2 else -1])[0] for i, one in enumerate(mazes)])
+    assert maze.preference(mazes, mixed) is None
+
+
+@pytest.mark.parametrize("moves", [maze.MOVES[::-1], None])
+def test_augmentation_of_stored_paths(moves):
+    """Of a maze turned and reversed, the path is the one that the order of moves gives; without one, the stored path
+    turned along."""
+    train, validation, test = maze.generate(6, "open", (20, 5, 5), seed=1, least=4, walls=0.2)
+    own = np.stack([maze.solve(x.reshape(6, 6), moves or maze.MOVES)[0].ravel() for x in train.x])
+    task = Maze(6, "stored", Grids(train.x, own), validation, test, moves=moves)
+    rng, differ = np.random.default_rng(0), 0
+    for x, y in zip(task.train.x, own):
+        a, b = (g.reshape(6, 6) for g in task.augment(x, y, rng))
+        images = [turned((y == PATH).reshape(6, 6), k) for k in range(8)]
+        along = any(np.array_equal(image, b == PATH) for image in images)
+        if moves is None:
+            assert along
+            assert np.array_equal(np.where(b == PATH, FREE, b), a)
+        else:
+            assert np.array_equal(maze.solve(a, moves)[0], b)
+            differ += not along
+    assert moves is None or differ
 
 
 @pytest.mark.parametrize("kind", maze.GENERATORS)
