@@ -18,7 +18,6 @@ does, the stored path is turned along with its maze.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +47,8 @@ class Maze(Reasoning):
         folder: of mazes of one's own, train/ and test/ with all__inputs.npy and all__labels.npy (1 wall, 2 free, 3
             start, 4 goal, 5 path), in place of generated ones; size, kind, walls and least then do not matter.
             Validation mazes are drawn from train.
+        curriculum: [edge, steps] of smaller mazes that are learned first, one after the other: of the same kind; or of
+            a folder, windows of its training mazes, with ends of their own.
     """
 
     size: int = 10
@@ -58,6 +59,7 @@ class Maze(Reasoning):
     augmentation: bool = True
     data_seed: int = 0
     folder: Optional[Path] = None
+    curriculum: list[tuple[int, int]] = field(default_factory=list)
     model: Config = field(
         default_factory=lambda: Config(d=64, H_layers=2, L_layers=2, expansion=2, multiple=32, mixer="conv")
     )
@@ -87,9 +89,25 @@ def larger(o: Maze, model: HRM, factor: int, number: int) -> tuple[maze.Maze, HR
     """Mazes with longer edges than the model has seen, and the model for them: convolutions fit grids of any size."""
     size = factor * model.config.columns
     train, validation, test = maze.generate(size, o.kind, (1, 1, number), o.data_seed, o.least, o.walls)
-    grown = HRM(dataclasses.replace(model.config, length=size**2, columns=size))
-    grown.load_state_dict(model.state_dict())
-    return maze.Maze(size, o.kind, train, validation, test), grown.to(o.device)
+    other = maze.Maze(size, o.kind, train, validation, test)
+    return other, reasoning.resized(model, other)
+
+
+SMALLER = (4000, 100, 1)  # mazes of a stage of the curriculum
+
+
+def smaller(o: Maze, task: maze.Maze) -> list[tuple[maze.Maze, int]]:
+    """The stages of the curriculum."""
+    stages = []
+    for size, steps in o.curriculum:
+        if o.folder is None:
+            splits = maze.generate(size, o.kind, SMALLER, o.data_seed, min(o.least, size), o.walls)
+        else:
+            splits = maze.windows(task, size, SMALLER, o.data_seed)
+        train, validation, test = splits
+        of = maze.Maze(size, task.name.split()[0], train, validation, test, o.augmentation, task.moves)
+        stages.append((of, steps))
+    return stages
 
 
 def check(o: Maze) -> None:
@@ -99,13 +117,19 @@ def check(o: Maze) -> None:
         raise ValueError(f"least must lie in 0 … {o.size**2 - 1} moves, got {o.least}")
     if o.data_seed < 0:
         raise ValueError(f"data_seed must be ≥ 0, got {o.data_seed}")
+    for size, steps in o.curriculum:
+        if size < 3 or steps < 1:
+            raise ValueError(f"curriculum holds [edge, steps], at least [3, 1] each, got {[size, steps]}")
+        if o.model.mixer != "conv":
+            raise ValueError(f"curriculum is for convolutions, which fit mazes of any size, not for {o.model.mixer}")
     if not 0 <= o.walls < 1:
         raise ValueError(f"walls is a probability below 1, got {o.walls:g}")
 
 
 def tiny(o: Maze) -> Maze:
     """Of a smoke run."""
-    return reasoning.small(o, puzzles=(40, 20, 20), size=6, least=3)
+    stages = [(4, 2) for _ in o.curriculum]
+    return reasoning.small(o, puzzles=(40, 20, 20), size=6, least=3, curriculum=stages)
 
 
 LARGER = (2, 3)  # edges, relative to those learned
@@ -127,6 +151,7 @@ benchmark = reasoning.puzzles(
     check=check,
     tiny=tiny,
     beyond=beyond,
+    before=smaller,
 )
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
     """A row of metrics.jsonl, as scalars."""
     from torch.utils.tensorboard import SummaryWriter
 
-    scalars = {k: v for k, v in row.items() if k not in ("seed", "step", "validation")}
+    scalars = {k: v for k, v in row.items() if k not in ("seed", "stage", "step", "validation")}
     scalars |= {f"validation_{k}": v for k, v in row["validation"].items()}
     with SummaryWriter(str(folder / "tensorboard" / f"seed{row['seed']}")) as writer:
         for name, value in scalars.items():
@@ -164,21 +164,67 @@ def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
 Judge = Callable[[HRM, Path], dict[str, Any]]
 
 
-def train(o: Reasoning, task: Task, run: Run, judge: Judge | None, seed: int) -> dict[str, Any]:
-    """One model, from its beginning or from a checkpoint."""
+def resized(model: HRM, task: Task) -> HRM:
+    """The same weights for grids of the task's size, where they fit."""
+    with torch.random.fork_rng(devices=[]):
+        other = HRM(dataclasses.replace(model.config, length=task.length, columns=task.width))
+    other.load_state_dict(model.state_dict())
+    return other.to(model.output_head.weight.device)
+
+
+Stage = tuple[Task, int]  # of a curriculum: puzzles, and steps on them
+
+
+def train(
+    o: Reasoning, task: Task, before: Sequence[Stage], run: Run, judge: Judge | None, seed: int
+) -> dict[str, Any]:
+    """One model, from its beginning or from a checkpoint. before: what it learns first, at a rate that does not
+    fall."""
     model = build(o, task, seed)
-    trainer = Trainer(model, task, o.training, seed, compiled if o.compile else None)
+    stages = [(of, dataclasses.replace(o.training, steps=steps, final=1.0)) for of, steps in before]
+    stages.append((task, o.training))
+    place: dict[str, Any] = {"seed": seed, "stage": 0, "best": -1.0, "curves": [[] for _ in stages]}
     saved = run.restore()
-    best = -1.0
-    curve: list[dict[str, Any]] = []
     if saved and saved["seed"] == seed:
-        trainer.load_state_dict(saved["trainer"])
-        best, curve = saved["best"], saved["curve"]
+        place |= {k: saved[k] for k in place if k in saved}
+        if "curve" in saved:  # of a version without a curriculum
+            place["curves"] = [saved["curve"]]
     else:
-        keep(o, trainer.evaluated, weights_file(run.path, seed, "init"), task)
-    total, quiet = o.training.steps, not (is_first() and sys.stderr.isatty())
-    bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=quiet, desc=f"seed {seed}")
-    seconds = curve[-1]["seconds"] if curve else 0.0
+        saved = None
+        keep(o, model, weights_file(run.path, seed, "init"), task)
+    for number, (of, training) in enumerate(stages):
+        if number < place["stage"]:
+            continue
+        own = resized(model, of) if before else model
+        trainer = Trainer(own, of, training, seed, compiled if o.compile else None)
+        if saved and number == saved.get("stage", 0):
+            trainer.load_state_dict(saved["trainer"])
+        place["stage"] = number
+        learn(o, trainer, run, place, number == len(before))
+        model = trainer.evaluated
+    keep(o, model, weights_file(run.path, seed, "last"), task)
+    test: dict[str, Any] = {}
+    if not is_first():  # the first process answers alone
+        return test
+    for when in ("best", "last"):
+        found = load(weights_file(run.path, seed, when), task, o.device)
+        file = run.path / "submissions" / f"{seed}-{when}.json"
+        test[when] = answer(o, task, found) | (judge(found, file) if judge else {})
+    *first, curve = place["curves"]
+    result = {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
+    learned = [{"task": of.name, "curve": rows} for (of, _), rows in zip(before, first, strict=True)]
+    return result | ({"before": learned} if learned else {})
+
+
+def learn(o: Reasoning, trainer: Trainer, run: Run, place: dict[str, Any], last: bool) -> None:
+    """One stage, from where the trainer stands. place: seed, number of the stage, the best accuracy so far and the
+    curves of all stages; it is kept up to date, and with each checkpoint. last: whether its weights are those that are
+    answered with."""
+    task, seed, curve = trainer.task, place["seed"], place["curves"][place["stage"]]
+    total, quiet = trainer.o.steps, not (is_first() and sys.stderr.isatty())
+    label = f"seed {seed}" if last else f"seed {seed}, {task.name}"
+    bar = tqdm(initial=trainer.steps, total=total, unit="step", disable=quiet, desc=label)
+    seconds = max((rows[-1]["seconds"] for rows in place["curves"] if rows), default=0.0)
     while trainer.steps < total:
         began = time.perf_counter()
         rows: list[dict[str, float]] = []
@@ -189,31 +235,23 @@ def train(o: Reasoning, task: Task, run: Run, judge: Judge | None, seed: int) ->
         curves = trainer.evaluate(task.validation)["curve"]
         means = {k: statistics.mean(r[k] for r in rows) for k in ("loss", "cells", "exact", "segments", "lr")}
         validation = {k: v[-1] for k, v in curves.items()}
-        curve.append({"seed": seed, "step": trainer.steps, "seconds": seconds, **means, "validation": validation})
-        if validation[task.measure] > best:
-            best = validation[task.measure]
+        here = {"seed": seed, "stage": place["stage"], "step": trainer.steps, "seconds": seconds}
+        curve.append({**here, **means, "validation": validation})
+        if last and validation[task.measure] > place["best"]:
+            place["best"] = validation[task.measure]
             keep(o, trainer.evaluated, weights_file(run.path, seed, "best"), task)
-        if abs(trainer.steps - total / 2) <= o.evaluate / 2:
+        if last and abs(trainer.steps - total / 2) <= o.evaluate / 2:
             keep(o, trainer.evaluated, weights_file(run.path, seed, "half"), task)
         run.log(curve[-1])
         if o.tensorboard and is_first():
             to_tensorboard(run.path, curve[-1])
-        run.checkpoint({"seed": seed, "trainer": trainer.state_dict(), "best": best, "curve": curve})
+        run.checkpoint({**place, "trainer": trainer.state_dict()})
         if quiet and is_first():
             log.info(
-                "seed %d, step %d/%d: loss %.3f, validation %.1f %% %s, %.0f s",
-                seed, trainer.steps, total, means["loss"], 100 * validation[task.measure], task.measure, seconds,
+                "%s, step %d/%d: loss %.3f, validation %.1f %% %s, %.0f s",
+                label, trainer.steps, total, means["loss"], 100 * validation[task.measure], task.measure, seconds,
             )  # fmt: skip
     bar.close()
-    keep(o, trainer.evaluated, weights_file(run.path, seed, "last"), task)
-    test: dict[str, Any] = {}
-    if not is_first():  # the first process answers alone
-        return test
-    for when in ("best", "last"):
-        found = load(weights_file(run.path, seed, when), task, o.device)
-        file = run.path / "submissions" / f"{seed}-{when}.json"
-        test[when] = answer(o, task, found) | (judge(found, file) if judge else {})
-    return {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
 
 
 def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> dict[str, Any]:
@@ -337,9 +375,10 @@ def puzzles(
     tiny: Callable[[R], R],
     judge: Callable[[R, Any], Judge] | None = None,
     beyond: Callable[[R, Any, HRM, int], Iterable[Beyond]] = nothing_beyond,
+    before: Callable[[R, Any], Sequence[Stage]] = lambda o, task: (),
 ) -> Puzzles[R]:
-    """The benchmark of a task. judge: adds measures of its own on the test puzzles, "votes" among them:
-    {measure: share}; it may write what it answered to a file."""
+    """The benchmark of a task. before: what a model learns first. judge: adds measures of its own on the test puzzles,
+    "votes" among them: {measure: share}; it may write what it answered to a file."""
     made: dict[str, Task] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
@@ -358,7 +397,8 @@ def puzzles(
         o.training.check()  # divides the batch among processes
         of = made.pop(key(o), None) or task(o)
         judged = judge(o, of) if judge else None
-        seeds = [run.part(f"seed{s}", partial(train, o, of, run, judged, s)) for s in range(o.seeds)]
+        first = before(o, of)
+        seeds = [run.part(f"seed{s}", partial(train, o, of, first, run, judged, s)) for s in range(o.seeds)]
         return {
             "task": of.name,
             "measure": of.measure,

@@ -170,24 +170,55 @@ def generate(
         raise ValueError(f"a maze has a size of at least 3, got {size}")
     rng = np.random.default_rng([seed, size, *kind.encode()])
     seen: set[bytes] = set()
+
+    def draw() -> np.ndarray | None:
+        maze = with_ends(GENERATORS[kind](size, rng, walls), least, rng)
+        if maze is None or (mark := canonical(maze)) in seen:
+            return None
+        seen.add(mark)
+        return maze
+
+    return _splits(draw, sizes, MOVES, f"{kind} mazes of {size} × {size} with {least} moves or more")
+
+
+def windows(task: Maze, size: int, sizes: tuple[int, int, int], seed: int) -> list[Grids]:
+    """Training, validation and test mazes of the given numbers: windows of `size` cells' edge in a task's training
+    mazes, with ends of their own, at least 2 · size moves apart. The path is the first in the order of the task's
+    moves.
+
+    Raises ValueError for windows larger than its mazes, and where so many with such ends are not found.
+    """
+    if not 3 <= size <= min(task.height, task.width):
+        raise ValueError(f"a window has an edge of 3 to {min(task.height, task.width)} cells here, got {size}")
+    rng = np.random.default_rng([seed, size])
+    mazes = task.train.x.reshape(-1, task.height, task.width)
+
+    def draw() -> np.ndarray | None:
+        row, r, c = (int(rng.integers(n)) for n in (len(mazes), task.height - size + 1, task.width - size + 1))
+        window = mazes[row, r : r + size, c : c + size]
+        return with_ends(np.where(window == WALL, WALL, FREE), 2 * size, rng)
+
+    return _splits(draw, sizes, task.moves or MOVES, f"windows of {size} × {size} with {2 * size} moves or more")
+
+
+def _splits(draw: Callable[[], np.ndarray | None], sizes: tuple[int, int, int], moves: Moves, what: str) -> list[Grids]:
+    """Mazes as they are drawn, solved and divided. Raises ValueError where so many are not found."""
     x: list[np.ndarray] = []
     y: list[np.ndarray] = []
-    moves: list[int] = []
+    lengths: list[int] = []
     total = sum(sizes)
     for _ in range(100 * total):
         if len(x) == total:
             break
-        maze = with_ends(GENERATORS[kind](size, rng, walls), least, rng)
-        if maze is None or (mark := canonical(maze)) in seen:
+        if (maze := draw()) is None:
             continue
-        seen.add(mark)
-        answer, number = solve(maze)
+        answer, length = solve(maze, moves)
         x.append(maze.ravel())
         y.append(answer.ravel())
-        moves.append(number)
+        lengths.append(length)
     if len(x) < total:
-        raise ValueError(f"found only {len(x)} of {total} {kind} mazes of {size} × {size} with {least} moves or more")
-    grids = Grids(np.stack(x).astype(np.int8), np.stack(y).astype(np.int8), np.array(moves, dtype=float))
+        raise ValueError(f"found only {len(x)} of {total} {what}")
+    grids = Grids(np.stack(x).astype(np.int8), np.stack(y).astype(np.int8), np.array(lengths, dtype=float))
     first, second = sizes[0], sizes[0] + sizes[1]
     return [grids[:first], grids[first:second], grids[second:]]
 

@@ -18,6 +18,7 @@ from studies import finished, launch, run_folder, smoke_flags
 
 import hrm
 from bench import arc, hrm_dynamics, maze, sudoku
+from bench.kit.folder import Run
 from bench.kit.options import plain
 from bench.puzzles import reasoning
 from hrm import act, controls, train
@@ -423,6 +424,51 @@ def test_larger_mazes():
     before, after = (train.answer(m, same.test, 3).symbols for m in (model, again))
     assert np.array_equal(before, after)
     assert train.answer(grown, other.test, 3).symbols.shape == (3, 5, 144)
+
+
+CURRICULUM = (
+    "--size 6 --least 3 --puzzles [16,8,8] --curriculum [[4,4],[5,2]] --seeds 2 --training.steps 4 --evaluate 2 "
+    "--training.batch 4 --training.average 0.5 --training.halting.halt_max_steps 2 --model.d 8 --model.H_layers 1 "
+    "--model.L_layers 1 --model.multiple 8 --compile false --smoke false --threads 1"
+)
+
+
+@pytest.mark.parametrize("kept", [2, 4, 7])  # at the end of the first stage, of the third; in the second model's first
+def test_curriculum(kept, tmp_path, monkeypatch):
+    """Smaller mazes first, then the others with the weights learned there; a run that was stopped in any stage goes on
+    to the same result."""
+    whole = finished(tmp_path / "whole", launch("maze", *CURRICULUM.split(), "--runs", str(tmp_path / "whole"))).result
+    for of_seed in whole["seeds"]:
+        assert [len(b["curve"]) for b in of_seed["before"]] == [2, 1]
+        assert [b["task"] for b in of_seed["before"]] == ["open maze 4x4", "open maze 5x5"]
+        assert [row["step"] for row in of_seed["curve"]] == [2, 4]
+        seconds = [row["seconds"] for b in (*of_seed["before"], of_seed) for row in b["curve"]]
+        assert seconds == sorted(seconds)
+    checkpoint, calls = Run.checkpoint, []
+
+    def stopped(self, state):
+        checkpoint(self, state)
+        calls.append(state)
+        if len(calls) == kept:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "checkpoint", stopped)
+        with pytest.raises(SystemExit):
+            launch("maze", *CURRICULUM.split(), "--runs", str(tmp_path / "stopped"))
+    (folder,) = (tmp_path / "stopped" / "maze").iterdir()
+    launch("maze", "--resume", str(folder))
+    again = json.loads((folder / "result.json").read_text())
+    assert untimed(again["seeds"]) == untimed(whole["seeds"])
+    learned = [rows["loss"] for rows in whole["seeds"][0]["curve"]]
+    plain = launch("maze", *CURRICULUM.replace("[[4,4],[5,2]]", "[]").split(), "--runs", str(tmp_path / "plain"))
+    assert learned != [rows["loss"] for rows in finished(tmp_path / "plain", plain).result["seeds"][0]["curve"]]
+
+
+def untimed(item):
+    if isinstance(item, dict):
+        return {k: untimed(v) for k, v in item.items() if k != "seconds"}
+    return [untimed(v) for v in item] if isinstance(item, list) else item
 
 
 @pytest.mark.slow

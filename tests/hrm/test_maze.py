@@ -267,6 +267,32 @@ def test_folder(tmp_path, shape, flat, kind):
     assert len(images) == (16 if shape == (5, 5) else 8)
 
 
+def test_windows():
+    """Cut out of the training mazes alone, walls as they are, with ends as far apart as was asked for.
+
+    Prevents: a curriculum that shows test mazes."""
+    splits = maze.generate(9, "open", (6, 1, 6), seed=2, least=6)
+    task = Maze(9, "open", *splits, moves=maze.MOVES[::-1])
+    found = maze.windows(task, 5, (20, 3, 2), 0)
+    assert [len(s) for s in found] == [20, 3, 2]
+    grids = splits[0].x.reshape(-1, 9, 9)
+    walls = [g[r : r + 5, c : c + 5] == WALL for g in grids for r in range(5) for c in range(5)]
+    for x, y, moves in zip(found[0].x, found[0].y, found[0].difficulty):
+        window = x.reshape(5, 5)
+        assert any(np.array_equal(window == WALL, w) for w in walls)
+        answer, length = maze.solve(window, task.moves)
+        assert np.array_equal(answer.ravel(), y)
+        assert length == moves >= 10
+    with pytest.raises(ValueError, match="a window has an edge of 3 to 9 cells here, got 10"):
+        maze.windows(task, 10, (1, 1, 1), 0)
+    straight = np.full((1, 9, 9), FREE)
+    straight[0, 0, 0], straight[0, 0, 8] = START, GOAL
+    y = np.stack([maze.solve(m)[0] for m in straight]).reshape(1, -1)
+    easy = Maze(9, "open", *(Grids(straight.reshape(1, -1), y),) * 3)
+    with pytest.raises(ValueError, match="found only 0 of 3 windows of 5 × 5 with 10 moves or more"):
+        maze.windows(easy, 5, (1, 1, 1), 0)
+
+
 def test_folder_splits_do_not_overlap(tmp_path, caplog):
     """Prevents: a test maze that is learned turned round, a validation maze that is a training maze."""
     x, y = mazes(8)
