@@ -79,9 +79,9 @@ def tiny(o: FrequencyResponse) -> FrequencyResponse:
         omega=(1.0, 10.0),
         points=min(o.points, 5),
         ratio_points=min(o.ratio_points, 3),
-        dts=o.dts[:2],
+        dts=o.dts[:1],
         integrators=o.integrators[:2],
-        settle=min(o.settle, 28.0),
+        settle=min(o.settle, 18.0),
     )
 
 

@@ -1,4 +1,5 @@
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+# how well the C++ compiler optimises is not ours to test, and takes it half of its time; read when it first compiles
+os.environ.setdefault("TORCHINDUCTOR_DEBUG_COMPILE", "1")
 torch.set_num_threads(1)  # for what is set up before the first test, too
 
 

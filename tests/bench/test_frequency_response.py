@@ -15,9 +15,9 @@ def test_deviations(smoke):
     assert len(rows) == 11
     for row in rows:
         for source in ("sine_deviation", "chirp_deviation"):
-            assert max(row[source].values()) < 1e-9
+            assert max(row[source].values()) < 1e-6
     for row in result["ratios"].values():
-        assert max(row["deviation"].values()) < 1e-9
+        assert max(row["deviation"].values()) < 1e-6
 
 
 def test_closed_forms_tell_of_the_paper_s_operators(smoke):
@@ -44,7 +44,7 @@ def test_closed_forms_tell_of_the_paper_s_operators(smoke):
 def test_ratios_of_time_constants():
     """Fig. 11, measured: r lags for τr < τm and leads for τr > τm, by τr < 0 most; e and λ do the opposite, in phase;
     at τr = ± τm the gains are 1."""
-    o = bench.FrequencyResponse(dt=0.02, ratios=(-1.0, 2.0), ratio_points=6)
+    o = bench.FrequencyResponse(dt=0.02, ratios=(-1.0, 2.0), ratio_points=6, settle=24)
     result = bench.measure_ratios(o)
     ratio = np.array(result["ratio"])
     phase, gain = ({k: np.array(v[what]) for k, v in result["ratios"].items()} for what in ("phase", "gain"))
@@ -78,7 +78,8 @@ def test_negative_and_positive_from_the_same_operators(scheme):
 
 def test_order_of_the_integrators():
     """The step table shows what the integrators declare: first order, and RK4 fourth."""
-    o = bench.FrequencyResponse(tau_r=0.2, points=3, dts=[0.15, 0.075], integrators=["euler", "exponential", "rk4"])
+    schemes = ["euler", "exponential", "rk4"]
+    o = bench.FrequencyResponse(tau_r=0.2, points=3, dts=[0.15, 0.075], integrators=schemes, settle=18)
     rows = bench.measure_steps(o)["steps"]
     for integrator, order in (("euler", 1), ("exponential", 1), ("rk4", 4)):
         coarse, fine = (r for r in rows if r["integrator"] == integrator)

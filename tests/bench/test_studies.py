@@ -105,9 +105,7 @@ def test_shapes_of_the_frequency_response(smoke):
         for what in ("sine", "chirp", "discrete", "continuous"):
             assert len(row[what]["gain"]) == len(row[what]["phase"]) == len(result["omega"]) == 5
     assert len(result["ratio"]) == 3
-    assert {(r["integrator"], r["dt"]) for r in result["steps"]} == {
-        (scheme, dt) for scheme in ("euler", "exponential") for dt in (0.1, 0.05)
-    }
+    assert {(r["integrator"], r["dt"]) for r in result["steps"]} == {("euler", 0.1), ("exponential", 0.1)}
 
 
 def test_shapes_of_the_receptive_fields(smoke):

@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 class Run(NamedTuple):
     """counts: flags that shorten the command; fill: (placeholder, what stands there), in the order in which they are
-    replaced, where {a thing} is made by the tests; slow: takes more than a few seconds."""
+    replaced, where {a thing} is made by the tests; slow: takes more than a few seconds; traced: another command whose
+    steps are the same but for their sizes: the compiler sees them there, and not once more here."""
 
     counts: str = ""
     fill: tuple[tuple[str, str], ...] = ()
     slow: bool = False
+    traced: str = ""
 
 
 # What a flag of `counts` may be called: numbers of things, and their sizes; nothing that takes another path
 COUNTS = {
-    "augmentations", "baselines", "batch", "block", "canvas", "climbs", "cores", "costs", "cycles", "d",
+    "augmentations", "baselines", "batch", "block", "canvas", "climbs", "cores", "costs", "curriculum", "cycles", "d",
     "depth", "depths", "dt", "dts", "duration", "during", "ensembles", "epoch", "epochs", "evaluate", "every",
     "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "hop",
     "integrators", "L_layers", "larger", "layers", "learned", "lengths", "looks", "most", "multiple", "networks",
@@ -50,6 +52,10 @@ COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1]] --costs [[1,
 CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.1"
 SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10 --dt 0.1"
 
+GLE_15K, TUNED = (
+    f"python -m bench.mnist1d --config configs/mnist1d/{name}.yaml" for name in ("gle_15k", "gle_15k_tuned")
+)
+GLE_4X4 = "python -m bench.sudoku --config configs/sudoku/4x4_gle.yaml"
 MNIST1D, SUDOKU, MACKEY = "python -m bench.mnist1d", "python -m bench.sudoku", "python -m bench.mackey_glass"
 ARC, DYNAMICS = "python -m bench.arc", "python -m bench.hrm_dynamics"
 SIX = f"{SUDOKU} --config configs/sudoku/6x6.yaml"
@@ -78,9 +84,9 @@ FOLDER = (("speech_commands", "{words}"),)
 SPEECH = "python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml --seeds 3"
 
 RUNS = {
-    "python -m bench.gsc --data speech_commands": Run(HEARD, FOLDER, slow=True),
+    "python -m bench.gsc --data speech_commands": Run(HEARD, FOLDER, slow=True, traced=SPEECH),
     "python -m bench.gsc --data speech_commands --download 0.02": Run(
-        HEARD, ((" --download 0.02", ""), *FOLDER), slow=True
+        HEARD, ((" --download 0.02", ""), *FOLDER), slow=True, traced=SPEECH
     ),  # the same
     SPEECH: Run(BOTH, FOLDER, slow=True),
     "python -m bench.gsc --smoke true": Run(slow=True),
@@ -88,7 +94,7 @@ RUNS = {
         fill=(("recording.wav", "{a recording}"), ("runs/gsc/<folder>", "{a run of speech}"))
     ),
     **{
-        f"python -m bench.gsc --config configs/gsc/{name}.yaml": Run(BOTH, slow=True)
+        f"python -m bench.gsc --config configs/gsc/{name}.yaml": Run(BOTH, slow=True, traced=SPEECH)
         for name in ("gle_136k", "gle_delays")
     },
     "python -m bench.gsc --config configs/gsc/gle_published.yaml": Run(f"{SPOKEN} --features.hop 4000", slow=True),
@@ -121,19 +127,17 @@ RUNS = {
     SMOKE: Run(),
     "python -m bench.error_timing": Run("--seeds 1 --epochs [1] --samples 20", slow=True),
     "python -m bench.error_timing --trained 10": Run(
-        "--seeds 1 --epochs [0] --samples 20 --trained 1 --most 1", slow=True
+        "--seeds 1 --epochs [0] --samples 20 --trained 1 --most 1", slow=True, traced="python -m bench.error_timing"
     ),
-    MNIST1D: Run("--samples 130 --training.epochs 1", slow=True),
-    f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml": Run(ROW),
-    f"{MNIST1D} --config configs/mnist1d/gle_15k.yaml --seeds 10 --workers 2": Run(f"{SHALLOW} --seeds 2", slow=True),
+    MNIST1D: Run("--samples 130 --training.epochs 1", slow=True, traced=GLE_15K),
+    GLE_15K: Run(ROW),
+    f"{GLE_15K} --seeds 10 --workers 2": Run(f"{SHALLOW} --seeds 2", slow=True, traced=GLE_15K),
     f"{MNIST1D} --config configs/mnist1d/<row>.yaml --seeds <n>": Run(ROW, (("<row>", "mlp"), ("<n>", "2"))),
     f"{MNIST1D} --resume runs/mnist1d/<folder>": Run(fill=(("runs/mnist1d/<folder>", "{a run of MNIST-1D}"),)),
     **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW) for name in ("mlp", "tcn", "gru", "lagnet")},
-    **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW, slow=True) for name in ("gle_42k",)},
-    **{
-        f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(STAGES, slow=True)
-        for name in ("gle_15k_tuned", "gle_42k_tuned")
-    },
+    f"{MNIST1D} --config configs/mnist1d/gle_42k.yaml": Run(ROW, slow=True, traced=GLE_15K),
+    TUNED: Run(STAGES, slow=True),
+    f"{MNIST1D} --config configs/mnist1d/gle_42k_tuned.yaml": Run(STAGES, slow=True, traced=TUNED),
     f"{MNIST1D} --config gru": Run(ROW),
     "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),
     "python -m bench.speed": Run(f"{SPEED} --cores [1] --sizes [15k]", slow=True),
@@ -149,29 +153,32 @@ RUNS = {
         slow=True,
     ),
     MACKEY: Run(SERIES, slow=True),
-    PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1]", slow=True),
-    RK4: Run(VARIANT, slow=True),
-    WORDS: Run(f"{FORECAST} --hidden_layers 1 --integrators false --baselines []", slow=True),
-    FILE: Run(VARIANT, (("mg_17.npy", "{a series}"),), slow=True),
+    PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1]", slow=True, traced=MACKEY),
+    RK4: Run(VARIANT, slow=True, traced=MACKEY),
+    WORDS: Run(f"{FORECAST} --hidden_layers 1 --integrators false --baselines []", slow=True, traced=MACKEY),
+    FILE: Run(VARIANT, (("mg_17.npy", "{a series}"),), slow=True, traced=MACKEY),
     SUDOKU: Run(PUZZLES),
     SIX: Run(PUZZLES),
     f"{SUDOKU} --config configs/sudoku/9x9_paper.yaml": Run(f"{NINE} --climbs 1"),
-    CSV: Run(NINE, FILES),
-    f"{CSV} --augmentation all": Run(NINE, FILES),
-    UNVERIFIED: Run(NINE, FILES),
-    f"{SUDOKU} --config configs/sudoku/4x4_gle.yaml": Run(PUZZLES),
-    f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES),
-    f"{SUDOKU} --config configs/sudoku/6x6_gle_hard.yaml": Run(PUZZLES),
+    CSV: Run(NINE, FILES, traced=SUDOKU),
+    f"{CSV} --augmentation all": Run(NINE, FILES, traced=SUDOKU),
+    UNVERIFIED: Run(NINE, FILES, traced=SUDOKU),
+    GLE_4X4: Run(PUZZLES),
+    f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES, traced=GLE_4X4),
+    f"{SUDOKU} --config configs/sudoku/6x6_gle_hard.yaml": Run(PUZZLES, traced=GLE_4X4),
     "python -m bench.maze --config configs/maze/10x10_gle.yaml": Run(PUZZLES),
+    "python -m bench.maze --config configs/maze/hard_30x30.yaml --folder mazes": Run(
+        f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"
+    ),
     "python -m bench.compare": Run(COMPARE),
     "python -m bench.compare --task 6x6 --cpu 2": Run(COMPARE),
     "python -m bench.compare --task maze --batch 32 --cpu 5": Run(COMPARE),
     "python -m bench.compare --task stream": Run(COMPARE),
     f"{SUDOKU} --size 9 --train_csv hard.txt --test_csv hard.txt --puzzles [400,50,50] --augmentation all": Run(
-        NINE, (("hard.txt", "{a list}"), ("hard.txt", "{a list}"))
+        NINE, (("hard.txt", "{a list}"), ("hard.txt", "{a list}")), traced=SUDOKU
     ),
-    OWN_MAZES: Run(PUZZLES, (("mazes", "{mazes}"),)),
-    AS_STORED: Run(PUZZLES, (("mazes", "{mazes}"),)),
+    OWN_MAZES: Run(PUZZLES, (("mazes", "{mazes}"),), traced="python -m bench.maze"),
+    AS_STORED: Run(PUZZLES, (("mazes", "{mazes}"),), traced="python -m bench.maze"),
     f'{SUDOKU} --solve "1... ..2. .3.. ...4" --weights runs/sudoku/<folder>/weights/0-best.pt': Run(
         fill=(("runs/sudoku/<folder>", "{a run of Sudoku}"),)
     ),
@@ -197,18 +204,23 @@ RUNS = {
     ),
     "python -m bench.gradients": Run(COMPARED, slow=True),
     "python -m bench.gradients --run runs/sudoku/<folder>": Run(
-        COMPARED, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
+        COMPARED, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True, traced="python -m bench.gradients"
     ),
     DYNAMICS: Run(LOOKED_AT, slow=True),
     f"{DYNAMICS} --run runs/sudoku/<folder>": Run(
-        LOOKED_AT, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
+        LOOKED_AT, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True, traced=DYNAMICS
     ),
-    f"{DYNAMICS} --run <a maze run>": Run(LOOKED_AT, (("<a maze run>", "{a run of mazes}"),), slow=True),
+    f"{DYNAMICS} --run <a maze run>": Run(
+        LOOKED_AT, (("<a maze run>", "{a run of mazes}"),), slow=True, traced=DYNAMICS
+    ),
     f"{DYNAMICS} --run <the 6 × 6 run of neurons> --shapes '[[2,32]]'": Run(
-        LOOKED_AT, (("<the 6 × 6 run of neurons>", "{a run of neurons}"), (" --shapes '[[2,32]]'", "")), slow=True
+        LOOKED_AT,
+        (("<the 6 × 6 run of neurons>", "{a run of neurons}"), (" --shapes '[[2,32]]'", "")),
+        slow=True,
+        traced=DYNAMICS,
     ),
     f"{DYNAMICS} --run <the 6 × 6 run, seed 0> --shape_steps 400": Run(
-        LOOKED_AT, (("<the 6 × 6 run, seed 0>", "{a run of 6 × 6}"),), slow=True
+        LOOKED_AT, (("<the 6 × 6 run, seed 0>", "{a run of 6 × 6}"),), slow=True, traced=DYNAMICS
     ),
 }
 

@@ -9,8 +9,6 @@ import math
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from documents import CONFIGS, ROOT, documented, figures
+from processes import like_torchrun
 from shortened import COUNTS, RUNS, SPEECH, SWITCHES, Run
 from studies import hardly_drawn, launch, numbers
 
@@ -54,9 +53,14 @@ class Commands:
         self.folder, self.ended, self.made = folder, {}, {}
 
     def __call__(self, command: str) -> Ended:
-        typed = self._typed(command, RUNS[command])
+        how = RUNS[command]
+        typed = self._typed(command, how)
         if typed not in self.ended:
-            self.ended[typed] = self._run(shlex.split(typed), self.folder / str(len(self.ended)))
+            with pytest.MonkeyPatch.context() as patch:
+                if how.traced:
+                    patch.setattr(torch, "compile", lambda function, **options: function)
+                    patch.setenv("TORCH_COMPILE_DISABLE", "1")  # of processes of its own
+                self.ended[typed] = self._run(shlex.split(typed), self.folder / str(len(self.ended)))
         return self.ended[typed]
 
     def _typed(self, command: str, how: Run) -> str:
@@ -74,10 +78,9 @@ class Commands:
             arguments += ["--runs", str(out)]
         module = arguments.index("-m") + 1
         if arguments[0] == "torchrun":
-            torchrun = [sys.executable, "-m", "torch.distributed.run", *arguments[1:]]
-            ended = subprocess.run(torchrun, cwd=ROOT, capture_output=True, text=True, timeout=300)
-            assert ended.returncode == 0, ended.stderr
-            return Ended(out, ended.stdout, ended.stderr.splitlines())
+            printed = self.folder / "printed.txt"  # torchrun itself: tests/bench/test_reasoning.py
+            like_torchrun(arguments[module], arguments[module + 1 :], printed)
+            return Ended(out, printed.read_text("utf-8"), [])
         logged: list[str] = []
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
@@ -274,6 +277,14 @@ def test_switches_are_those_of_a_run():
     for switches, command in SWITCHES.items():
         assert switches in command
         assert command in RUNS
+
+
+def test_what_is_traced_elsewhere_is_traced_there():
+    """Prevents: a command whose steps the compiler never sees."""
+    for command, how in RUNS.items():
+        if how.traced:
+            assert not RUNS[how.traced].traced
+            assert command.split()[2] == how.traced.split()[2]  # of the same benchmark
 
 
 def test_runs_are_shortened_in_counts_alone():
