@@ -93,17 +93,14 @@ def larger(o: Maze, model: HRM, factor: int, number: int) -> tuple[maze.Maze, HR
     return other, reasoning.resized(model, other)
 
 
-SMALLER = (4000, 100, 1)  # mazes of a stage of the curriculum
-
-
 def smaller(o: Maze, task: maze.Maze) -> list[tuple[maze.Maze, int]]:
-    """The stages of the curriculum."""
-    stages = []
+    """The stages of the curriculum, with four times as many training mazes as the task has."""
+    stages, numbers = [], (4 * o.puzzles[0], o.puzzles[1], 1)
     for size, steps in o.curriculum:
         if o.folder is None:
-            splits = maze.generate(size, o.kind, SMALLER, o.data_seed, min(o.least, size), o.walls)
+            splits = maze.generate(size, o.kind, numbers, o.data_seed, min(o.least, size), o.walls)
         else:
-            splits = maze.windows(task, size, SMALLER, o.data_seed)
+            splits = maze.windows(task, size, numbers, o.data_seed)
         train, validation, test = splits
         of = maze.Maze(size, task.name.split()[0], train, validation, test, o.augmentation, task.moves)
         stages.append((of, steps))

@@ -598,7 +598,7 @@ SABOTAGES = [
         "gle/network.py",
         "return mapped(torch.clone, LayerState(zero, zero, r, zero, sent, kept))",
         "return LayerState(zero, zero, r, zero, sent, kept)",
-        "tests/contract/test_core.py::test_compiled_once",
+        f"{CORE}::test_compiled_once[euler-4-4-None-members2-inductor]",
     ),
     Sabotage(
         "a Neumann series without its last term",
@@ -985,7 +985,7 @@ SABOTAGES = [
         "gle/operators.py",
         "torch.stack(states[:-1], dim)",
         "torch.stack(states[1:], dim)",
-        f"{CORE}::test_compiled_equals_eager",
+        f"{CORE}::test_compiled_equals_eager[euler-4-4-None-members1-aot_eager]",
     ),
     Sabotage(
         "the scan leaves another error for the next block",

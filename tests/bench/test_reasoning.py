@@ -433,17 +433,30 @@ CURRICULUM = (
 )
 
 
-@pytest.mark.parametrize("kept", [2, 4, 7])  # at the end of the first stage, of the third; in the second model's first
-def test_curriculum(kept, tmp_path, monkeypatch):
-    """Smaller mazes first, then the others with the weights learned there; a run that was stopped in any stage goes on
-    to the same result."""
-    whole = finished(tmp_path / "whole", launch("maze", *CURRICULUM.split(), "--runs", str(tmp_path / "whole"))).result
-    for of_seed in whole["seeds"]:
+@pytest.fixture(scope="module")
+def learned_in_stages(tmp_path_factory):
+    """The result of a run that nothing stopped."""
+    runs = tmp_path_factory.mktemp("stages")
+    return finished(runs, launch("maze", *CURRICULUM.split(), "--runs", str(runs))).result
+
+
+def test_curriculum(learned_in_stages, tmp_path):
+    """Smaller mazes first, then the others with the weights learned there."""
+    for of_seed in learned_in_stages["seeds"]:
         assert [len(b["curve"]) for b in of_seed["before"]] == [2, 1]
         assert [b["task"] for b in of_seed["before"]] == ["open maze 4x4", "open maze 5x5"]
         assert [row["step"] for row in of_seed["curve"]] == [2, 4]
         seconds = [row["seconds"] for b in (*of_seed["before"], of_seed) for row in b["curve"]]
         assert seconds == sorted(seconds)
+    plain = CURRICULUM.replace("[[4,4],[5,2]]", "[]").replace("--seeds 2", "--seeds 1")
+    alone = finished(tmp_path, launch("maze", *plain.split(), "--runs", str(tmp_path))).result["seeds"][0]
+    after = learned_in_stages["seeds"][0]["curve"]
+    assert after[0]["loss"] < alone["curve"][0]["loss"]  # it begins with weights that know something
+
+
+@pytest.mark.parametrize("kept", [2, 4, 7])  # at the end of the first stage, in the third, in the next seed's second
+def test_a_curriculum_is_gone_on_with(kept, learned_in_stages, tmp_path, monkeypatch):
+    """Prevents: a stage that is learned twice, or not at all, after an interruption."""
     checkpoint, calls = Run.checkpoint, []
 
     def stopped(self, state):
@@ -459,10 +472,7 @@ def test_curriculum(kept, tmp_path, monkeypatch):
     (folder,) = (tmp_path / "stopped" / "maze").iterdir()
     launch("maze", "--resume", str(folder))
     again = json.loads((folder / "result.json").read_text())
-    assert untimed(again["seeds"]) == untimed(whole["seeds"])
-    learned = [rows["loss"] for rows in whole["seeds"][0]["curve"]]
-    plain = launch("maze", *CURRICULUM.replace("[[4,4],[5,2]]", "[]").split(), "--runs", str(tmp_path / "plain"))
-    assert learned != [rows["loss"] for rows in finished(tmp_path / "plain", plain).result["seeds"][0]["curve"]]
+    assert untimed(again["seeds"]) == untimed(learned_in_stages["seeds"])
 
 
 def untimed(item):
