@@ -180,7 +180,7 @@ def _shapes(units: list[_Unit], n_in: int) -> dict[str, Shape]:
     first = [j.synapse for u in units for j in u.joined if j.source == INPUT and isinstance(j.synapse, Conv2d)]
     shapes: dict[str, Shape] = {INPUT: (first[0].channels[0], *first[0].size) if first else (n_in,)}
     for unit in units:
-        made = []
+        made: list[Shape] = []
         for source, synapse, *_ in unit.joined:
             if isinstance(synapse, Conv2d):
                 if synapse.channels_last or synapse.average:
@@ -240,7 +240,7 @@ def from_nir(path: Path | str, *, dt: float | None = None, unit: float = 1.0) ->
     try:
         graph = nir.read(Path(path))
     except Exception as error:  # a damaged file leads to errors of any kind
-        raise ValueError(f"{path} holds no NIR graph: {str(error).splitlines()[0] if str(error) else error!r}") from None
+        raise ValueError(f"{path} holds no NIR graph: {(str(error) or repr(error)).splitlines()[0]}") from None
     try:
         return _Read(nir, graph, None if dt is None else positive("dt", dt), positive("unit", unit)).network()
     except ValueError as error:
@@ -411,16 +411,22 @@ def _in_chain(units: list[_Unit]) -> list[_Unit] | None:
     return chain if len(chain) == len(units) else None
 
 
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
 @torch.no_grad()
 def _set(p: Any, value: np.ndarray) -> None:
-    p.copy_(torch.as_tensor(np.asarray(value)).expand_as(p))
+    p.copy_(_tensor(value).expand_as(p))
 
 
 def _chain(units: list[_Unit], where: Mapping[str, Any]) -> Network:
     layers = []
     for _, phi, tau_m, tau_r, b, (join,) in units:
         n_out, n_in = join.W.shape
-        layers.append(Layer(n_in, n_out, tau_m=tau_m, tau_r=tau_r, phi=phi, bias=b is not None, **where))
+        layers.append(
+            Layer(n_in, n_out, tau_m=_tensor(tau_m), tau_r=_tensor(tau_r), phi=phi, bias=b is not None, **where)
+        )
     net = Network(layers)
     for layer, unit in zip(layers, units, strict=True):
         _set(layer.W, unit.joined[0].W)
@@ -431,7 +437,9 @@ def _chain(units: list[_Unit], where: Mapping[str, Any]) -> Network:
 
 def _graph(units: list[_Unit], n_in: int, output: str, where: Mapping[str, Any]) -> Graph:
     populations = {u.name: Population(len(u.tau_m), u.tau_m, u.tau_r, u.phi, bias=u.b is not None) for u in units}
-    joins = [(Projection(j.source, u.name, synapse=j.synapse, bias=j.b is not None), j) for u in units for j in u.joined]
+    joins = [
+        (Projection(j.source, u.name, synapse=j.synapse, bias=j.b is not None), j) for u in units for j in u.joined
+    ]
     net = Graph(n_in, populations, [given for given, _ in joins], output=output, **where)
     for unit in units:
         if unit.b is not None:
@@ -443,7 +451,7 @@ def _graph(units: list[_Unit], n_in: int, output: str, where: Mapping[str, Any])
     return net
 
 
-# -- ONNX: one step of `Simulation.predict` -----------------------------------------------------------------------------
+# -- ONNX: one step of `Simulation.predict` ---------------------------------------------------------------------------
 
 
 class _Step(nn.Module):

@@ -1,6 +1,6 @@
 """Trained models for other programs: one segment as an ONNX file.
 
-    hrm.export.to_onnx("segment.onnx", hrm.load("….pt"))
+hrm.export.to_onnx("segment.onnx", hrm.load("….pt"))
 """
 
 from __future__ import annotations
