@@ -24,6 +24,7 @@ from gle.files import write_whole
 from gle.given import positive
 from gle.graph import INPUT, Graph, Population, Projection
 from gle.network import Layer, Network
+from gle.neurons import ACTIVATIONS, Spike
 from gle.simulate import Simulation
 from gle.state import State, changed, mapped, select
 from gle.synapses import Conv2d, Diagonal, Identity, Linear, Masked, Synapse
@@ -116,7 +117,7 @@ def _units(net: Network | Graph, theta: Any, member: tuple[int, ...]) -> Iterato
     below = INPUT
     for i, d in [(i, 0) for i in net.order] if isinstance(net, Graph) else net.places():
         part, p, name = net.neurons[i], mapped(array, select(theta[i], d)), _name(net, i, d)
-        if part.phi.name not in ("linear", "spike"):
+        if part.phi is not ACTIVATIONS["linear"] and type(part.phi) is not Spike:
             raise ValueError(
                 f"NIR has no nodes for φ = {part.phi.name} of {name!r}: it knows linear and spiking neurons alone"
             )
@@ -201,13 +202,13 @@ def _join(nir: Any, name: str, join: _Joined, b: Any, shapes: dict[str, Shape]) 
     """The nodes of one projection, in their order; b: the population's bias, where it stands here."""
     source, synapse, W, own = join
     shape, flat = shapes[source], len(shapes[source]) == 1
+    if type(synapse) not in (Linear, Masked, Diagonal, Identity, Conv2d):  # not even kinds of these
+        raise ValueError(f"NIR has no node for the {type(synapse).__name__} synapses of {name!r}")
     if isinstance(synapse, Conv2d):
         if b is not None:
             raise ValueError(f"NIR has no node for a bias of each neuron of {name!r}: give its convolution the bias")
         how = {"stride": synapse.stride, "padding": synapse.padding, "dilation": (1, 1), "groups": 1}
         return {"conv": nir.Conv2d(synapse.size, W, bias=np.zeros(len(W), W.dtype) if own is None else own, **how)}
-    if type(synapse) not in (Linear, Masked, Diagonal, Identity):
-        raise ValueError(f"NIR has no node for the {type(synapse).__name__} synapses of {name!r}")
     b = own if b is None else b if own is None else b + own
     if isinstance(synapse, Linear):
         W = W * synapse.mask.cpu().numpy() if isinstance(synapse, Masked) else W

@@ -51,7 +51,7 @@ SABOTAGES = [
     Sabotage(
         "any φ in NIR",
         "gle/export.py",
-        'if part.phi.name not in ("linear", "spike"):',
+        'if part.phi is not ACTIVATIONS["linear"] and type(part.phi) is not Spike:',
         "if False:",
         f"{EXCHANGE}::test_what_is_not_written",
     ),

@@ -238,6 +238,10 @@ CONV = gle.synapses.Conv2d((1, 1), (4, 4), 3, padding=1)
     ("make", "message"),
     [
         (lambda: graph_with(phi="tanh"), "no nodes for φ = tanh of 'hidden'"),
+        (
+            lambda: graph_with(phi=gle.Activation("linear", lambda u: 2 * u, lambda r: 2 * torch.ones_like(r))),
+            "no nodes",
+        ),
         (lambda: graph_with(delay=1), "the delay by a step of hidden → out"),
         (lambda: graph_with(synapse=gle.synapses.Tokens(4)), "no node for the Tokens synapses of 'out'"),
         (lambda: graph_with(synapse=CONV), "cannot make an image of what comes from 'hidden'"),
