@@ -1,9 +1,10 @@
 # make bench: the main benchmark. make test: every check. Both set up .venv first.
+# make release: what is released, built, checked in fresh environments, and tagged; make TAG=no release leaves out the tag.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test check clean
+.PHONY: bench test release clean
 
 # The CPU build of PyTorch is taken where the index offers one; elsewhere torch's own index has it:
 # make TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
@@ -25,5 +26,12 @@ test: $(VENV)/.ready
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
+# The oldest and the newest Python and PyTorch that pyproject.toml allows.
+OLDEST ?= python3.11 torch==2.11.0
+NEWEST ?= python3.13 torch==2.13.0
+
+release:
+	TAG=$(TAG) tools/release.sh "$(OLDEST)" "$(NEWEST)"
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -4,7 +4,7 @@ Ellenberger, Haider et al., "Backpropagation through space, time and the brain",
 this package are those of that paper.
 """
 
-from gle import analysis, costs, engines, errors, integrators, neurons, rules, synapses
+from gle import analysis, costs, engines, errors, export, integrators, neurons, rules, synapses
 from gle.graph import Graph, Population, Projection
 from gle.network import Layer, Network
 from gle.neurons import Activation
@@ -39,6 +39,7 @@ __all__ = [
     "costs",
     "engines",
     "errors",
+    "export",
     "integrators",
     "load",
     "neurons",

@@ -345,6 +345,11 @@ class Graph(Wiring):
         return self._top
 
     @property
+    def order(self) -> tuple[int, ...]:
+        """Indices of the populations, each behind those that it hears without delay."""
+        return self._order
+
+    @property
     def sending(self) -> Sequence[Sequence[int]]:
         """For each population the projections down which it sends errors: `LayerState.sent` has as many."""
         return self._inner

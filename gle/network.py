@@ -250,7 +250,9 @@ class Network(Wiring):
         below = x
         for (i, d), p in zip(places, parameters, strict=True):
             layer = self.layers[i]
-            current = layer.synapse.current(p.W, p.b, below) + per_member(dynamics.gamma, below) * state[i].e[d]
+            current = layer.synapse.current(p.W, p.b, below)
+            if not is_zero(dynamics.gamma):
+                current = current + per_member(dynamics.gamma, below) * state[i].e[d]
             current = disturbed(current, dynamics, "current", i, d)
             r, kept = rate(layer.phi, p, state[i].u[d], current)
             below = disturbed(r, dynamics, "rate", i, d)

@@ -8,7 +8,6 @@ What a training needs to go on, neurons' state and optimisers' memory, is in `Si
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from gle.costs import COSTS
 from gle.errors import ERRORS
+from gle.files import write_whole
 from gle.graph import Graph, Population, Projection
 from gle.integrators import INTEGRATORS, RK4
 from gle.network import Layer, Network
@@ -53,17 +53,7 @@ def save(path: Path | str, item: Network | Graph | Simulation) -> None:
         "parameters": {k: v.clone() for k, v in parameters.items()},
         "dynamics": _dynamics(item) if isinstance(item, Simulation) else None,
     }
-    target = Path(path)
-    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(half, "wb") as file:
-            torch.save(contents, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(half, target)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: torch.save(contents, file))
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hrm import export
     from hrm.act import Halting
     from hrm.model import HRM, Config
     from hrm.tasks.task import Grids, Task
@@ -44,6 +45,7 @@ __all__ = [
     "Trainer",
     "Training",
     "evaluate",
+    "export",
     "load",
     "save",
 ]
@@ -58,6 +60,8 @@ def load(path: Path | str, device: str = "cpu") -> Reasoner:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "export":
+        return importlib.import_module("hrm.export")
     if name not in _HOMES:
         raise AttributeError(f"module 'hrm' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -37,6 +37,8 @@ RULES, THEORY, HRM = "tests/gradients/test_rules.py", "tests/theory", "tests/hrm
 COMMANDS, LINE = "tests/commands/test_commands.py", "tests/bench/test_command_line.py"
 CONTRACT = "tests/bench/test_contract.py"
 
+EXCHANGE = "tests/contract/test_exchange.py"
+
 SPEECH = "tests/bench/test_speech.py"
 
 SABOTAGES = [
@@ -53,6 +55,20 @@ SABOTAGES = [
         "own = resized(model, of) if before else model",
         "own = build(o, of, seed)",
         "tests/bench/test_reasoning.py::test_curriculum",
+    ),
+    Sabotage(
+        "leaky integrators in NIR that forget the look ahead",
+        "gle/export.py",
+        "r=(1 - ratio).reshape(shape)",
+        "r=np.ones_like(ratio).reshape(shape)",
+        f"{EXCHANGE}::test_a_network_goes_to_nir_and_back[chain]",
+    ),
+    Sabotage(
+        "any φ in NIR",
+        "gle/export.py",
+        'if part.phi is not ACTIVATIONS["linear"] and type(part.phi) is not Spike:',
+        "if False:",
+        f"{EXCHANGE}::test_what_is_not_written",
     ),
     Sabotage(
         "streams whose weights belong to the next sample",
