@@ -67,7 +67,7 @@ class Shown(NamedTuple):
 
     x: Tensor  # symbols [batch, length], or of each step, [steps, batch, length]
     y: Tensor  # what is asked, alike
-    noise: Tensor | None = None  # on x̃ of each step, [steps, batch, length, d]
+    noise: Tensor | None = None  # on x̃ of each step, [steps, batch, states, d]
 
     def embedded(self, model: HRM, puzzle: Tensor) -> Tensor:
         """x̃ of the whole segment."""

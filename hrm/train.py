@@ -205,6 +205,8 @@ class Trainer:
     def _check_local(self) -> None:
         """Raises ValueError for a model that local errors do not suit."""
         o, modules = self.o, (self.model.L, self.model.H)
+        if self.model.config.digits > 1:
+            raise ValueError(f"local errors do not go through mixer = {self.model.config.mixer!r}: choose another of both")
         if any(isinstance(m, SharedBlocks) for m in modules):
             raise ValueError("local errors are for modules with weights of their own: leave out shared")
         if o.epsilon and not all(hasattr(m, "respond") or isinstance(m, Blocks) for m in modules):
@@ -296,9 +298,9 @@ class Trainer:
         }
 
     def _noise(self, slots: Slots) -> Tensor:
-        """Of each step of the segment, [steps, slots, length, d], from streams of the slots' own."""
+        """Of each step of the segment, [steps, slots, states, d], from streams of the slots' own."""
         c = self.model.config
-        shape = (c.steps, c.length + bool(c.puzzles), c.d)
+        shape = (c.steps, c.states, c.d)
         draws, parts = (slots.drawn - 1).tolist(), (slots.segments + 1).tolist()
         rngs = (act.stream(self.seed, *own) for own in zip(self.own, draws, parts, strict=True))
         noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], 1)
