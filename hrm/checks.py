@@ -94,8 +94,8 @@ def _check_length(model: HRM, needed: int, name: str) -> None:
     for own in lengths:
         if own not in (1, expected):  # one position is all of them, broadcast
             raise ValueError(
-                f"the model has {(own - front) // c.digits} positions, but {name} has {needed} cells: set length = {needed} in "
-                "its Config"
+                f"the model has {(own - front) // c.digits} positions, but {name} has {needed} cells: "
+                f"set length = {needed} in its Config"
             )
 
 

@@ -8,8 +8,10 @@ the Q-head, which reads it at the first.
 
 With the mixer "units" a cell has a state for each digit, and all digits share their weights. Then x̃ says of a candidate
 (a digit in a cell) which symbol without a digit stands there, or that another digit or this one does; an answer's logit
-is read from each candidate by one vector, and the Q-head reads the mean of all. How gradients come back through a segment is the business of `hrm.gradients`,
-how segments follow each other that of `hrm.act`.
+is read from each candidate by one vector, and the Q-head reads the mean of all.
+
+How gradients come back through a segment is the business of `hrm.gradients`, how segments follow each other that of
+`hrm.act`.
 
 L and H are exchangeable (`Module`): anything with a carry of its own, fed with an injection, whose carry can be read.
 """
@@ -46,8 +48,9 @@ BEGINNINGS = ("fixed", "random")
 class Module(Protocol):
     """What stands as L or H. A carry is any pytree of tensors with the batch in front.
 
-    z is [batch, states, d] (`Config.states`: one for each cell, or more). In a model with z0 = "random" a module also has
-    `begin(z)`: the carry before the first step, standing at z. One of which z goes a share of its way in a step has that share as `damping`.
+    z is [batch, states, d] (`Config.states`: one state for each cell, or more). In a model with z0 = "random" a module
+    also has `begin(z)`: the carry before the first step, standing at z. One of which z goes a share of its way in a
+    step has that share as `damping`.
     """
 
     def initial(self, batch: int) -> Pytree:
@@ -92,9 +95,9 @@ class Config:
         L_cycles: updates of L for each of H (T in the paper).
         expansion: of SwiGLU.
         multiple: the inner width of SwiGLU is rounded up to a multiple of this.
-        mixer: attention, or mlp between positions, or conv: a convolution of the grid, with 3 × 3 cells; or units: rows,
-            columns, boxes and cells of a Sudoku, with a state for each digit of a cell and the same weights for all
-            digits (see `hrm.layers.Units`).
+        mixer: attention, or mlp between positions, or conv: a convolution of the grid, with 3 × 3 cells; or units: the
+            rows, columns, boxes and cells of a Sudoku, with a state for each digit of a cell and the same weights for
+            all digits (see `hrm.layers.Units`).
         shared: one network for both modules; of L_layers blocks.
         positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃;
             or both.

@@ -206,7 +206,9 @@ class Trainer:
         """Raises ValueError for a model that local errors do not suit."""
         o, modules = self.o, (self.model.L, self.model.H)
         if self.model.config.digits > 1:
-            raise ValueError(f"local errors do not go through mixer = {self.model.config.mixer!r}: choose another of both")
+            raise ValueError(
+                f"local errors do not go through mixer = {self.model.config.mixer!r}: choose another of both"
+            )
         if any(isinstance(m, SharedBlocks) for m in modules):
             raise ValueError("local errors are for modules with weights of their own: leave out shared")
         if o.epsilon and not all(hasattr(m, "respond") or isinstance(m, Blocks) for m in modules):
@@ -488,11 +490,13 @@ def answers(
     model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False,
     task: Task | None = None,
 ) -> Iterator[tuple[Grids, Answers]]:  # fmt: skip
-    """All rows of grids, a batch at a time; with `halting`, a row that has halted keeps its answer. task: needed where
-    puzzles are shown bit by bit. Raises ValueError for grids of other sizes than the model's."""
+    """All rows of grids, a batch at a time (of fewer rows where a cell has several states); with `halting`, a row that
+    has halted keeps its answer. task: needed where puzzles are shown bit by bit. Raises ValueError for grids of other
+    sizes than the model's."""
     fits(model, grids=grids)
     device = model.output_head.weight.device
     vocabulary = model.config.vocabulary
+    batch = max(1, batch // model.config.digits)
     small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
     for i in range(0, len(grids), batch):
         part = grids[i : i + batch]

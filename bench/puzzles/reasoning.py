@@ -217,20 +217,38 @@ def train(o: Reasoning, task: Task, run: Run, judge: Judge | None, seed: int) ->
 
 
 def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> dict[str, Any]:
-    """Shares of right answers after each segment, of all and by difficulty. grids: default: the test puzzles. Of no
-    puzzles: no shares."""
+    """Shares of right answers after each segment, of all, by difficulty, and of each of the test's `sets`. grids:
+    default: the test puzzles. Of no puzzles: no shares."""
+    sets = task.sets if grids is None else {}
     grids = task.test if grids is None else grids
     if not len(grids):
-        return {"curve": {}, "by_difficulty": []}
+        return {"curve": {}, "by_difficulty": [], "sets": {}}
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
     found = evaluate(model, task, grids, halting, most, bf16=o.training.bf16)
-    right = found["rows"][task.measure]  # [segments, puzzles]
-    by_difficulty = [
+    right, ends = found["rows"], np.cumsum(list(sets.values()))
+    parts = {name: slice(end - sets[name], end) for name, end in zip(sets, ends, strict=True)}
+    return {
+        "curve": found["curve"],
+        "used": found["used"],
+        "by_difficulty": by_difficulty(right[task.measure], grids.difficulty),
+        "sets": {
+            name: {
+                "puzzles": sets[name],
+                "curve": {measure: rows[:, part].mean(1).tolist() for measure, rows in right.items()},
+                "by_difficulty": by_difficulty(right[task.measure][:, part], grids.difficulty[part]),
+            }
+            for name, part in parts.items()
+        },
+    }
+
+
+def by_difficulty(right: np.ndarray, difficulty: np.ndarray) -> list[dict[str, Any]]:
+    """Shares of right answers [segments, puzzles] after each segment, for ranges of difficulty [puzzles]."""
+    return [
         {"label": label, "puzzles": int(rows.sum()), "curve": right[:, rows].mean(1).tolist()}
-        for label, rows in buckets(grids.difficulty)
+        for label, rows in buckets(difficulty)
     ]
-    return {"curve": found["curve"], "used": found["used"], "by_difficulty": by_difficulty}
 
 
 def buckets(difficulty: np.ndarray, most: int = 4) -> list[tuple[str, np.ndarray]]:
@@ -412,6 +430,13 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for when in ("best", "last"):
             shares = (percent([s["test"][when]["votes"][m] for s in seeds]) for m in voted)
             out[-1].append((when, str(seeds[0]["test"][when]["inputs"]), *shares))
+    sets = [s["test"]["last"].get("sets", {}) for s in seeds]
+    if sets[0]:
+        out.append([("test set", "puzzles", "measure", *(f"%, {a}" for a in after))])
+        for name, one in sets[0].items():
+            for m in one["curve"]:
+                shares = (percent([of[name]["curve"][m][n - 1] for of in sets]) for n in shown)
+                out[-1].append((name, str(one["puzzles"]), m, *shares))
     by = [s["test"]["last"]["by_difficulty"] for s in seeds]
     if len(by[0]) > 1:
         out.append([("difficulty", "puzzles", *(f"{measure} %, {a}" for a in after))])

@@ -97,7 +97,8 @@ def test_what_is_embedded_and_read():
 def test_beginnings_have_no_places():
     """A fixed z0 is the same for all candidates; a random one has a number for each."""
     carry = tiny(6).initial(2)
-    assert carry.L.shape == (2, 6**3, 8) and torch.equal(carry.L, carry.L[:1, :1].expand_as(carry.L))
+    assert carry.L.shape == (2, 6**3, 8)
+    assert torch.equal(carry.L, carry.L[:1, :1].expand_as(carry.L))
     assert len(tiny(6, z0="random").initial(2).L[0].unique()) == 6**3 * 8
 
 
@@ -147,14 +148,16 @@ def test_learns_is_saved_and_solves(tmp_path):
         first = one.step()
     saved = one.state_dict()
     last = one.fit()
-    assert last["loss"] < first["loss"] and last["cells"] > 0.9
+    assert last["loss"] < first["loss"]
+    assert last["cells"] > 0.9
     again = trainer()
     again.load_state_dict(saved)
     assert again.fit() == last
     one.save(tmp_path / "units.pt")
     found = weights.load(tmp_path / "units.pt")
     answer = found.solve(one.task.test.x[0].reshape(4, 4) - sudoku.BLANK)
-    assert (answer.grid.ravel() + sudoku.BLANK == one.task.test.y[0]).all() and answer.checks["valid"]
+    assert (answer.grid.ravel() + sudoku.BLANK == one.task.test.y[0]).all()
+    assert answer.checks["valid"]
 
 
 def test_recurrent_control():
@@ -190,4 +193,5 @@ def test_what_does_not_fit():
     other.train = other.validation = other.test = Grids(np.ones((1, 12)), np.ones((1, 12)))
     with pytest.raises(ValueError, match="the model has 16 positions, but others has 12 cells: set length = 12"):
         Trainer(model, other, Training())
-    assert dataclasses.replace(model.config, mixer="mlp").states == 16 and model.config.states == 64
+    assert dataclasses.replace(model.config, mixer="mlp").states == 16
+    assert model.config.states == 64
