@@ -135,16 +135,23 @@ def test_learns_is_saved_and_solves(tmp_path):
     """From training with noise, random beginnings and halting to an answer from the file; the checkpoint goes on as if
     there had been no interruption."""
     options = Training(
-        batch=4, steps=40, lr=0.01, warmup=1, noise=0.01, average=0.9, halting=Halting(3, q_continue=False)
+        batch=8,
+        steps=120,
+        gradient="bptt",
+        lr=0.01,
+        warmup=1,
+        noise=0.01,
+        average=0.9,
+        halting=Halting(3, q_continue=False),
     )
 
     def trainer():
         torch.manual_seed(0)
-        config = Config(**SIZES, vocabulary=6, length=16, columns=4, z0="random")
+        config = Config(**{**SIZES, "d": 16, "L_layers": 1}, vocabulary=6, length=16, columns=4, z0="random")
         return Trainer(HRM(config), of_fours(), options)
 
     one = trainer()
-    for _ in range(20):
+    for _ in range(100):
         first = one.step()
     saved = one.state_dict()
     last = one.fit()
