@@ -277,15 +277,15 @@ class HRM(nn.Module):
 
     # -- the pieces of a segment ---------------------------------------------------------------------------------
 
-    def initial(self, batch: int, rows: Sequence[np.random.Generator | None] | None = None) -> Carry:
+    def initial(self, batch: int, rows: Sequence[np.random.Generator | None] | None = None, draw: int = 0) -> Carry:
         """Before the first step. rows: what each row's random z0 is drawn from (None: not needed); without, all rows
-        begin at the same one."""
+        begin at the same one, of which there is one for each `draw`."""
         c = self.config
         if c.z0 == "fixed":
             return Carry(self.L.initial(batch), self.H.initial(batch))
         shape = (2, c.states, c.d)
         if rows is None:
-            drawn = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)
+            drawn = np.random.default_rng(draw).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)
         else:
             drawn = np.zeros((len(rows), *shape), dtype=np.float32)
             for own, rng in zip(drawn, rows, strict=True):

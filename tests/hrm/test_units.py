@@ -33,7 +33,7 @@ def puzzles(n, number=3, seed=0):
 
 
 def answered(model, grids, segments=2):
-    *_, (out, _) = act.solve(model, torch.from_numpy(sudoku.to_symbols(grids)), None, segments)
+    *_, (out, *_) = act.solve(model, torch.from_numpy(sudoku.to_symbols(grids)), None, segments)
     return out
 
 
