@@ -4,7 +4,7 @@ training puzzle.
     python -m bench.sudoku                                          4 × 4, 8 blanks
     python -m bench.sudoku --config configs/sudoku/6x6.yaml         6 × 6, 18 blanks
     python -m bench.sudoku --size 9 --train_csv train.csv --test_csv test.csv --puzzles [1000,500,1000]     files
-    python -m bench.sudoku --size 9 --train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]                      several
+    python -m bench.sudoku --config configs/sudoku/9x9_lists.yaml --train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]
 
 The files are CSVs as sudoku-extreme has them, with columns question, answer and perhaps rating; or lists without
 answers, one puzzle of 81 digits a line, with a dot or 0 for a blank and comments after #, which are solved first. Rows
