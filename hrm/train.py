@@ -579,8 +579,8 @@ def evaluate(
         if restarts > 1:
             by_vote = task.scores(part, voted(found.each[:, -1]))
             for k, right in _stacked(task.scores(part, a) for a in found.each[:, -1]).items():
-                ways = np.stack([right.mean(0), scores[k][-1][-1], by_vote[k], right.any(0)])
-                beside.setdefault(k, []).append(ways)
+                each = right.mean(0), scores[k][-1][-1], by_vote[k], right.any(0)
+                beside.setdefault(k, []).append(np.stack(each))
         used += int(found.used.sum())
     rows = {k: np.concatenate(parts, 1) for k, parts in scores.items()}
     result = {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}

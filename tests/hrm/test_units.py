@@ -136,7 +136,7 @@ def test_learns_is_saved_and_solves(tmp_path):
     there had been no interruption."""
     options = Training(
         batch=8,
-        steps=120,
+        steps=90,
         gradient="bptt",
         lr=0.01,
         warmup=1,
@@ -151,7 +151,7 @@ def test_learns_is_saved_and_solves(tmp_path):
         return Trainer(HRM(config), of_fours(), options)
 
     one = trainer()
-    for _ in range(100):
+    for _ in range(80):
         first = one.step()
     saved = one.state_dict()
     last = one.fit()
