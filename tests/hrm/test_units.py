@@ -14,6 +14,7 @@ from hrm.model import HRM, Config
 from hrm.tasks import sudoku
 from hrm.tasks.task import Grids, Task
 from hrm.train import Trainer, Training
+from hrm.train import answer as train_answer
 
 SIZES = dict(d=8, heads=1, H_layers=1, L_layers=2, multiple=8, mixer="units")
 
@@ -125,25 +126,22 @@ def test_every_gradient(name):
         assert abs(slope - p.grad[0, 0]) < 1e-6 * max(1, abs(slope))
 
 
-def of_fours(**changes):
-    grids = [Grids(*(sudoku.to_symbols(a) for a in (np.where(np.eye(4).ravel() > 0, 0, y)[None], y[None])))
-             for y in (sudoku.full_grid(4, np.random.default_rng(i)) for i in range(3))]  # fmt: skip
-    return sudoku.Sudoku(4, *grids, augmentation="all", **changes)
+def of_fours():
+    """Puzzles of 4 × 4 with four blanks, 20 to learn."""
+    rng = np.random.default_rng(0)
+    y = np.stack([sudoku.full_grid(4, rng) for _ in range(24)])
+    x = np.where(rng.random(y.shape).argsort(1) < 4, 0, y)
+    parts = (slice(20), slice(20, 22), slice(22, None))
+    return sudoku.Sudoku(4, *(Grids(sudoku.to_symbols(x[part]), sudoku.to_symbols(y[part])) for part in parts))
 
 
 def test_learns_is_saved_and_solves(tmp_path):
-    """From training with noise, random beginnings and halting to an answer from the file; the checkpoint goes on as if
-    there had been no interruption."""
+    """From training with random beginnings, averages and halting, which finds more cells than chance (a quarter), to
+    the same answer from the file; the checkpoint goes on as if there had been no interruption."""
     options = Training(
-        batch=8,
-        steps=90,
-        gradient="bptt",
-        lr=0.01,
-        warmup=1,
-        noise=0.01,
-        average=0.9,
+        batch=16, steps=70, gradient="bptt", lr=0.005, warmup=1, noise=0.001, average=0.9,
         halting=Halting(3, q_continue=False),
-    )
+    )  # fmt: skip
 
     def trainer():
         torch.manual_seed(0)
@@ -151,20 +149,19 @@ def test_learns_is_saved_and_solves(tmp_path):
         return Trainer(HRM(config), of_fours(), options)
 
     one = trainer()
-    for _ in range(80):
-        first = one.step()
+    for _ in range(60):
+        one.step()
     saved = one.state_dict()
-    last = one.fit()
-    assert last["loss"] < first["loss"]
-    assert last["cells"] > 0.9
+    rows = [one.step() for _ in range(10)]
+    assert np.mean([row["cells"] for row in rows]) > 0.4
     again = trainer()
     again.load_state_dict(saved)
-    assert again.fit() == last
+    assert again.fit() == rows[-1]
     one.save(tmp_path / "units.pt")
-    found = weights.load(tmp_path / "units.pt")
-    answer = found.solve(one.task.test.x[0].reshape(4, 4) - sudoku.BLANK)
-    assert (answer.grid.ravel() + sudoku.BLANK == one.task.test.y[0]).all()
-    assert answer.checks["valid"]
+    test = one.task.test
+    answer = weights.load(tmp_path / "units.pt").solve(test.x[0].reshape(4, 4) - sudoku.BLANK)
+    own = train_answer(one.evaluated, test[:1], 3).symbols[:, 0]
+    assert (answer.steps.reshape(3, 16) + sudoku.BLANK == own.clip(sudoku.BLANK)).all()
 
 
 def test_recurrent_control():
