@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from hrm.gradients import run
+from hrm.layers import wide
 from hrm.model import HRM, Carry, Output, Pytree
 from hrm.tasks.task import Task
 
@@ -67,7 +69,7 @@ class Shown(NamedTuple):
 
     x: Tensor  # symbols [batch, length], or of each step, [steps, batch, length]
     y: Tensor  # what is asked, alike
-    noise: Tensor | None = None  # on x̃ of each step, [steps, batch, length, d]
+    noise: Tensor | None = None  # on x̃ of each step, [steps, batch, states, d]
 
     def embedded(self, model: HRM, puzzle: Tensor) -> Tensor:
         """x̃ of the whole segment."""
@@ -133,26 +135,51 @@ def select(where: Tensor, new: Pytree, old: Pytree) -> Pytree:
     return tree_map(lambda a, b: torch.where(where.view(-1, *[1] * (a.ndim - 1)), a, b), new, old)
 
 
+class Reached(NamedTuple):
+    """After a segment, of all rows; those that have stopped keep what they had."""
+
+    out: Output
+    used: Tensor  # [batch], segments
+    residual: Tensor  # [batch], how far the last of these moved z, see `moved`
+
+
+def moved(model: HRM, before: Carry, after: Carry) -> Tensor:
+    """The residual of each row, [batch]: ‖z − z of a segment before‖ / ‖z‖, of z_L and z_H as one."""
+    old, new = (torch.cat([wide(m.read(c)).flatten(1) for m, c in zip((model.L, model.H), carry, strict=True)], 1)
+                for carry in (before, after))  # fmt: skip
+    return (new - old).norm(dim=1) / new.norm(dim=1)
+
+
+def _at(rows: Tensor, all: Tensor, own: Tensor) -> Tensor:
+    """All, with what is these rows' own."""
+    return all.index_copy(0, rows, own)
+
+
 @torch.no_grad()
 def solve(
     model: HRM, x: Tensor, puzzle: Tensor | None, segments: int, halting: Halting | None = None,
-    task: Task | None = None,
-) -> Iterator[tuple[Output, Tensor]]:  # fmt: skip
-    """Runs segments as in evaluation, and yields the output of each, and the number of segments each row used [batch]:
-    with `halting`, a row that has halted keeps its answer. task: needed where puzzles are shown bit by bit."""
-    carry, embedded = model.initial(len(x)), model.embed(x, puzzle)
-    used = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    running = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    last: Output | None = None
+    task: Task | None = None, settled: float = 0.0, draw: int = 0,
+) -> Iterator[Reached]:  # fmt: skip
+    """Runs segments as in evaluation, and yields what each led to. A row that stops keeps its answer, and costs nothing
+    from then on: with `halting`, when it has halted; with `settled`, when its residual is smaller than that. task:
+    needed where puzzles are shown bit by bit. draw: of a random z0, see `HRM.initial`."""
+    carry, embedded = model.initial(len(x), draw=draw), model.embed(x, puzzle)
+    rows = torch.arange(len(x), device=x.device)  # that go on
+    now: Reached | None = None
     for i in range(segments):
-        if task is not None and task.bit_by_bit:
-            embedded = model.embed(shown_in(task, x, x, torch.full_like(used, i), model.config.steps).x, puzzle)
-        carry = run(model, carry, embedded, 0, model.config.steps)
-        out = model.read_out(carry)
-        if last is not None and halting is not None:
-            out = select(running, out, last)
-        used = used + running
-        if halting is not None:
-            running = running & ~wants_to_halt(out, halting)
-        last = out
-        yield out, used
+        if len(rows):
+            if task is not None and task.bit_by_bit:
+                shown = shown_in(task, x[rows], x[rows], torch.full_like(rows, i), model.config.steps)
+                embedded = model.embed(shown.x, None if puzzle is None else puzzle[rows])
+            before, carry = carry, run(model, carry, embedded, 0, model.config.steps)
+            found = Reached(model.read_out(carry), torch.full_like(rows, i + 1), moved(model, before, carry))
+            now = found if now is None else tree_map(partial(_at, rows), now, found)
+            stops = found.residual < settled
+            if halting is not None:
+                stops = stops | wants_to_halt(found.out, halting)
+            if bool(stops.any()):
+                left = torch.nonzero(~stops)[:, 0]
+                rows, embedded = rows[left], embedded.index_select(-3, left)
+                carry = tree_map(partial(torch.index_select, dim=0, index=left), carry)
+        assert now is not None
+        yield now

@@ -87,14 +87,15 @@ def fits(model: HRM, task: Sizes | None = None, grids: Grids | None = None) -> N
 def _check_length(model: HRM, needed: int, name: str) -> None:
     c, carry = model.config, model.initial(1)
     front = bool(c.puzzles)  # the puzzle's own position
+    expected = needed * c.digits + front
     lengths = [z.shape[1] for z in (model.L.read(carry.L), model.H.read(carry.H)) if z.ndim == 3]
     if c.positions != "rope":
         lengths.append(model.position_embedding.num_embeddings)
     for own in lengths:
-        if own not in (1, needed + front):  # one position is all of them, broadcast
+        if own not in (1, expected):  # one position is all of them, broadcast
             raise ValueError(
-                f"the model has {own - front} positions, but {name} has {needed} cells: set length = {needed} in its "
-                "Config"
+                f"the model has {(own - front) // c.digits} positions, but {name} has {needed} cells: "
+                f"set length = {needed} in its Config"
             )
 
 

@@ -54,6 +54,5 @@ def recurrent(config: Config, layers: int, steps: int) -> HRM:
     feed-forward network. It has neither neurons nor damping, and begins at a fixed z0."""
     plain = {name: getattr(Config, name) for name in ("modules", "damping", "z0", *OF_NEURONS)}
     config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, **plain)
-    # the puzzle's own position stands in front
-    blocks = Blocks(dataclasses.replace(config, length=config.length + bool(config.puzzles)), layers)
+    blocks = Blocks(config, layers)
     return HRM(config, L=Memoryless(blocks), H=Mirror(blocks))

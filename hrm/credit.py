@@ -144,7 +144,7 @@ class Local:
 
     def at_rest(self, model: HRM, slots: int) -> Pytree:
         c = model.config
-        zero = model.output_head.weight.new_zeros(slots, c.length + bool(c.puzzles), c.d)
+        zero = model.output_head.weight.new_zeros(slots, c.states, c.d)
         return Waiting(zero, zero.clone(), self.L.errors_at_rest(slots), self.H.errors_at_rest(slots))
 
     @torch.no_grad()

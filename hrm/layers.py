@@ -1,7 +1,7 @@
 """The blocks that L and H modules are made of: post-norm, RMSNorm without a learned scale, SwiGLU, rotary positions, no
 biases.
 
-    x ← norm(x + mix(x))     mix: attention between positions, a SwiGLU over them, or a convolution of the grid
+    x ← norm(x + mix(x))     mix: attention between positions, a SwiGLU over them, a convolution of the grid, or units
     x ← norm(x + SwiGLU(x))
 """
 
@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hrm.tasks.sudoku import boxes
 
 EPS = 1e-5  # of RMSNorm
 
@@ -131,10 +133,34 @@ class Convolution(nn.Module):
         return F.conv2d(grid, self.weight, padding=1).flatten(2).transpose(1, 2)
 
 
+class Units(nn.Module):
+    """Each candidate, a digit in a cell, hears from the four units that it is in: from its digit in all cells of its
+    row, of its column and of its box, and from all digits in its cell. [batch, n · n · n, d] → the same, digits last.
+
+    A unit adds up its n members and thinks of the sum, y = SwiGLU(Σ x / √n), which all of them are told. Rows and
+    columns think with the same weights, boxes and cells with their own. So whatever symmetry Sudoku has (`hrm.tasks.
+    sudoku.symmetry`: digits, bands, stacks, rows, columns and, of square boxes, transposition), a puzzle that it
+    changes leads to the answer that it changes.
+    """
+
+    def __init__(self, d: int, n: int, expansion: float, multiple: int):
+        super().__init__()
+        h, w = boxes(n)
+        self.n, self.grid = n, (n // h, h, n // w, w, n)  # band, row in it, stack, column in it, digit
+        self.line, self.box, self.cell = (SwiGLU(d, expansion, multiple) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x.unflatten(1, self.grid)
+        each = ((self.line, (3, 4)), (self.line, (1, 2)), (self.box, (2, 4)), (self.cell, (5,)))
+        row, column, box, cell = (unit(z.sum(members, keepdim=True) * self.n**-0.5) for unit, members in each)
+        return (row + column + box + cell).flatten(1, 5)
+
+
 MIXERS: dict[str, Callable[..., nn.Module]] = {
-    "attention": lambda c: Attention(c.d, c.heads, c.length, c.rope_theta if c.positions != "learned" else None),
-    "mlp": lambda c: TokenMixer(c.length, c.expansion, c.multiple),
+    "attention": lambda c: Attention(c.d, c.heads, c.states, c.rope_theta if c.positions != "learned" else None),
+    "mlp": lambda c: TokenMixer(c.states, c.expansion, c.multiple),
     "conv": lambda c: Convolution(c.d, c.columns),
+    "units": lambda c: Units(c.d, c.columns, c.expansion, c.multiple),
 }
 
 

@@ -324,8 +324,8 @@ def graph_of(
 ) -> gle.Graph:  # fmt: skip
     """A stack of blocks as a graph, with their weights. tau: of z; errors: z's error neurons; inner_tau, inner_errors:
     of every other neuron that mixes positions. seed: of feedback weights."""
-    n, norm = c.length * c.d, RMSNorm(c.length, eps=EPS)
-    wired = _Wired(c.length, feedback, {"tau": inner_tau, "errors": inner_errors})
+    n, norm = c.states * c.d, RMSNorm(c.states, eps=EPS)
+    wired = _Wired(c.states, feedback, {"tau": inner_tau, "errors": inner_errors})
     below = wired.add(IN, n)
     wired.join("input", IN, Identity())
     for k, block in enumerate(blocks.blocks):
@@ -336,18 +336,18 @@ def graph_of(
         if isinstance(mixer, TokenMixer):
             source, synapse, W = wired.gated(below, f"mix{k}", mixer.mlp, True, c.d)
         elif isinstance(mixer, Convolution):
-            size = (c.length // c.columns, c.columns)
+            size = (c.states // c.columns, c.columns)
             synapse = Conv2d((c.d, c.d), size, 3, padding=1, channels_last=True, feedback=feedback)
             source, W = below, mixer.weight
             # two kinds of synapse between the same populations: the identity takes one in between
             source = wired.add(f"seen{k}", n)
             wired.join(below, source, Identity())
         elif isinstance(mixer, Attention):
-            phi = Attending(c.length, mixer.heads, c.rope_theta if mixer.rotary else None)
+            phi = Attending(c.states, mixer.heads, c.rope_theta if mixer.rotary else None)
             source = wired.add(f"mix{k}", n, phi)
             for compartment, W in zip(phi.compartments, mixer.qkv.weight.chunk(3), strict=True):
-                wired.join(below, source, Tokens(c.length, feedback), W, compartment)
-            synapse, W = Tokens(c.length, feedback), mixer.out.weight
+                wired.join(below, source, Tokens(c.states, feedback), W, compartment)
+            synapse, W = Tokens(c.states, feedback), mixer.out.weight
         else:
             raise ValueError(f"there are no neurons for {type(mixer).__name__}")
         wired.add(mixed, n, norm)
@@ -378,6 +378,6 @@ def module(blocks: Blocks, c: Config, which: str) -> GraphModule:
         # of torch's seed, and without a draw: the heads begin as they do behind blocks
         seed=(2 * torch.initial_seed() + (which == "H")) % 2**31,
     )  # fmt: skip
-    made = GraphModule(net, c.length, blocks.z0)
+    made = GraphModule(net, c.states, blocks.z0)
     made.columns = c.columns if c.mixer == "conv" else None
     return made

@@ -4,8 +4,14 @@
     z_H ← H(z_H, z_L)         every L_cycles-th step, with the z_L just found
 
 One *segment* is H_cycles · L_cycles such steps. Behind it stand the output head, which reads z_H at every position, and
-the Q-head, which reads it at the first. How gradients come back through a segment is the business of `hrm.gradients`,
-how segments follow each other that of `hrm.act`.
+the Q-head, which reads it at the first.
+
+With the mixer "units" a cell has a state for each digit, and all digits share their weights. Then x̃ says of a candidate
+(a digit in a cell) which symbol without a digit stands there, or that another digit or this one does; an answer's logit
+is read from each candidate by one vector, and the Q-head reads the mean of all.
+
+How gradients come back through a segment is the business of `hrm.gradients`, how segments follow each other that of
+`hrm.act`.
 
 L and H are exchangeable (`Module`): anything with a carry of its own, fed with an injection, whose carry can be read.
 """
@@ -24,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from hrm.layers import MIXERS, Block, Linear, truncated_normal, wide
+from hrm.tasks.sudoku import boxes
 
 if TYPE_CHECKING:
     from hrm.act import Halting
@@ -41,8 +48,9 @@ BEGINNINGS = ("fixed", "random")
 class Module(Protocol):
     """What stands as L or H. A carry is any pytree of tensors with the batch in front.
 
-    In a model with z0 = "random" it also has `begin(z)`: the carry before the first step, standing at z [batch, length,
-    d]. One of which z goes a share of its way in a step has that share as `damping`.
+    z is [batch, states, d] (`Config.states`: one state for each cell, or more). In a model with z0 = "random" a module
+    also has `begin(z)`: the carry before the first step, standing at z. One of which z goes a share of its way in a
+    step has that share as `damping`.
     """
 
     def initial(self, batch: int) -> Pytree:
@@ -50,11 +58,11 @@ class Module(Protocol):
         ...
 
     def __call__(self, carry: Pytree, injection: Tensor) -> Pytree:
-        """One step: carry and injection [batch, length, d] in, new carry out."""
+        """One step: carry and injection [batch, states, d] in, new carry out."""
         ...
 
     def read(self, carry: Pytree) -> Tensor:
-        """What the other module and the heads see of a carry: z [batch, length, d]."""
+        """What the other module and the heads see of a carry: z [batch, states, d]."""
         ...
 
 
@@ -78,7 +86,7 @@ class Config:
     Args:
         vocabulary: symbols of input and output.
         length: positions, the flattened grid.
-        columns: of the grid; for convolutions.
+        columns: of the grid; for convolutions and units.
         d: width of z_L, z_H and x̃.
         heads: of attention.
         H_layers: blocks of the H-module.
@@ -87,7 +95,9 @@ class Config:
         L_cycles: updates of L for each of H (T in the paper).
         expansion: of SwiGLU.
         multiple: the inner width of SwiGLU is rounded up to a multiple of this.
-        mixer: attention, or mlp between positions, or conv: a convolution of the grid, with 3 × 3 cells.
+        mixer: attention, or mlp between positions, or conv: a convolution of the grid, with 3 × 3 cells; or units: the
+            rows, columns, boxes and cells of a Sudoku, with a state for each digit of a cell and the same weights for
+            all digits (see `hrm.layers.Units`).
         shared: one network for both modules; of L_layers blocks.
         positions: rope: attention sees distances (published); learned: an embedding of each position is added to x̃;
             or both.
@@ -137,6 +147,16 @@ class Config:
         """L updates in a segment, N · T."""
         return self.H_cycles * self.L_cycles
 
+    @property
+    def digits(self) -> int:
+        """States of a cell: one for each digit where units mix, else one. Digits are the last symbols."""
+        return self.columns if self.mixer == "units" else 1
+
+    @property
+    def states(self) -> int:
+        """Positions of z: those of the cells, each with its digits; in front, the puzzle's own where there is one."""
+        return self.length * self.digits + bool(self.puzzles)
+
 
 class Blocks(nn.Module):
     """A stack of blocks as a `Module`: its carry is z itself, z ← blocks(z + injection)."""
@@ -146,7 +166,7 @@ class Blocks(nn.Module):
     def __init__(self, config: Config, layers: int, generator: torch.Generator | None = None):
         super().__init__()
         c = config
-        self.shape, self.damping = (c.length, c.d), c.damping
+        self.shape, self.damping = (c.states, c.d), c.damping
         self.blocks = nn.Sequential(*(Block(MIXERS[c.mixer](c), c.d, c.expansion, c.multiple) for _ in range(layers)))
         self.register_buffer("z0", truncated_normal((c.d,), 1.0))  # fixed, the same at all positions
 
@@ -185,6 +205,8 @@ class HRM(nn.Module):
                 f"a convolution is for whole grids without puzzle identities, got {c.puzzles} puzzles, and "
                 f"{c.length} cells in {c.columns} columns: choose another mixer"
             )
+        if c.mixer == "units":
+            _check_units(c)
         if c.positions not in POSITIONS:
             raise ValueError(f"unknown positions {c.positions!r}; choose one of {', '.join(POSITIONS)}")
         for name, known in (
@@ -215,12 +237,13 @@ class HRM(nn.Module):
             if not 0 < getattr(c, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(c, name):g}")
         self.config = c
-        if c.puzzles:  # the puzzle's own position stands in front
-            c = Config(**{**vars(c), "length": c.length + 1})
+        if c.puzzles:
             self.puzzle_embedding = nn.Embedding.from_pretrained(torch.zeros(c.puzzles, c.d), freeze=False)
-        self.embedding = nn.Embedding(c.vocabulary, c.d)
+        self.others = c.vocabulary - c.digits  # symbols that are no digits, before those that are
+        seen, read = (self.others + 2, self.others + 1) if c.digits > 1 else (c.vocabulary, c.vocabulary)
+        self.embedding = nn.Embedding(seen, c.d)
         if c.positions != "rope":
-            self.position_embedding = nn.Embedding(c.length, c.d)
+            self.position_embedding = nn.Embedding(c.states, c.d)
         own = Blocks(c, c.L_layers) if L is None else None
         self.L: Any = L or own
         if c.shared and (L or H):
@@ -231,12 +254,11 @@ class HRM(nn.Module):
 
             for which in neurons:
                 setattr(self, which, local.module(getattr(self, which), c, which))
-        self.output_head = Linear(c.d, c.vocabulary)
+        self.output_head = Linear(c.d, read)
         self.q_head = nn.Linear(c.d, 2)
         with torch.no_grad():
-            self.embedding.weight.copy_(truncated_normal((c.vocabulary, c.d), c.d**-0.5))
-            if c.positions != "rope":
-                self.position_embedding.weight.copy_(truncated_normal((c.length, c.d), c.d**-0.5))
+            for embedding in (self.embedding, *([self.position_embedding] if c.positions != "rope" else [])):
+                embedding.weight.copy_(truncated_normal(tuple(embedding.weight.shape), c.d**-0.5))
             self.q_head.weight.zero_()
             self.q_head.bias.fill_(-5)  # halting begins as something unlikely
 
@@ -255,15 +277,15 @@ class HRM(nn.Module):
 
     # -- the pieces of a segment ---------------------------------------------------------------------------------
 
-    def initial(self, batch: int, rows: Sequence[np.random.Generator | None] | None = None) -> Carry:
+    def initial(self, batch: int, rows: Sequence[np.random.Generator | None] | None = None, draw: int = 0) -> Carry:
         """Before the first step. rows: what each row's random z0 is drawn from (None: not needed); without, all rows
-        begin at the same one."""
+        begin at the same one, of which there is one for each `draw`."""
         c = self.config
         if c.z0 == "fixed":
             return Carry(self.L.initial(batch), self.H.initial(batch))
-        shape = (2, c.length + bool(c.puzzles), c.d)
+        shape = (2, c.states, c.d)
         if rows is None:
-            drawn = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)
+            drawn = np.random.default_rng(draw).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)
         else:
             drawn = np.zeros((len(rows), *shape), dtype=np.float32)
             for own, rng in zip(drawn, rows, strict=True):
@@ -273,11 +295,11 @@ class HRM(nn.Module):
         return Carry(self.L.begin(z_L), self.H.begin(z_H))
 
     def embed(self, x: Tensor, puzzle: Tensor | None = None) -> Tensor:
-        """x̃: symbols [batch, length] (and puzzle identities [batch], or their embeddings [batch, d]) → [batch, length,
+        """x̃: symbols [batch, length] (and puzzle identities [batch], or their embeddings [batch, d]) → [batch, states,
         d], of variance one. Of symbols that differ from step to step, [steps, batch, length]: x̃ of each step."""
         if x.ndim == 3:
             return torch.stack([self.embed(of_step, puzzle) for of_step in x])
-        embedded = self.embedding(x) * math.sqrt(self.config.d)
+        embedded = self.embedding(self._seen(x)) * math.sqrt(self.config.d)
         if self.config.puzzles:
             assert puzzle is not None
             own = puzzle if puzzle.is_floating_point() else self.puzzle_embedding(puzzle)
@@ -285,6 +307,15 @@ class HRM(nn.Module):
         if self.config.positions != "rope":
             embedded = (embedded + self.position_embedding.weight * math.sqrt(self.config.d)) * math.sqrt(0.5)
         return embedded
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """What the embedding is of: symbols [batch, length], or what they are to each digit, [batch, length · digits]:
+        a symbol without a digit, another digit, or this one."""
+        if self.config.digits == 1:
+            return x
+        digits = torch.arange(self.others, self.config.vocabulary, device=x.device)
+        x = x.unsqueeze(-1)
+        return (x.clamp(max=self.others) + (x == digits)).flatten(1)
 
     def step(self, carry: Carry, x: Tensor, update_H: bool) -> Carry:
         """One update of L and, where it is due, one of H."""
@@ -296,11 +327,28 @@ class HRM(nn.Module):
         return (step + 1) % self.config.L_cycles == 0
 
     def read_out(self, carry: Carry) -> Output:
-        z_H = self.H.read(carry.H)
-        q = wide(self.q_head(z_H[:, 0]))
-        if self.config.puzzles:
-            z_H = z_H[:, 1:]
-        return Output(self.output_head(z_H), q[:, 0], q[:, 1])
+        c, z_H = self.config, self.H.read(carry.H)
+        q = wide(self.q_head(z_H[:, 0] if c.digits == 1 else z_H.mean(1)))
+        logits = self.output_head(z_H[:, 1:] if c.puzzles else z_H)
+        if c.digits > 1:  # of a digit from its own state, of other symbols from all states of the cell
+            of_states = logits.unflatten(1, (c.length, c.digits))
+            logits = torch.cat([of_states[..., :-1].mean(2), of_states[..., -1]], -1)
+        return Output(logits, q[:, 0], q[:, 1])
+
+
+def _check_units(c: Config) -> None:
+    """Raises ValueError for a model that units cannot mix, or in which digits or cells would not be alike."""
+    boxes(c.columns)
+    if c.length != c.columns**2 or c.vocabulary <= c.columns:
+        raise ValueError(
+            f"mixer = 'units' is for Sudoku: of {c.columns} columns it has {c.columns**2} cells and {c.columns} digits "
+            f"after at least one other symbol, got {c.length} cells and a vocabulary of {c.vocabulary}"
+        )
+    for name, needed in (("puzzles", 0), ("positions", "rope"), ("modules", "blocks")):
+        if getattr(c, name) != needed:
+            raise ValueError(
+                f"mixer = 'units' has no {name} = {getattr(c, name)!r}: choose another mixer, or {name} = {needed!r}"
+            )
 
 
 class SharedBlocks(nn.Module):

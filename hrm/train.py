@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -37,6 +37,7 @@ from hrm.tasks.task import IGNORE, Grids, Task
 
 LOCAL = "local"
 CONTROLS = ("none", "frozen", "shuffled", "cut", "own head")
+WAYS = ("one carry", "least residual", "vote", "verifier")  # to an answer from several restarts
 GAINS, TARGETS, PLASTICITIES = ("none", "puzzle", "token"), ("always", "end"), ("step", "segment")
 
 
@@ -205,6 +206,10 @@ class Trainer:
     def _check_local(self) -> None:
         """Raises ValueError for a model that local errors do not suit."""
         o, modules = self.o, (self.model.L, self.model.H)
+        if self.model.config.digits > 1:
+            raise ValueError(
+                f"local errors do not go through mixer = {self.model.config.mixer!r}: choose another of both"
+            )
         if any(isinstance(m, SharedBlocks) for m in modules):
             raise ValueError("local errors are for modules with weights of their own: leave out shared")
         if o.epsilon and not all(hasattr(m, "respond") or isinstance(m, Blocks) for m in modules):
@@ -296,9 +301,9 @@ class Trainer:
         }
 
     def _noise(self, slots: Slots) -> Tensor:
-        """Of each step of the segment, [steps, slots, length, d], from streams of the slots' own."""
+        """Of each step of the segment, [steps, slots, states, d], from streams of the slots' own."""
         c = self.model.config
-        shape = (c.steps, c.length + bool(c.puzzles), c.d)
+        shape = (c.steps, c.states, c.d)
         draws, parts = (slots.drawn - 1).tolist(), (slots.segments + 1).tolist()
         rngs = (act.stream(self.seed, *own) for own in zip(self.own, draws, parts, strict=True))
         noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], 1)
@@ -474,66 +479,118 @@ def _gathered(t: Tensor) -> Tensor:
 
 
 class Answers(NamedTuple):
-    """What a model answered after each segment."""
+    """What a model answered after each segment; of several restarts, the answers whose residual is least."""
 
     symbols: np.ndarray  # [segments, n, cells], of the smallest integers that hold the vocabulary
     q_halt: np.ndarray  # [segments, n], logits: how sure it is
-    used: np.ndarray  # [n], segments
+    used: np.ndarray  # [n], segments, of all restarts together
+    each: np.ndarray  # symbols of each restart, [restarts, segments, n, cells]
 
 
 @torch.no_grad()
 def answers(
     model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False,
-    task: Task | None = None,
+    task: Task | None = None, settled: float = 0.0, restarts: int = 1,
 ) -> Iterator[tuple[Grids, Answers]]:  # fmt: skip
-    """All rows of grids, a batch at a time; with `halting`, a row that has halted keeps its answer. task: needed where
-    puzzles are shown bit by bit. Raises ValueError for grids of other sizes than the model's."""
+    """All rows of grids, a batch at a time (of fewer rows where a cell has several states). task: needed where puzzles
+    are shown bit by bit.
+
+    With `halting`, a row that has halted keeps its answer; so does, with `settled`, one whose residual has become less
+    than that (see `hrm.act.solve`). restarts: each puzzle is answered from so many random z0; after each segment the
+    answer that still moves least is taken, which needs nobody who knows what is right.
+
+    Raises ValueError for grids of other sizes than the model's, and for restarts of a model that begins at a fixed z0.
+    """
     fits(model, grids=grids)
+    check_evaluation(model.config.z0, settled, restarts)
     device = model.output_head.weight.device
     vocabulary = model.config.vocabulary
+    batch = max(1, batch // model.config.digits)
     small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
     for i in range(0, len(grids), batch):
         part = grids[i : i + batch]
         x, puzzle = (torch.from_numpy(a.astype(np.int64)).to(device) for a in (part.x, part.puzzle))
+        tried: list[list[Tensor]] = []
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            chosen, sure, used = zip(  # of each segment; its logits are not held
-                *(
-                    (out.logits.argmax(-1).to(small), out.q_halt.float(), used)
-                    for out, used in act.solve(model, x, puzzle, segments, halting, task)
-                ),
-                strict=True,
-            )
-        found = (torch.stack(chosen), torch.stack(sure), used[-1])
-        yield part, Answers(*(t.cpu().numpy() for t in found))
+            for draw in range(restarts):
+                solving = act.solve(model, x, puzzle, segments, halting, task, settled, draw)
+                # of each segment; its logits are not held
+                found = ((out.logits.argmax(-1).to(small), out.q_halt.float(), used, res) for out, used, res in solving)
+                tried.append([torch.stack(each) for each in zip(*found, strict=True)])
+        symbols, q_halt, used, residual = (torch.stack(each) for each in zip(*tried, strict=True))
+        least = residual.argmin(0, keepdim=True)  # [1, segments, n]
+        chosen = symbols.gather(0, least.unsqueeze(-1).expand(-1, -1, -1, symbols.shape[-1]))[0]
+        of_all = (chosen, q_halt.gather(0, least)[0], used[:, -1].sum(0), symbols)
+        yield part, Answers(*(t.cpu().numpy() for t in of_all))
+
+
+def check_evaluation(z0: str, settled: float, restarts: int) -> None:
+    """Raises ValueError with the value and what it must be."""
+    if not 0 <= settled < math.inf:
+        raise ValueError(f"settled must be ≥ 0, got {settled:g}")
+    if restarts < 1:
+        raise ValueError(f"restarts must be at least 1, got {restarts}")
+    if restarts > 1 and z0 != "random":
+        raise ValueError(f"restarts = {restarts} needs a model that begins elsewhere each time: set z0 = random")
 
 
 def answer(
-    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False
-) -> Answers:
+    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False,
+    settled: float = 0.0, restarts: int = 1,
+) -> Answers:  # fmt: skip
     """The same, of all rows in one."""
-    parts = [found for _, found in answers(model, grids, segments, halting, batch, bf16)]
-    symbols, q_halt = (np.concatenate([p[i] for p in parts], 1) for i in range(2))
-    return Answers(symbols, q_halt, np.concatenate([p.used for p in parts]))
+    found = answers(model, grids, segments, halting, batch, bf16, None, settled, restarts)
+    symbols, q_halt, used, each = zip(*(part for _, part in found), strict=True)
+    return Answers(*(np.concatenate(p, axis) for p, axis in ((symbols, 1), (q_halt, 1), (used, 0), (each, 2))))
+
+
+def voted(each: np.ndarray) -> np.ndarray:
+    """The answer that most restarts gave, of those the one that came first: [restarts, n, cells] → [n, cells]."""
+    same = (each[:, None] == each[None]).all(-1).sum(1)  # [restarts, n], how many gave this one
+    return np.take_along_axis(each, same.argmax(0)[None, :, None], 0)[0]
 
 
 def evaluate(
     model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 512,
-    bf16: bool = False,
+    bf16: bool = False, settled: float = 0.0, restarts: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Which answers are right after each segment.
 
-    segments: how many (M_max of evaluation; default: that of training). Returns {"curve": {measure: [segments]},
-    "rows": {measure: bool [segments, n]}, "used": mean number of segments}: shares, and each row's own. Raises
-    ValueError for a model of other sizes than the task's.
+    segments: how many (M_max of evaluation; default: that of training). settled, restarts: see `answers`. Returns
+    {"curve": {measure: [segments]}, "rows": {measure: bool [segments, n]}, "used": mean number of segments, of all
+    restarts together}: shares, and each row's own.
+
+    Of several restarts, that is of the answers whose residual was least; "restarts" has beside them {measure: {way:
+    share after the last segment}}: one carry (the mean of all), least residual, vote (the answer that most gave), and
+    verifier (any of them is right, as one would know who can tell).
+
+    Raises ValueError for a model of other sizes than the task's, and restarts of one that begins at a fixed z0.
     """
     fits(model, task, grids)
     how = halting if halting.at_evaluation else None
+    most = segments or halting.halt_max_steps
     scores: dict[str, list[np.ndarray]] = {}
+    beside: dict[str, list[np.ndarray]] = {}
     used = 0
-    for part, found in answers(model, grids, segments or halting.halt_max_steps, how, batch, bf16, task):
-        of_segments = [task.scores(part, a) for a in found.symbols]  # all answers at once may not fit the memory
-        for k in of_segments[0]:
-            scores.setdefault(k, []).append(np.stack([s[k] for s in of_segments]))
+    for part, found in answers(model, grids, most, how, batch, bf16, task, settled, restarts):
+        # all answers at once may not fit the memory
+        for k, right in _stacked(task.scores(part, a) for a in found.symbols).items():
+            scores.setdefault(k, []).append(right)
+        if restarts > 1:
+            by_vote = task.scores(part, voted(found.each[:, -1]))
+            for k, right in _stacked(task.scores(part, a) for a in found.each[:, -1]).items():
+                each = right.mean(0), scores[k][-1][-1], by_vote[k], right.any(0)
+                beside.setdefault(k, []).append(np.stack(each))
         used += int(found.used.sum())
     rows = {k: np.concatenate(parts, 1) for k, parts in scores.items()}
-    return {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}
+    result = {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}
+    if restarts > 1:
+        ways = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in beside.items()}
+        result["restarts"] = {k: dict(zip(WAYS, shares, strict=True)) for k, shares in ways.items()}
+    return result
+
+
+def _stacked(scores: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Of several answers to the same puzzles, {measure: [answers, n]}."""
+    of_each = list(scores)
+    return {k: np.stack([s[k] for s in of_each]) for k in of_each[0]}

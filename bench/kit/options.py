@@ -103,9 +103,14 @@ def saved(kind: type[O], folder: Path) -> O:
 
 def absolute(options: O) -> O:
     """With the files that they name to be found from elsewhere, too."""
-    paths = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    found: dict[str, Any] = {name: p.resolve() for name, p in paths.items() if isinstance(p, Path) and name != "runs"}
-    return dataclasses.replace(options, **found)
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(v) for v in value]
+        return value.resolve() if isinstance(value, Path) else value
+
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    return dataclasses.replace(options, **{name: resolved(v) for name, v in given.items() if name != "runs"})
 
 
 def check_machine(options: Options) -> None:

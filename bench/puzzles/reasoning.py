@@ -40,7 +40,7 @@ from hrm import weights
 from hrm.checks import fits
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
-from hrm.train import Trainer, Training, evaluate
+from hrm.train import WAYS, Trainer, Training, check_evaluation, evaluate
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,10 @@ class Reasoning(DeviceOptions):
         training: how it learns.
         evaluate: steps between two looks at the validation puzzles, and between two checkpoints.
         segments: most segments while the test puzzles are answered; 0: twice as many as in training.
+        settled: a test puzzle whose z a segment moves by less than this, relative to its size, keeps its answer and
+            costs nothing from then on; 0: all run to the end.
+        restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least. The
+            results have a single carry, a vote and a verifier beside it. Needs model.z0 = random.
         compile: whether to compile the segment.
         tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
         solve: a puzzle of one's own, or a text file with one, to be answered by `weights`; nothing is trained then, and
@@ -67,6 +71,8 @@ class Reasoning(DeviceOptions):
     training: Training = field(default_factory=Training)
     evaluate: int = 250
     segments: int = 0
+    settled: float = 0.0
+    restarts: int = 1
     compile: bool = True
     tensorboard: bool = False
     threads: int = 0
@@ -85,6 +91,7 @@ def check_options(o: Reasoning) -> None:
     if o.segments < 0:
         raise ValueError(f"segments must be ≥ 0, got {o.segments}")
     o.training.check()
+    check_evaluation(o.model.z0, o.settled, o.restarts)
     if o.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ValueError('tensorboard is not installed: pip install "gle-toolkit[tensorboard]"')
 
@@ -255,20 +262,39 @@ def learn(o: Reasoning, trainer: Trainer, run: Run, place: dict[str, Any], last:
 
 
 def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> dict[str, Any]:
-    """Shares of right answers after each segment, of all and by difficulty. grids: default: the test puzzles. Of no
-    puzzles: no shares."""
+    """Shares of right answers after each segment, of all, by difficulty, and of each of the test's `sets`. grids:
+    default: the test puzzles. Of no puzzles: no shares."""
+    sets = task.sets if grids is None else {}
     grids = task.test if grids is None else grids
     if not len(grids):
-        return {"curve": {}, "by_difficulty": []}
+        return {"curve": {}, "restarts": {}, "by_difficulty": [], "sets": {}}
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
-    found = evaluate(model, task, grids, halting, most, bf16=o.training.bf16)
-    right = found["rows"][task.measure]  # [segments, puzzles]
-    by_difficulty = [
+    found = evaluate(model, task, grids, halting, most, bf16=o.training.bf16, settled=o.settled, restarts=o.restarts)
+    right, ends = found["rows"], np.cumsum(list(sets.values()))
+    parts = {name: slice(end - sets[name], end) for name, end in zip(sets, ends, strict=True)}
+    return {
+        "curve": found["curve"],
+        "used": found["used"],
+        "restarts": found.get("restarts", {}),
+        "by_difficulty": by_difficulty(right[task.measure], grids.difficulty),
+        "sets": {
+            name: {
+                "puzzles": sets[name],
+                "curve": {measure: rows[:, part].mean(1).tolist() for measure, rows in right.items()},
+                "by_difficulty": by_difficulty(right[task.measure][:, part], grids.difficulty[part]),
+            }
+            for name, part in parts.items()
+        },
+    }
+
+
+def by_difficulty(right: np.ndarray, difficulty: np.ndarray) -> list[dict[str, Any]]:
+    """Shares of right answers [segments, puzzles] after each segment, for ranges of difficulty [puzzles]."""
+    return [
         {"label": label, "puzzles": int(rows.sum()), "curve": right[:, rows].mean(1).tolist()}
-        for label, rows in buckets(grids.difficulty)
+        for label, rows in buckets(difficulty)
     ]
-    return {"curve": found["curve"], "used": found["used"], "by_difficulty": by_difficulty}
 
 
 def buckets(difficulty: np.ndarray, most: int = 4) -> list[tuple[str, np.ndarray]]:
@@ -452,6 +478,26 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for when in ("best", "last"):
             shares = (percent([s["test"][when]["votes"][m] for s in seeds]) for m in voted)
             out[-1].append((when, str(seeds[0]["test"][when]["inputs"]), *shares))
+    again = {when: [s["test"][when].get("restarts", {}) for s in seeds] for when in ("best", "last")}
+    if again["last"][0]:
+        out.append([("weights", "restarts", "measure", *(f"{way}, %" for way in WAYS))])
+        for when, found in again.items():
+            for m in found[0]:
+                out[-1].append(
+                    (
+                        when,
+                        str(result["options"]["restarts"]),
+                        m,
+                        *(percent([r[m][way] for r in found]) for way in WAYS),
+                    )
+                )
+    sets = [s["test"]["last"].get("sets", {}) for s in seeds]
+    if sets[0]:
+        out.append([("test set", "puzzles", "measure", *(f"%, {a}" for a in after))])
+        for name, one in sets[0].items():
+            for m in one["curve"]:
+                shares = (percent([of[name]["curve"][m][n - 1] for of in sets]) for n in shown)
+                out[-1].append((name, str(one["puzzles"]), m, *shares))
     by = [s["test"]["last"]["by_difficulty"] for s in seeds]
     if len(by[0]) > 1:
         out.append([("difficulty", "puzzles", *(f"{measure} %, {a}" for a in after))])

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import permutations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -339,22 +339,24 @@ def to_symbols(grids: np.ndarray) -> np.ndarray:
 
 class Sudoku(Task):
     """Puzzles with one solution, changed anew each time they are learned. augmentation: "all" symmetries, "digits"
-    alone, or "none". hints: probability that some of a training puzzle's blanks are filled."""
+    alone, or "none". hints: probability that some of a training puzzle's blanks are filled. sets: parts of the test
+    split, see `Task`."""
 
     symbols = " .123456789"
     kind = "sudoku"
     blank = zero = BLANK
 
     def __init__(
-        self, n: int, train: Grids, validation: Grids, test: Grids, augmentation: str = "all", hints: float = 0.0
-    ):
+        self, n: int, train: Grids, validation: Grids, test: Grids, augmentation: str = "all", hints: float = 0.0,
+        sets: Mapping[str, int] | None = None,
+    ):  # fmt: skip
         if augmentation not in ("all", "digits", "none"):
             raise ValueError(f"unknown augmentation {augmentation!r}; choose all, digits or none")
         if not 0 <= hints <= 1:
             raise ValueError(f"hints is a probability, got {hints:g}")
         super().__init__(f"sudoku {n}x{n}", n, n, n + 2)
         self.n, self.augmentation, self.hints = n, augmentation, hints
-        self.train, self.validation, self.test = train, validation, test
+        self.train, self.validation, self.test, self.sets = train, validation, test, sets or {}
 
     def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if rng.random() < self.hints:

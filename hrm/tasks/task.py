@@ -13,8 +13,8 @@ bit (`shown`), know further measures than exactness (`scores`), and how its symb
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +72,11 @@ class Grids:
         return Grids(self.x[rows], self.y[rows], self.difficulty[rows], self.puzzle[rows])
 
 
+def joined(parts: Sequence[Grids]) -> Grids:
+    """All rows, one part after another."""
+    return Grids(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Grids)))
+
+
 def turned(grid: np.ndarray, which: int) -> np.ndarray:
     """One of the eight symmetries of the square, on a grid [height, width]: quarter turns, from 4 on after a
     transposition."""
@@ -124,6 +129,7 @@ class Task:
     blank: ClassVar[int] = 1  # symbol of a cell that a puzzle leaves open
     kind: ClassVar[str] = "grid"  # how people write it, and what is right: see `hrm.tasks.notation`
     zero: ClassVar[int] = 0  # symbol of the number 0, where people write numbers
+    sets: Mapping[str, int] = {}  # parts of the test split with results of their own, one after another: how many rows
     puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
     train: Grids
     validation: Grids

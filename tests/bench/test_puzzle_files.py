@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from studies import finished, launch, smoke_flags
 
 from bench import maze, sudoku
 from bench.puzzles import reasoning
+from hrm.model import Output
 
 EXAMPLE = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
 ANSWER = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
@@ -71,6 +73,39 @@ def test_one_file_for_all(tmp_path):
     task = sudoku.task(sudoku.Sudoku(size=9, puzzles=(10, 6, 4), train_csv=path, test_csv=tmp_path / "." / "list"))
     rows = [row.tobytes() for split in (task.train, task.validation, task.test) for row in split.x]
     assert len(rows) == len(set(rows)) == 20
+
+
+def test_several_files(tmp_path):
+    """Equally many rows of each; a file that is for both is divided; each test file has results of its own. Prevents:
+    rows that are learned and tested, and results under another file's name."""
+    rng = np.random.default_rng(0)
+    a, b, c = (listed(tmp_path / name, easier(12, seed, 20 + seed)) for seed, name in enumerate("abc"))
+    of = {path.name: {row.question for row in sudoku.sudoku.read_rows(path)} for path in (a, b, c)}
+    o = sudoku.Sudoku(size=9, puzzles=(7, 2, 8), train_csv=[a, b], test_csv=[c, a, b])
+    task = sudoku.task(o)
+
+    def written(x):
+        return ["".join(map(str, row - 1)) for row in x]
+
+    for split, names in ((task.train, "aaabbbb"), (task.validation, "ab"), (task.test, "ccaaabbb")):
+        assert all(text in of[name] for text, name in zip(written(split.x), names, strict=True))
+    assert len({*written(task.train.x), *written(task.validation.x), *written(task.test.x)}) == 17
+    assert task.sets == {"c": 2, "a": 3, "b": 3}
+    model = reasoning.build(o, task, 0)
+    right = rng.random((4, 8)) < 0.5  # made up: after each of four segments
+    task.scores = lambda grids, answers: {"exact": right[answers[0, 0]], "valid": right[answers[0, 0]]}
+    stated = iter(range(4))
+    model.read_out = lambda carry: Output(one_hot(next(stated)).expand(8, 81, 11), torch.zeros(8), torch.zeros(8))
+    o.segments = 4
+    sets = reasoning.answer(o, task, model)["sets"]
+    assert {name: (s["puzzles"], s["curve"]["valid"]) for name, s in sets.items()} == {
+        "c": (2, right[:, :2].mean(1).tolist()), "a": (3, right[:, 2:5].mean(1).tolist()),
+        "b": (3, right[:, 5:].mean(1).tolist()),
+    }  # fmt: skip
+
+
+def one_hot(symbol):
+    return torch.nn.functional.one_hot(torch.tensor(symbol), 11).float()
 
 
 def test_what_was_solved_is_remembered(tmp_path, monkeypatch):

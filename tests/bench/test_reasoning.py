@@ -226,7 +226,7 @@ def test_a_right_model_solves_arc(tmp_path, monkeypatch):
             part = grids[i : i + 7]
             symbols = np.zeros((50, *part.x.shape), dtype=np.uint8)
             symbols[-1] = np.maximum(part.y, 0)
-            yield part, train.Answers(symbols, np.zeros(symbols.shape[:2]), np.full(len(part), 50))
+            yield part, train.Answers(symbols, np.zeros(symbols.shape[:2]), np.full(len(part), 50), symbols[None])
 
     monkeypatch.setattr(arc, "answers", perfect)
     tracemalloc.start()
@@ -363,7 +363,7 @@ def test_trajectory_is_that_of_evaluation(model):
     L, H, updates = hrm_dynamics.trajectory(model, task, task.test, 3, "cpu")
     assert updates == [3, 6, 9, 12, 15, 18]
     assert L.shape == H.shape == (19, 10, 4, 16)
-    *_, (out, _) = act.solve(model, torch.from_numpy(task.test.x), None, 3)
+    *_, (out, *_) = act.solve(model, torch.from_numpy(task.test.x), None, 3)
     torch.testing.assert_close(model.output_head(H[-1]), out.logits)
     moved = np.array(hrm_dynamics.residuals(H))
     assert (moved[[u - 1 for u in updates]] > 0).all()
@@ -384,7 +384,7 @@ def test_recurrent_control():
     z, embedded = model.H.z0.expand(10, 4, 16), model.embed(x)
     for _ in range(3):
         z = model.L.own.blocks(z + embedded)
-    (out, _), *_ = act.solve(model, x, None, 1)
+    (out, *_), *_ = act.solve(model, x, None, 1)
     torch.testing.assert_close(out.logits, model.output_head(z))
     flow = hrm_dynamics.through_blocks(controls.recurrent(TINY, 3, 1), task, task.test, "cpu")
     assert flow.shape == (4, 10, 4, 16)

@@ -176,10 +176,10 @@ def test_halting_at_evaluation_keeps_the_answer():
         model.q_head.weight.normal_(0, 3)
         model.q_head.bias.zero_()
     x = torch.randint(5, (40, 6))
-    free = [out.logits for out, _ in act.solve(model, x, None, 4)]
-    wants = [act.wants_to_halt(out, Halting(4)) for out, _ in act.solve(model, x, None, 4)]
+    free = [out.logits for out, *_ in act.solve(model, x, None, 4)]
+    wants = [act.wants_to_halt(out, Halting(4)) for out, *_ in act.solve(model, x, None, 4)]
     first = torch.stack([*wants[:3], torch.ones(40, dtype=torch.bool)]).int().argmax(0)
-    *_, (out, used) = act.solve(model, x, None, 4, Halting(4))
+    *_, (out, used, _) = act.solve(model, x, None, 4, Halting(4))
     assert used.tolist() == (first + 1).tolist()
     assert len(set(used.tolist())) > 2
     torch.testing.assert_close(out.logits, torch.stack(free)[first, torch.arange(40)])

@@ -48,7 +48,7 @@ def test_answer_is_that_of_the_model(path):
     the segments of `act.solve`, symbols back."""
     answer = hrm.load(path).solve(GRID)
     x = torch.from_numpy(GRID.reshape(1, -1) + 1)
-    outs = [out for out, _ in act.solve(model_for(four()), x, None, 3)]
+    outs = [out for out, *_ in act.solve(model_for(four()), x, None, 3)]
     digits = [out.logits.argmax(-1)[0].numpy() - 1 for out in outs]
     assert len(answer.steps) == 3
     for grid, expected in zip(answer.steps, digits):
@@ -82,7 +82,7 @@ def test_halting_and_precision_are_the_file_s(tmp_path):
     assert answer.sure is None
     assert "sure" not in str(answer)
     assert len(answer.steps) == 4
-    *_, (out, _) = act.solve(model, x, None, 4)
+    *_, (out, *_) = act.solve(model, x, None, 4)
     assert np.array_equal(answer.grid.reshape(-1), np.maximum(out.logits.argmax(-1)[0].numpy() - 1, 0))
 
 
