@@ -178,8 +178,8 @@ SABOTAGES = [
     Sabotage(
         "answers that depend on who else is asked",
         "hrm/model.py",
-        "drawn = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)",
-        "drawn = np.random.default_rng(0).standard_normal((batch, *shape), dtype=np.float32)",
+        "drawn = np.random.default_rng(draw).standard_normal((1, *shape), dtype=np.float32).repeat(batch, 0)",
+        "drawn = np.random.default_rng(draw).standard_normal((batch, *shape), dtype=np.float32)",
         "tests/hrm/test_stabilisers.py::test_every_puzzle_begins_elsewhere[blocks]",
     ),
     Sabotage(
