@@ -1,9 +1,9 @@
-# make bench: the main benchmark. make test: every check. Both set up .venv first.
+# make bench: the main benchmark. make test: every check. make docs: the site, into build/site. All set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test check clean
+.PHONY: bench test docs clean
 
 # The CPU build of PyTorch is taken where the index offers one; elsewhere torch's own index has it:
 # make TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
@@ -24,6 +24,10 @@ test: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+docs: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable ".[bench,docs]"
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info
