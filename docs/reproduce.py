@@ -44,15 +44,16 @@ ROWS = {
         Row("Fig. 5c", "python -m bench.teacher_student chain` with `--beta2 0.99 --halving 4000 --duration 32000",
             "teacher_student/chain_annealed", "the same, BPTT with window 4", ("bptt 4", "students within 1 %"), "all"),
         Row("Fig. 6", "python -m bench.teacher_student small", "teacher_student/small",
-            "weight of the retrospective neuron", ("gle | retrospective", "at the end"), ("gle | retrospective", "teacher"), "3"),
+            "weight of the retrospective neuron", ("gle | retrospective", "at the end"),
+            ("gle | retrospective", "teacher"), "3"),
         Row("Fig. 7", "python -m bench.receptive_fields", "receptive_fields/result",
             "centre of the window, τm 1.6, τr 0.2", ("1.6 | 0.2", "linear: pulse"),
             ("1.6 | 0.2", "Σ(τm − τr) + delay")),
         *(Row("Table 2, Fig. 8", f"{MNIST} --config configs/mnist1d/{name}.yaml", f"mnist1d/{name}",
               "MNIST-1D, validation %", (name, "validation %"), (name, "published %"))
           for name in ("gle_42k", "lagnet", "mlp", "tcn", "gru")),
-        Row("Table 2, Fig. 8", f"{MNIST} --config configs/mnist1d/gle_15k.yaml --seeds 10 --workers 2", "mnist1d/gle_15k",
-            "MNIST-1D, validation %", ("gle_15k", "validation %"), ("gle_15k", "published %")),
+        Row("Table 2, Fig. 8", f"{MNIST} --config configs/mnist1d/gle_15k.yaml --seeds 10 --workers 2",
+            "mnist1d/gle_15k", "MNIST-1D, validation %", ("gle_15k", "validation %"), ("gle_15k", "published %")),
         *(Row("Table 3, Fig. 8e, a part of the data", f"python -m bench.gsc --config configs/gsc/{name}.yaml",
               f"gsc/{name}", "speech commands, test %", (name, "test %"), (name, "published %"))
           for name in ("gle_delays", "mlp", "tcn", "gru")),
@@ -78,7 +79,8 @@ ROWS = {
         Row("where the gradient can be trusted", "python -m bench.gradient_map", "gradient_map/result",
             "cosine, one tone, six layers, ωτm = 1", ("6", "ωτm = 1"), minutes="5 (one core)"),
         Row("errors that go round", "python -m bench.recurrent", "recurrent/result",
-            "cosine, instantaneous, radius 0.9, ωτm = 0.3", ("instantaneous | 0.9", "ωτm = 0.3"), minutes="4 (one core)"),
+            "cosine, instantaneous, radius 0.9, ωτm = 0.3", ("instantaneous | 0.9", "ωτm = 0.3"),
+            minutes="4 (one core)"),
         Row("every rule on one task", "python -m bench.credit", "credit/result", "MNIST-1D in six epochs, GLE, test %",
             ("gle", "test %"), minutes="30 (one core)"),
         Row("fewer epochs", f"{MNIST} --config configs/mnist1d/gle_15k_tuned.yaml", "mnist1d/gle_15k_tuned",
@@ -122,7 +124,9 @@ def made() -> str:
     """All sections of the page between its marks."""
     parts = []
     for title, rows in ROWS.items():
-        lines: list[tuple[str, ...]] = [("figure or table", "command", "minutes", "result file", "what", "ours", "published")]
+        lines: list[tuple[str, ...]] = [
+            ("figure or table", "command", "minutes", "result file", "what", "ours", "published")
+        ]
         for row in rows:
             ((name, ((_, result),)),) = report.found(RESULTS / f"{row.file}.json").items()
             benchmark = registry.benchmark(name)

@@ -4,7 +4,8 @@
 # **GLE's errors never look at the future. How close to the exact gradient are they, and on what does it hang?**
 #
 # The exact gradient of a stretch is that of backpropagation through time (BPTT). Every rule of the toolkit answers the
-# same question, "which gradient?", for the same simulated network, so that they can be compared one by one.
+# same question, "which gradient?", for the same simulated network, so that they can be compared one by
+# one.
 
 # %%
 import matplotlib.pyplot as plt
@@ -18,7 +19,7 @@ _ = torch.manual_seed(0)
 
 
 # %% [markdown]
-# A network of two hidden layers with τm = 1 sees a few tones around a frequency ω and is to predict them a little ahead.
+# A network of two hidden layers with τm = 1 sees tones around a frequency ω and predicts them a little ahead.
 
 
 # %%

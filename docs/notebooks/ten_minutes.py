@@ -18,7 +18,7 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## One neuron
 #
-# A membrane with the time constant τm follows its input slowly. The rate looks ahead by τr. With τr = τm the two cancel.
+# A membrane with the time constant τm follows its input slowly. The rate looks ahead by τr. With τr = τm both cancel.
 
 # %%
 t = torch.arange(0, 20, 0.05)
@@ -39,8 +39,8 @@ plt.show()
 # %% [markdown]
 # ## A network that learns while it runs
 #
-# Two layers of neurons with several memories, and an output. At every step errors come down and every synapse changes by
-# error times rate. The task: say what the input was one time unit ago, although no neuron remembers it as such.
+# Two layers of neurons with several memories, and an output. At every step errors come down, and every synapse changes
+# by error times rate. The task: say what the input was one time unit ago, although no neuron remembers it as such.
 
 # %%
 signal = torch.randn(40, 8, 1).repeat_interleave(15, 0)  # eight streams, a new value every 1.5 time units

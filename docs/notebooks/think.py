@@ -4,8 +4,8 @@
 # **What happens inside a reasoning model between the puzzle and the answer?**
 #
 # A small Hierarchical Reasoning Model learns a puzzle in which cells hang on each other: a ring of six cells, of which
-# one is given; each next cell is one more than the last, modulo five. We then look at its answer, and at its two states, after every
-# step.
+# one is given; each next cell is one more than the last, modulo five. We then look at its answer, and at its two
+# states, after every step.
 
 # %%
 import matplotlib.pyplot as plt

@@ -1,6 +1,6 @@
 """Pages as programs: the Python of a page's code blocks, from top to bottom, in one fresh namespace.
 
-    python tests/docs/pages.py            draws the pictures of all pages again, beside them
+python tests/docs/pages.py            draws the pictures of all pages again, beside them
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import pkgutil
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -90,9 +89,7 @@ d = torch.load("data.pt")
 outputs, _ = gle.load("waves.pt").predict(d["x"][120:], lengths=d["lengths"][120:], batch_first=True)
 assert torch.equal(outputs, d["outputs"])
 """
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
@@ -191,7 +188,9 @@ def anchors(page):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", DOCS / "index.md", DOCS / "jobs.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", DOCS / "index.md", DOCS / "jobs.md"], ids=lambda p: p.name
+)
 def test_links_lead_somewhere(page):
     """`mkdocs build --strict` looks at those of the site; nobody else at README's."""
     found = list(links(page))
