@@ -31,7 +31,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         target = posixpath.normpath(posixpath.join(folder, path))
         if target.startswith("docs/"):
             return link[0]
-        target = "index.md" if target == "README.md" else target
+        if target == "README.md":
+            target, mark, anchor = "index.md", "", ""
         here = posixpath.dirname(page.file.src_uri) or "."
         return f"]({posixpath.relpath(target, here)}{mark}{anchor})"
 
