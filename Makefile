@@ -1,10 +1,10 @@
-# make bench: the main benchmark. make test: every check. Both set up .venv first.
+# make bench: the main benchmark. make test: every check. make docs: the site, into build/site. All set up .venv first.
 # make release: what is released, built, checked in fresh environments, and tagged; make TAG=no release leaves out the tag.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test release clean
+.PHONY: bench test docs release clean
 
 # The CPU build of PyTorch is taken where the index offers one; elsewhere torch's own index has it:
 # make TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
@@ -25,6 +25,10 @@ test: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+docs: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable ".[bench,docs]"
+	$(BIN)/mkdocs build --strict
 
 # The oldest and the newest Python and PyTorch that pyproject.toml allows.
 OLDEST ?= python3.11 torch==2.11.0

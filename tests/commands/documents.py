@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml"))
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 TYPED = r"(?:python -m bench\.|torchrun )"
@@ -62,10 +62,14 @@ def documented() -> dict[str, list[str]]:
 
 
 def figures() -> list[tuple[str, str, set[str]]]:
-    """(document, figure, commands in its paragraph) of each figure that a document shows."""
+    """(document, figure, commands in its paragraph) of each figure that a document shows, but for those that its own
+    code draws (tests/docs)."""
     out = []
     for path in DOCUMENTS:
-        for paragraph in re.split(r"\n\s*\n", FENCED.sub("", path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        for paragraph in re.split(r"\n\s*\n", FENCED.sub("", text)):
             for figure in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", paragraph):
+                if f'savefig("{figure}")' in text:
+                    continue
                 out.append((path.relative_to(ROOT).as_posix(), figure, inline(paragraph)))
     return out
