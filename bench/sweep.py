@@ -261,17 +261,20 @@ def run(o: Sweep, run: Run) -> dict[str, Any]:
     found: dict[int, dict[str, Any]] = {}
     run.restore()  # metrics.jsonl has the order in which they came
 
-    def take(i: int, error: str = "") -> None:
+    def take(i: int, error: str = "", quiet: bool = False) -> None:
         outcome: dict[str, Any] = {"error": error} if error else taken(reader.benchmark, all_jobs[i].folder)
         found[i] = {"values": every[i], "folder": f"combinations/{i}", **outcome}
         run.log({"combination": i, **{k: v for k, v in found[i].items() if k != "curve"}})
+        if quiet:
+            return
         said = error or (f"{score.name} {mean_std(outcome['score'])}" if score else "done")
         log.info("%d of %d: %s: %s", len(found), len(every), told(every[i]), said)
 
     lacking = [i for i, job in enumerate(all_jobs) if jobs.done(job.folder) is None]
     for i in sorted(set(range(len(every))) - set(lacking)):
-        take(i)
+        take(i, quiet=True)
     if lacking:
+        log.info("%d of %d combinations are to be run", len(lacking), len(every))
         with place(o, reader) as submit:
             futures = {submit(all_jobs[i]): i for i in lacking}
             for future in as_completed(futures):
@@ -307,8 +310,8 @@ def taken(benchmark: Benchmark[Any], folder: Path) -> dict[str, Any]:
 
 
 def mean_std(values: Sequence[float]) -> str:
-    """To four digits: scores may be accuracies or losses."""
-    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    """To four digits: scores may be accuracies or losses. What diverged has no spread."""
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 and all(map(math.isfinite, values)) else ""
     return f"{statistics.mean(values):.4g}{spread}"
 
 
@@ -327,8 +330,9 @@ def ranked(result: Result) -> list[Result]:
 
 
 def marginal(result: Result, name: str, value: Any) -> list[float]:
-    """Mean scores of all combinations with that value."""
-    return [statistics.mean(c["score"]) for c in ranked(result) if c["values"][name] == value]
+    """Mean scores of all combinations with that value that neither failed nor diverged."""
+    means = [statistics.mean(c["score"]) for c in ranked(result) if c["values"][name] == value]
+    return [m for m in means if math.isfinite(m)]
 
 
 def table(result: Result) -> Table:
@@ -345,7 +349,7 @@ def marginals(result: Result) -> Table:
     """What each value of each option does, whatever the others are."""
     name = result["score"]["name"]
     choose = max if result["score"]["larger"] else min
-    rows: list[tuple[str, ...]] = [("option", "value", "combinations", f"{name}: mean ± std of them", "best")]
+    rows: list[tuple[str, ...]] = [("option", "value", "combinations", f"{name}, over them", "best")]
     for axis, values in result["options"]["grid"].items():
         for value in values:
             if means := marginal(result, axis, value):

@@ -107,7 +107,7 @@ def on_this_machine(processes: int, preload: Sequence[str] = ()) -> Iterator[Sub
 
     def alone(job: Job) -> Ended:
         receive, send = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=_answer, args=(send, job))
+        process = CONTEXT.Process(target=_answer, args=(send, job, dict(os.environ)))
         with starting:
             if closed:
                 raise Stopped("the sweep ends")
@@ -143,7 +143,8 @@ def _lost(code: int | None) -> str:
     return f"its process {how}" + (": was memory short?" if killed and code == -signal.SIGKILL else "")
 
 
-def _answer(send: Connection, job: Job) -> None:
+def _answer(send: Connection, job: Job, environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # the server may have begun with another one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the first process decides what ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
     send.send(work(job))
