@@ -1,12 +1,12 @@
 """Every combination of some options' values of any benchmark, several at a time; a table, and a picture.
 
-    python -m bench.sweep mnist1d --grid "training.lr=[1e-4,3e-4,1e-3]" --grid "training.batch=[50,100]" --seeds 5
-    python -m bench.sweep mnist1d --grid grid.yaml --on ray --address auto
+    python -m bench.sweep <benchmark> --grid "<option>=[<value>,…]"
+    python -m bench.sweep mnist1d --config gru --grid grid.yaml --on ray --address auto
     python -m bench.sweep --resume runs/sweep/<folder>
 
-All other flags are the benchmark's own. A combination is the run that the benchmark's own command would make, in a
-run folder of its own in combinations/, and in a process of its own: what fails or is lost takes nothing else with it,
-and is tried again by --resume.
+All other flags are the benchmark's own (docs/sweeps.md). A combination is the run that the benchmark's own command
+would make, in a run folder of its own in combinations/, and in a process of its own: what fails or is lost takes
+nothing else with it, and is tried again by --resume.
 """
 
 from __future__ import annotations
