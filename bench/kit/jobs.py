@@ -125,7 +125,7 @@ def on_this_machine(processes: int, preload: Sequence[str] = ()) -> Iterator[Sub
             receive.close()
 
     if CONTEXT.get_start_method() == "forkserver":
-        CONTEXT.set_forkserver_preload(["bench.kit.benchmark", *preload])
+        CONTEXT.set_forkserver_preload([__name__, "bench.kit.benchmark", *preload])
     with ThreadPoolExecutor(processes) as pool:
         try:
             yield lambda job: pool.submit(alone, job)
