@@ -39,7 +39,7 @@ from bench.kit.folder import Run, write_atomically
 from bench.kit.tables import Table, mean_std
 from bench.learning import listening
 from bench.learning import options as learning
-from bench.learning.run import DIVIDE, learn, learning_curves, ordered, table, trainer_of
+from bench.learning.run import DIVIDE, SCORE, learn, learning_curves, ordered, table, trainer_of
 from bench.learning.trainers import Online, Trainer
 from bench.models import speech
 from bench.models.populations import ONLINE, Model
@@ -377,6 +377,7 @@ benchmark = Benchmark(
     run=run,
     tables=lambda result: [*tables([result]), by_class(result)],
     draw=draw,
+    score=SCORE,
     published=PUBLISHED,
     divide=DIVIDE,
     rows=Rows(

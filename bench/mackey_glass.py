@@ -34,7 +34,7 @@ from tqdm import tqdm
 import gle
 from bench.data import chaos
 from bench.data.chaos import LYAPUNOV_TIME
-from bench.kit.benchmark import Benchmark, main
+from bench.kit.benchmark import Benchmark, Curve, Score, main
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run
 from bench.kit.tables import Table, mean_std
@@ -474,6 +474,16 @@ benchmark = Benchmark(
     run=run,
     tables=tables,
     draw=lambda result: {"mackey_glass.png": draw(result)},
+    score=Score(
+        "sMAPE / %",
+        of=lambda result: result["gle"]["curve"][-1]["smape"],
+        larger=False,
+        curve=lambda result: Curve(
+            "epoch",
+            [row["epoch"] for row in result["gle"]["curve"]],
+            [row["smape"] for row in result["gle"]["curve"]],
+        ),
+    ),
     published=PUBLISHED,
 )
 

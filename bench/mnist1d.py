@@ -19,7 +19,7 @@ from bench.data.series import Form
 from bench.kit.benchmark import Benchmark, Rows, main
 from bench.kit.folder import Run
 from bench.learning import options as learning
-from bench.learning.run import DIVIDE, learn, learning_curves, table, trainer_of
+from bench.learning.run import DIVIDE, SCORE, learn, learning_curves, table, trainer_of
 from bench.models.baselines import LENGTHS
 from bench.models.populations import ONLINE
 
@@ -81,6 +81,7 @@ benchmark = Benchmark(
     run=run,
     tables=lambda result: [table([result], PUBLISHED)],
     draw=lambda result: {"learning_curve.png": learning_curves([result], PUBLISHED, "MNIST-1D")},
+    score=SCORE,
     published=PUBLISHED,
     divide=DIVIDE,
     rows=Rows(

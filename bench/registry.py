@@ -29,6 +29,7 @@ MODULES = {
     "gradients": "bench.gradients",
     "hrm_dynamics": "bench.hrm_dynamics",
     "compare": "bench.compare",
+    "sweep": "bench.sweep",
 }
 
 

@@ -41,6 +41,8 @@ EXCHANGE = "tests/contract/test_exchange.py"
 
 SPEECH = "tests/bench/test_speech.py"
 
+SWEEP = "tests/bench/test_sweep.py"
+
 SABOTAGES = [
     Sabotage(
         "turned mazes that follow another order than the stored ones",
@@ -69,6 +71,41 @@ SABOTAGES = [
         'if part.phi is not ACTIVATIONS["linear"] and type(part.phi) is not Spike:',
         "if False:",
         f"{EXCHANGE}::test_what_is_not_written",
+    ),
+    Sabotage(
+        "jobs of a killed sweep that go on",
+        "bench/kit/jobs.py",
+        "    threading.Thread(target=_end_with_parent, daemon=True).start()",
+        "    pass",
+        f"{SWEEP}::test_interrupted_then_killed_then_gone_on_with",
+    ),
+    Sabotage(
+        "a combination that begins again where it could go on",
+        "bench/kit/jobs.py",
+        "resume=begun(here)",
+        "resume=None",
+        f"{SWEEP}::test_interrupted_then_killed_then_gone_on_with",
+    ),
+    Sabotage(
+        "combinations that are computed twice",
+        "bench/sweep.py",
+        "if jobs.done(job.folder) is None]",
+        "if job]",
+        f"{SWEEP}::test_what_fails_or_is_lost_takes_nothing_with_it",
+    ),
+    Sabotage(
+        "combinations that no check has seen",
+        "bench/sweep.py",
+        "            reader.benchmark.check(prepared(reader.benchmark, options))",
+        "            pass",
+        f"{SWEEP}::test_grids_that_are_refused",
+    ),
+    Sabotage(
+        "the largest loss as the best",
+        "bench/sweep.py",
+        'sign = -1 if result["score"]["larger"] else 1',
+        "sign = -1",
+        f"{SWEEP}::test_ranks_and_marginal_effects",
     ),
     Sabotage(
         "streams whose weights belong to the next sample",

@@ -23,13 +23,34 @@ import yaml
 from bench.kit import cli, divided, figures
 from bench.kit.figures import Drawn
 from bench.kit.folder import Follower, Run, read_json
-from bench.kit.options import O, absolute, check_machine, device_of, plain, read, saved
+from bench.kit.options import O, Options, absolute, check_machine, device_of, of_call, plain, read, saved
 from bench.kit.processes import is_first, processes
 from bench.kit.tables import Table
 
 log = logging.getLogger(__name__)
 
 Result: TypeAlias = Mapping[str, Any]
+
+
+class Curve(NamedTuple):
+    """A score on the way there: values [points][seeds] over x [points], which is called `along`."""
+
+    along: str
+    x: Sequence[float]
+    values: Sequence[Sequence[float]]
+
+
+class Score(NamedTuple):
+    """The one figure by which results of a benchmark are ranked, of data that choices may be made on.
+
+    name: as an axis is labelled. of: its value for each seed of a result. larger: whether more of it is better. curve:
+    how it came about, where the result tells.
+    """
+
+    name: str
+    of: Callable[[Result], Sequence[float]]
+    larger: bool = True
+    curve: Callable[[Result], Curve] | None = None
 
 
 class Rows(NamedTuple):
@@ -49,6 +70,10 @@ class Rows(NamedTuple):
 
 def unchanged(options: O) -> O:
     return options
+
+
+def as_typed(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments
 
 
 def unchecked(options: Any) -> None:
@@ -71,12 +96,14 @@ class Benchmark(Generic[O]):
         check: raises ValueError with the value and the fix, before there is a run folder.
         settled: the options as they are used, where some hang on a file that others name.
         tiny: the options of a smoke run, which takes seconds.
+        score: what `bench.sweep` ranks results by; without one it lists them in the order in which they were asked for.
         published: figures of the papers that the tables quote.
         layout: version of the result: raised when an older result.json cannot be read any more.
         several_processes: whether `torchrun` may divide its work.
         divide: how seeds are divided among `workers` processes and joined again, where they can be.
         rows: where results are rows of one table.
         instead: flags that ask for something else than a run → what does it, from the options and the flags given.
+        flags: those that a command line of another form means.
     """
 
     name: str
@@ -88,12 +115,14 @@ class Benchmark(Generic[O]):
     check: Callable[[O], None] = unchecked
     settled: Callable[[O], O] = unchanged
     tiny: Callable[[O], O] = unchanged
+    score: Score | None = None
     published: Mapping[str, Any] = field(default_factory=dict)
     layout: int = 1
     several_processes: bool = False
     divide: divided.Divide[O] | None = None
     rows: Rows | None = None
     instead: Mapping[str, Callable[[O, Sequence[str]], None]] = field(default_factory=dict)
+    flags: Callable[[Sequence[str]], Sequence[str]] = as_typed
 
     @property
     def module(self) -> str:
@@ -107,7 +136,7 @@ def begin(benchmark: Benchmark[O], options: O) -> tuple[O, Run]:
     """The options as they are used, checked, and the run folder: a new one, or the one that `resume` names. Raises
     ValueError before there is a folder."""
     if options.resume is not None:
-        options = dataclasses.replace(saved(type(options), options.resume), resume=options.resume)
+        options = dataclasses.replace(saved(type(options), options.resume), **of_call(options))
     check_machine(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -152,16 +181,19 @@ def complete(benchmark: Benchmark[O], options: O, run: Run) -> dict[str, Any]:
 def main(benchmark: Benchmark | Mapping[str, Benchmark], argv: Sequence[str] | None = None) -> None:
     """The command line of a benchmark; a dict of those makes subcommands. Expected errors and Ctrl-C end in one line,
     without a traceback."""
-    begun: list[tuple[str, Run]] = []  # the run that an interruption stops
+    begun: list[tuple[str, Options, Run]] = []  # the run that an interruption stops
 
     def hint() -> str:
-        name, run = begun[-1] if begun else ("", None)
-        return "" if run is None or isinstance(run, Follower) else cli.go_on(name, run.path)
+        if not begun or isinstance(begun[-1][2], Follower):
+            return ""
+        name, options, run = begun[-1]
+        usual = of_call(dataclasses.replace(type(options)(), resume=options.resume))
+        return cli.go_on(name, run.path, {k: v for k, v in of_call(options).items() if v != usual[k]})
 
     def perform(chosen: Benchmark[O], options: O) -> tuple[Run, dict[str, Any]]:
         with processes(options, chosen.several_processes) as options:
             options, run = begin(chosen, options)
-            begun.append((chosen.name, run))
+            begun.append((chosen.name, options, run))
             return run, complete(chosen, options, run)
 
     with cli.command(hint):
@@ -170,7 +202,7 @@ def main(benchmark: Benchmark | Mapping[str, Benchmark], argv: Sequence[str] | N
             chosen = benchmark
         else:
             chosen, arguments = subcommand(benchmark, arguments)
-        arguments = cli.with_configs(arguments, configs() / chosen.module)
+        arguments = cli.with_configs(list(chosen.flags(arguments)), configs() / chosen.module)
         given = [a.partition("=")[0] for a in arguments if a.startswith("--")]
 
         def options(flags: Sequence[str]) -> Any:
@@ -181,7 +213,7 @@ def main(benchmark: Benchmark | Mapping[str, Benchmark], argv: Sequence[str] | N
                 return act(options(arguments), given)
         asked = options(arguments)
         if asked.resume is not None:
-            cli.check_resume(arguments)
+            cli.check_resume(arguments, of_call(asked))
         rows = chosen.rows
         alone = "--config" in given or asked.resume is not None
         if rows is None or alone or any(flag.startswith(rows.own) for flag in given):

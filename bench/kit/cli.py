@@ -9,7 +9,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,7 +41,9 @@ class Parser(ArgumentParser):
             return self.parse_string(content, os.path.basename(path), *args, **kwargs)
 
 
-EXTRAS = {"bench": ("jitcdde", "mnist1d"), "neurobench": ("neurobench",), "tensorboard": ("tensorboard",)}
+EXTRAS = {
+    "bench": ("jitcdde", "mnist1d"), "neurobench": ("neurobench",), "tensorboard": ("tensorboard",), "ray": ("ray",)
+}  # fmt: skip
 
 
 def config_first(arguments: Sequence[str]) -> list[str]:
@@ -81,9 +83,24 @@ def with_configs(arguments: Sequence[str], folder: Path) -> list[str]:
     return out
 
 
-def check_resume(arguments: Sequence[str]) -> None:
-    """Raises ValueError where --resume does not stand alone."""
-    if others := [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]:
+def taken(arguments: Sequence[str], names: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, value) of each flag of those names, and the other arguments."""
+    found: list[tuple[str, str]] = []
+    others: list[str] = []
+    left, names = iter(arguments), set(names)
+    for argument in left:
+        flag, given, value = argument.partition("=")
+        if flag.startswith("--") and flag[2:] in names:
+            found.append((flag[2:], value if given else next(left, "")))
+        else:
+            others.append(argument)
+    return found, others
+
+
+def check_resume(arguments: Sequence[str], of_call: Iterable[str] = ("resume",)) -> None:
+    """Raises ValueError where --resume comes with options of a run. of_call: options that belong to none."""
+    fine = {f"--{name}" for name in of_call}
+    if others := [f for a in arguments if a.startswith("--") and (f := a.partition("=")[0]) not in fine]:
         raise ValueError(f"--resume goes on with the run's own options: drop {', '.join(others)}")
 
 
@@ -110,9 +127,11 @@ def command(hint: Callable[[], str] = lambda: "") -> Iterator[None]:
         stopped(stop, hint())
 
 
-def go_on(command: str, folder: Path) -> str:
-    """How to go on with the run in a folder, to be pasted into a shell."""
-    return f"go on with: python -m bench.{command} --resume {shlex.quote(str(folder))}"
+def go_on(command: str, folder: Path, of_call: Mapping[str, Any] | None = None) -> str:
+    """How to go on with the run in a folder, in the same way, to be pasted into a shell."""
+    flags = {"resume": folder, **(of_call or {})}
+    told = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items())
+    return f"go on with: python -m bench.{command} {told}"
 
 
 def stopped(stop: BaseException, hint: str) -> NoReturn:

@@ -57,10 +57,12 @@ def device_of(options: Options) -> str:
 def plain(options: Options) -> dict[str, Any]:
     """The options of a run as YAML and JSON know them: no tuples, no paths."""
     values = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-    for f in dataclasses.fields(options):
-        if f.metadata.get("of_call"):
-            del values[f.name]
-    return values
+    return {name: value for name, value in values.items() if name not in of_call(options)}
+
+
+def of_call(options: Options) -> dict[str, Any]:
+    """Those that belong to one call of the command."""
+    return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.metadata.get("of_call")}
 
 
 def parser(kind: type[Options], prog: str | None = None, description: str = "", **how: Any) -> Parser:

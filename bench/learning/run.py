@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.data.series import Form, Labelled
+from bench.kit.benchmark import Curve, Score
 from bench.kit.divided import Divide
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run
@@ -152,6 +153,11 @@ def merged(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
 BY_SEED = ("seeds", "readout", "validation", "test", "second test", "confusion")  # one value of each, in a result
 
 DIVIDE: Divide[Any] = Divide(share, merged)
+SCORE = Score(
+    "validation accuracy / %",
+    of=lambda result: result["validation"],
+    curve=lambda result: Curve("epoch", list(range(1, len(result["curve"]) + 1)), result["curve"]),
+)
 
 
 # -- table and figure --------------------------------------------------------------------------------------------------

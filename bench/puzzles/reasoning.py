@@ -29,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from bench.data.cache import cache_dir, cached
-from bench.kit.benchmark import Benchmark
+from bench.kit.benchmark import Benchmark, Curve, Score
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run, write_atomically
 from bench.kit.options import OF_CALL, DeviceOptions, O
@@ -391,6 +391,22 @@ def nothing_beyond(o: Any, task: Task, model: HRM, number: int) -> Iterable[Beyo
     return ()
 
 
+SCORE = Score(
+    "validation, right / %",
+    of=lambda result: [100 * seed["curve"][-1]["validation"][result["measure"]] for seed in result["seeds"]],
+    curve=lambda result: Curve(
+        "step",
+        [row["step"] for row in result["seeds"][0]["curve"]],
+        [[100 * row["validation"][result["measure"]] for row in rows] for rows in curves(result)],
+    ),
+)
+
+
+def curves(result: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], ...]]:
+    """[looks][seeds]"""
+    return list(zip(*(seed["curve"] for seed in result["seeds"]), strict=True))
+
+
 def puzzles(
     *,
     name: str,
@@ -443,6 +459,7 @@ def puzzles(
         run=run,
         tables=tables,
         draw=lambda result: {f"{name}.png": draw(result)},
+        score=SCORE,
         several_processes=True,
         instead={"--solve": partial(solve, name), "--weights": unasked},
     )

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 import gle
-from bench.kit.benchmark import Benchmark
+from bench.kit.benchmark import Benchmark, Curve, Score
 from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.options import Options
@@ -304,4 +304,10 @@ benchmark = Benchmark(
     run=run,
     tables=lambda result: [table(result)],
     draw=lambda result: {"chain.png": draw(result)},
+    score=Score(
+        "log₁₀ of the loss of the first rule",
+        of=lambda result: np.log10(result["rows"][0]["loss"][-1]).tolist(),
+        larger=False,
+        curve=lambda result: Curve("time", result["rows"][0]["time"], np.log10(result["rows"][0]["loss"]).tolist()),
+    ),
 )

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import gle
-from bench.kit.benchmark import Benchmark
+from bench.kit.benchmark import Benchmark, Curve, Score
 from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.options import Options
@@ -272,4 +272,12 @@ benchmark = Benchmark(
     run=run,
     tables=tables,
     draw=lambda result: {"small.png": draw(result)},
+    score=Score(
+        "log₁₀ of the loss of GLE",
+        of=lambda result: np.log10(result["rules"]["gle"]["loss"][-1]).tolist(),
+        larger=False,
+        curve=lambda result: Curve(
+            "time", result["rules"]["gle"]["time"], np.log10(result["rules"]["gle"]["loss"]).tolist()
+        ),
+    ),
 )

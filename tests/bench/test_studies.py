@@ -74,7 +74,7 @@ studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ()
 
 
 def test_every_benchmark_is_here():
-    assert {*FIGURES, "mnist1d", "gsc"} == set(registry.MODULES)
+    assert {*FIGURES, "mnist1d", "gsc", "sweep"} == set(registry.MODULES)
 
 
 # -- smoke runs --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.kit.benchmark import Benchmark, main
+from bench.kit.benchmark import Benchmark, Curve, Score, main
 from bench.kit.figures import band, plt
 from bench.kit.options import Options
 from bench.kit.tables import Table, mean_std
@@ -60,6 +60,11 @@ benchmark = Benchmark(
     run=run,
     tables=lambda result: [table(result)],
     draw=lambda result: {"toy.png": draw(result)},
+    score=Score(
+        "right / %",
+        of=lambda result: [sum(seed) / len(seed) for seed in zip(*result["right"])],
+        curve=lambda result: Curve("noise", result["options"]["noise"], result["right"]),
+    ),
 )
 
 if __name__ == "__main__":

@@ -84,7 +84,18 @@ BOTH = f"{SPOKEN} --consolidation.epochs 1 --consolidation.batch 50 --features.h
 FOLDER = (("speech_commands", "{words}"),)
 SPEECH = "python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml --seeds 3"
 
+GRID = 'python -m bench.sweep <benchmark> --grid "<option>=[<value>,…]"'
+ON_RAY = "python -m bench.sweep mnist1d --config gru --grid grid.yaml --on ray --address auto"
+EXAMPLE = (
+    "python -m bench.sweep mnist1d --config gru --samples 1000 --training.epochs 10 --seeds 3 "
+    '--grid "training.lr=[1e-3,3e-3,1e-2,3e-2]" --grid "training.batch=[50,100]"'
+)
+
 RUNS = {
+    GRID: Run(ROW, (("<benchmark>", "mnist1d --config mlp"), ("<option>=[<value>,…]", "training.lr=[1e-3,1e-2]"))),
+    ON_RAY: Run(ROW, (("grid.yaml", "{a grid}"), (" --on ray --address auto", "")), slow=True),
+    EXAMPLE: Run("--samples 130 --training.epochs 1 --seeds 1", slow=True),
+    "python -m bench.sweep --resume runs/sweep/<folder>": Run(fill=(("runs/sweep/<folder>", "{a sweep}"),)),
     "python -m bench.gsc --data speech_commands": Run(HEARD, FOLDER, slow=True, traced=SPEECH),
     "python -m bench.gsc --data speech_commands --download 0.02": Run(
         HEARD, ((" --download 0.02", ""), *FOLDER), slow=True, traced=SPEECH
@@ -231,6 +242,8 @@ RUNS = {
 
 # Switches that a document names without the command: which of the commands above has them
 SWITCHES = {
+    "--grid": GRID,
+    "--on ray": ON_RAY,
     "--download 0.02": "python -m bench.gsc --data speech_commands --download 0.02",
     "--listen": "python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt",
     "--task stream": "python -m bench.compare --task stream",

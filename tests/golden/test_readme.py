@@ -21,6 +21,7 @@ from bench import (
     recurrent,
     registry,
     report,
+    sweep,
 )
 from bench.kit.options import plain, read
 from bench.kit.tables import markdown
@@ -43,6 +44,7 @@ ANALYSES = "\n".join(
         "local_trials",
         "speech",
         "speech_trials",
+        "sweeps",
     )
 )
 RESULTS = ROOT / "bench" / "results" / "mnist1d"
@@ -131,6 +133,8 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "maze open": ("maze/open", lambda r: reasoning.tables(r)[0]),
     "recurrent": ("recurrent/result", lambda r: recurrent.tables(r)[0]),
     "recurrent edges": ("recurrent/result", lambda r: recurrent.tables(r)[2]),
+    "sweep": ("sweeps/mnist1d_gru", sweep.table),
+    "sweep effects": ("sweeps/mnist1d_gru", sweep.marginals),
     "maze carved": ("maze/carved", lambda r: reasoning.tables(r)[0]),
 }
 
