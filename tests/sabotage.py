@@ -424,7 +424,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a documented command that nobody runs",
-        "README.md",
+        "docs/results.md",
         "| `gradients` |",
         "| `gradients --segment 2` |",
         f"{COMMANDS}::test_every_documented_command_is_run",
@@ -439,8 +439,8 @@ SABOTAGES = [
     Sabotage(
         "a hint that no shell takes",
         "bench/kit/cli.py",
-        "shlex.quote(str(folder))",
-        "str(folder)",
+        "shlex.quote(str(value))",
+        "str(value)",
         f"{LINE}::test_the_hint_can_be_pasted_into_a_shell[mnist1d]",
     ),
     Sabotage(
