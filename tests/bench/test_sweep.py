@@ -279,7 +279,7 @@ def command(arguments, said):
         main(sweep.benchmark, arguments)
 
 
-def until(what, seconds=60):
+def until(what, seconds=300):  # of a machine that has much else to do
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "nothing came of it"
@@ -315,8 +315,8 @@ def test_interrupted_then_killed_then_gone_on_with(tmp_path):
         process.start()
         worker = int(until(lambda: waiting.exists() and waiting.read_text()))
         os.kill(process.pid, how)
-        process.join(30)
-        until(lambda: not alive(worker), 10)
+        process.join(300)
+        until(lambda: not alive(worker), 60)
         return process.exitcode
 
     assert stopped(arguments, signal.SIGINT) == 130
@@ -360,9 +360,9 @@ def test_a_machine_that_dies(tmp_path, monkeypatch):
         until(lambda: all(gate.with_suffix(f".{trials}").exists() for trials in (20, 30)))
         workers = [int(gate.with_suffix(f".{trials}").read_text()) for trials in (20, 30)]
         cluster.remove_node(second, allow_graceful=False)
-        until(lambda: not all(map(alive, workers)), 20)
+        until(lambda: not all(map(alive, workers)), 60)
         gate.touch()
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0, said.read_text()
         later = [int(gate.with_suffix(f".{trials}").read_text()) for trials in (20, 30)]
         assert sum(a == b for a, b in zip(workers, later)) == 1  # the other was begun again
