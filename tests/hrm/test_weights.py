@@ -244,9 +244,9 @@ assert not {{"bench", "gle", "matplotlib", "scipy"}} & {{name.partition(".")[0] 
 
 def test_names_of_the_package():
     """Prevents: a name in `__all__` that its module has given up."""
-    assert {*hrm.__all__} == {*hrm._HOMES, "load"}
+    assert {*hrm.__all__} == {*hrm._HOMES, "load", "export"}
     for name in hrm.__all__:
-        assert getattr(hrm, name).__name__ == name
+        assert getattr(hrm, name).__name__.removeprefix("hrm.") == name
         assert name in dir(hrm)
     with pytest.raises(AttributeError, match="'hrm' has no attribute 'magic'"):
         hrm.magic  # noqa: B018
