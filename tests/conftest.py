@@ -7,6 +7,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import processes
+
 # how well the C++ compiler optimises is not ours to test, and takes it half of its time; read when it first compiles
 os.environ.setdefault("TORCHINDUCTOR_DEBUG_COMPILE", "1")
 torch.set_num_threads(1)  # for what is set up before the first test, too
@@ -60,6 +62,11 @@ def pytest_runtest_logfinish():
 
 
 compiler_frozen: list[bool] = []
+
+
+@pytest.fixture(scope="session")
+def server():
+    processes.begun()
 
 
 @pytest.fixture

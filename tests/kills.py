@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import runpy
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from processes import SERVER
 from studies import SMALL_TUNED
 
 ROOT = Path(__file__).parents[1]
@@ -46,10 +46,6 @@ COMMANDS = {  # small, with everything that a checkpoint must hold: stages, sche
 }
 TIMES = {"seconds", "ms"}  # of no account; neither are where and when a run took place
 ELSEWHERE = TIMES | {"environment", "runs", "rows"}
-
-# a server that has imported what is not ours, and forks for each run: starting takes longer than a small run
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["jsonargparse", "matplotlib.pyplot", "scipy.signal", "torch", "torch._dynamo", "yaml"])
 
 
 def _run(command: str, arguments: list[str], compiler: str, log: Path) -> None:

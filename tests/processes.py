@@ -1,6 +1,11 @@
-"""A function in several processes at once, begun by one that has imported what takes them longest."""
+"""Processes that begin at once: forked by one that has imported what is not ours.
+
+There is one such server in a process, that of whoever asks first: it has to know all that any test needs, and none of
+our modules, which sabotages replace. Tests of what forks by itself ask for it by the fixture `server`.
+"""
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
 import socket
@@ -11,12 +16,23 @@ from typing import Any
 
 import torch.multiprocessing as mp
 
-SLOW = ["numpy", "torch", "torch._dynamo", "torch.distributed.nn"]
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        "pytest", "numpy", "scipy.signal", "scipy.integrate", "scipy.ndimage", "torch", "torch._dynamo",
+        "torch.distributed.nn", "torch.profiler", "torch.testing", "torch.optim.lr_scheduler", "matplotlib.pyplot",
+        "jsonargparse", "yaml", "tqdm", "xdist", "unittest.mock",
+    ]
+)  # fmt: skip
+
+
+def begun() -> None:
+    """The server is ours from here on."""
+    multiprocessing.forkserver.ensure_running()
 
 
 def side_by_side(function: Callable[..., None], *arguments: Any) -> None:
     """function(number, *arguments) in two processes; raises what one of them raises."""
-    multiprocessing.set_forkserver_preload(SLOW)
     mp.start_processes(function, arguments, nprocs=2, start_method="forkserver")
 
 

@@ -6,7 +6,6 @@ suite itself).
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sys
@@ -15,6 +14,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from processes import SERVER
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,13 +72,6 @@ SABOTAGES = [
         'if part.phi is not ACTIVATIONS["linear"] and type(part.phi) is not Spike:',
         "if False:",
         f"{EXCHANGE}::test_what_is_not_written",
-    ),
-    Sabotage(
-        "jobs of a killed sweep that go on",
-        "bench/kit/jobs.py",
-        "    threading.Thread(target=_end_with_parent, daemon=True).start()",
-        "    pass",
-        f"{SWEEP}::test_interrupted_then_killed_then_gone_on_with",
     ),
     Sabotage(
         "a combination that begins again where it could go on",
@@ -1379,17 +1373,6 @@ SABOTAGES = [
 ]
 
 
-# a server that has imported what is not ours, and forks for each test: most tests take less time than that import
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "pytest", "numpy", "scipy.signal", "scipy.integrate", "scipy.ndimage", "torch", "torch._dynamo",
-        "torch.distributed.nn", "torch.profiler", "torch.testing", "torch.optim.lr_scheduler", "matplotlib.pyplot",
-        "jsonargparse", "yaml", "tqdm", "xdist", "unittest.mock",
-    ]
-)  # fmt: skip
-
-
 RAN = 100  # added to pytest's exit codes: 1 alone is that of any exception
 
 
@@ -1410,6 +1393,7 @@ def _pytest(tree: Path, test: str, output: Path) -> None:
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    assert not {"gle", "hrm", "bench"} & sys.modules.keys(), "the server has imported what is sabotaged"
     for name in [n for n in os.environ if n.startswith("PYTEST")]:
         del os.environ[name]
     os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}  # of commands that a test runs

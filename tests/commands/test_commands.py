@@ -242,7 +242,7 @@ BEGUN = Forecaster.__init__
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory):
+def commands(tmp_path_factory, server):
     """Where a user stands, with a cache of data of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
