@@ -119,6 +119,7 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "sudoku 6x6 gle hard": ("sudoku/6x6_gle_hard", lambda r: reasoning.tables(r)[0]),
     "sudoku hard plain": ("sudoku_trials/plain", lambda r: reasoning.tables(r)[0]),
     "sudoku hard stabilised": ("sudoku_trials/stabilised", lambda r: reasoning.tables(r)[0]),
+    "sudoku attention": ("sudoku_trials/attention", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6 gle 600": ("sudoku/6x6_gle_600", lambda r: reasoning.tables(r)[0]),
     "compare 4x4": ("compare/4x4", lambda r: compare.tables(r)[0]),
     "compare 4x4 gradients": ("compare/4x4", lambda r: compare.tables(r)[1]),
