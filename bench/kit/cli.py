@@ -100,7 +100,7 @@ def taken(arguments: Sequence[str], names: Iterable[str]) -> tuple[list[tuple[st
 def check_resume(arguments: Sequence[str], of_call: Iterable[str] = ("resume",)) -> None:
     """Raises ValueError where --resume comes with options of a run. of_call: options that belong to none."""
     fine = {f"--{name}" for name in of_call}
-    if others := [f for a in arguments if a.startswith("--") and (f := a.partition("=")[0]) not in fine]:
+    if others := [a for a in arguments if a.startswith("--") and a.partition("=")[0] not in fine]:
         raise ValueError(f"--resume goes on with the run's own options: drop {', '.join(others)}")
 
 
