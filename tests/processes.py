@@ -27,8 +27,9 @@ SERVER.set_forkserver_preload(
 
 
 def begun() -> None:
-    """The server is ours from here on."""
-    multiprocessing.forkserver.ensure_running()
+    """The server is ours from here on; but in a process that it forked, where nobody else's tests follow."""
+    if multiprocessing.parent_process() is None:
+        multiprocessing.forkserver.ensure_running()
 
 
 def side_by_side(function: Callable[..., None], *arguments: Any) -> None:

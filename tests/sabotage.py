@@ -74,13 +74,6 @@ SABOTAGES = [
         f"{EXCHANGE}::test_what_is_not_written",
     ),
     Sabotage(
-        "a combination that begins again where it could go on",
-        "bench/kit/jobs.py",
-        "resume=begun(here)",
-        "resume=None",
-        f"{SWEEP}::test_interrupted_then_killed_then_gone_on_with",
-    ),
-    Sabotage(
         "combinations that are computed twice",
         "bench/sweep.py",
         "if jobs.done(job.folder) is None]",
