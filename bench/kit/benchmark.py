@@ -33,7 +33,7 @@ Result: TypeAlias = Mapping[str, Any]
 
 
 class Curve(NamedTuple):
-    """A score on the way there: values [points][seeds] over x [points], which is called `along`."""
+    """A score on the way there: values [points, seeds] over x [points], which is called `along`."""
 
     along: str
     x: Sequence[float]
