@@ -8,6 +8,9 @@
 # states, after every step.
 
 # %%
+import tempfile
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -89,8 +92,9 @@ assert (answers[-1].numpy() == task.test.y[0]).mean() > 0.6
 # The same model as a user has it: one file, one call.
 
 # %%
-trainer.save("ring.pt")
-answer = hrm.load("ring.pt").solve(task.test.x[0].reshape(1, 6), segments=4)
+file = Path(tempfile.mkdtemp()) / "ring.pt"
+trainer.save(file)
+answer = hrm.load(file).solve(task.test.x[0].reshape(1, 6), segments=4)
 print(answer)
 print(answer.steps[:, 0])
 
