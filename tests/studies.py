@@ -81,3 +81,14 @@ def numbers(item):
             yield from numbers(value)
     elif isinstance(item, (int, float)):
         yield item
+
+
+# what a measurement of costs finds again only roughly
+TIMED = {"ms", "seconds", "cpu", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms"}
+
+
+def comparable(item):
+    """A result without what may differ between two runs: where and when they ran."""
+    if isinstance(item, dict):
+        return {k: comparable(v) for k, v in item.items() if k not in {"environment", "runs"} | TIMED}
+    return [comparable(v) for v in item] if isinstance(item, list) else item

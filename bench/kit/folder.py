@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import pickle
 import platform
 import re
@@ -24,6 +23,7 @@ import torch
 import yaml
 
 from bench.kit.interruption import heed
+from gle.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +41,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
     Raises SaveError (a full disk, no permission, …) with the old file in place.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as f:
-            write(f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
+        write_whole(path, write)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
-        _remove(temporary)
         heed()  # torch.save turns a Ctrl-C, too, into a RuntimeError
         raise SaveError(
             f"could not save {path}: {error}. What was saved before is intact: free some space, then go on"
         ) from error
-    except BaseException:
-        _remove(temporary)
-        raise
 
 
 def _remove(path: Path) -> None:

@@ -56,8 +56,8 @@ def device_of(options: Options) -> str:
 
 def plain(options: Options) -> dict[str, Any]:
     """The options of a run as YAML and JSON know them: no tuples, no paths."""
-    values = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-    return {name: value for name, value in values.items() if name not in of_call(options)}
+    values, others = json.loads(json.dumps(dataclasses.asdict(options), default=str)), of_call(options)
+    return {name: value for name, value in values.items() if name not in others}
 
 
 def of_call(options: Options) -> dict[str, Any]:

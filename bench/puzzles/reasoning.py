@@ -193,9 +193,7 @@ def train(
     place: dict[str, Any] = {"seed": seed, "stage": 0, "best": -1.0, "curves": [[] for _ in stages]}
     saved = run.restore()
     if saved and saved["seed"] == seed:
-        place |= {k: saved[k] for k in place if k in saved}
-        if "curve" in saved:  # of a version without a curriculum
-            place["curves"] = [saved["curve"]]
+        place |= {k: saved[k] for k in place}
     else:
         saved = None
         keep(o, model, weights_file(run.path, seed, "init"), task)
@@ -204,7 +202,7 @@ def train(
             continue
         own = resized(model, of) if before else model
         trainer = Trainer(own, of, training, seed, compiled if o.compile else None)
-        if saved and number == saved.get("stage", 0):
+        if saved and number == saved["stage"]:
             trainer.load_state_dict(saved["trainer"])
         place["stage"] = number
         learn(o, trainer, run, place, number == len(before))
@@ -421,7 +419,7 @@ def puzzles(
 ) -> Puzzles[R]:
     """The benchmark of a task. before: what a model learns first. judge: adds measures of its own on the test puzzles,
     "votes" among them: {measure: share}; it may write what it answered to a file."""
-    made: dict[str, Task] = {}  # what `check` has read, until it is learned from
+    made: dict[str, tuple[Any, Sequence[Stage]]] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
         return repr(dataclasses.replace(o, device="", resume=None, runs=Path()))  # what no puzzle hangs on
@@ -432,14 +430,17 @@ def puzzles(
         found = task(o)
         found.check()
         build(o, found, 0)  # complains of sizes
+        first = before(o, found)
         made.clear()
-        made[key(o)] = found
+        made[key(o)] = found, first
 
     def run(o: Any, run: Run) -> dict[str, Any]:
         o.training.check()  # divides the batch among processes
-        of = made.pop(key(o), None) or task(o)
+        if key(o) not in made:
+            found = task(o)
+            made[key(o)] = found, before(o, found)
+        of, first = made.pop(key(o))
         judged = judge(o, of) if judge else None
-        first = before(o, of)
         seeds = [run.part(f"seed{s}", partial(train, o, of, first, run, judged, s)) for s in range(o.seeds)]
         return {
             "task": of.name,

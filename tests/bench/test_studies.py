@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import finished, hardly_drawn, heed_interrupts, launch, numbers, run_folder, smoke_flags
+from studies import comparable, finished, hardly_drawn, heed_interrupts, launch, numbers, run_folder, smoke_flags
 
 from bench import registry
 from bench.kit import figures
@@ -198,17 +198,6 @@ def test_shapes_of_credit(smoke):
 
 
 # -- going on after an interruption ------------------------------------------------------------------------------------
-
-
-# what a measurement of costs finds again only roughly
-TIMED = {"ms", "seconds", "cpu", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms"}
-
-
-def comparable(item):
-    """A result without what may differ between two runs: where and when they ran."""
-    if isinstance(item, dict):
-        return {k: comparable(v) for k, v in item.items() if k not in {"environment", "runs"} | TIMED}
-    return [comparable(v) for v in item] if isinstance(item, list) else item
 
 
 @studies
