@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ import numpy as np
 from bench.kit.benchmark import main
 from bench.kit.folder import write_text
 from bench.puzzles import reasoning
+from bench.puzzles.pages import page
 from bench.puzzles.reasoning import Reasoning
 from hrm.act import Halting
 from hrm.model import HRM
@@ -102,7 +104,35 @@ def votes(o: Arc, made: arc.Arc, model: HRM, file: Path) -> dict[str, Any]:
         "2 tries": made.solved("asked", tried),
     }
     shares = {name: float(np.mean(list(right.values()))) for name, right in solved.items() if right}
-    return {"votes": shares, "inputs": len(made.inputs["test"])}
+    return {"votes": shares, "inputs": len(made.inputs["test"]), "answers": told(made, tried)}
+
+
+def told(made: arc.Arc, tried: dict[tuple[str, int], list[np.ndarray]]) -> dict[str, Any]:
+    """What was shown, asked and tried, of each test input: a grid is a list of rows of digits."""
+
+    def rows(grid: np.ndarray | None) -> list[str] | None:
+        return None if grid is None else ["".join(map(str, row)) for row in grid.tolist()]
+
+    asked = [
+        {
+            "task": name,
+            "pair": i,
+            "input": rows(made.questions[name, i]),
+            "tries": [rows(grid) for grid in grids],
+            "solution": rows(made.solutions["asked"].get((name, i))),
+        }
+        for (name, i), grids in tried.items()
+    ]
+    shown = {n: [[rows(p.input), rows(p.output)] for p in made.demonstrations[n]] for n, _ in tried}
+    return {"asked": asked, "demonstrations": shown}
+
+
+def report(result: Mapping[str, Any]) -> dict[str, str]:
+    """A page of the first seed's answers, by its last weights, task by task."""
+    found = result["seeds"][0]["test"]["last"]
+    if "answers" not in found:
+        return {}
+    return {"tasks.html": page("tasks.html", "ARC, task by task", found["answers"])}
 
 
 def toy(folder: Path, tasks: int, seed: int) -> Path:
@@ -153,6 +183,7 @@ benchmark = reasoning.puzzles(
     check=check,
     tiny=tiny,
     judge=lambda o, made: partial(votes, o, made),
+    pages=report,
 )
 
 if __name__ == "__main__":

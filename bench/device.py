@@ -35,11 +35,10 @@ from bench.learning import options as learning
 from bench.learning import timing
 from bench.learning.trainers import Online
 from bench.models.populations import Model
+from bench.puzzles.published import reasoner
 from gle.compiling import compiled
-from hrm.act import Halting
-from hrm.model import HRM, Config
+from hrm.model import Config
 from hrm.tasks import sudoku
-from hrm.train import Trainer, Training
 
 TESTS = Path(__file__).parents[1] / "tests"
 
@@ -169,32 +168,18 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def reasoner(o: Device, task: sudoku.Sudoku, gradient: str, compile: bool) -> Trainer:
-    """The published model and training."""
-    config = Config(
-        vocabulary=task.vocabulary, length=task.length, columns=task.width, d=o.d, heads=8, H_layers=4, L_layers=4,
-        multiple=min(256, o.d),
-    )  # fmt: skip
-    training = Training(
-        batch=o.batch, steps=10**6, lr=1e-4, warmup=2000, gradient=gradient, loss="stablemax", optimizer="adam_atan2",
-        bf16=o.device != "cpu", halting=Halting(),
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = HRM(config).to(o.device)
-    return Trainer(model, task, training, compile=compiled if compile else None)
-
-
 def reasoning(o: Device) -> dict[str, Any]:
     """Samples (a puzzle in one segment) per second, and peak memory of a step with either gradient."""
     memory = {}
     train, validation, test = sudoku.generate(9, 30, (max(8, o.batch // 16), 4, 4), 0, "none")  # of 30 blanks
     task = sudoku.Sudoku(9, train, validation, test)
+    config = Config(d=o.d, multiple=min(256, o.d))
     for gradient in ("one_step", "bptt"):
-        trainer = reasoner(o, task, gradient, False)
+        trainer = reasoner(config, task, o.batch, o.device, gradient)
         trainer.step()
         memory[gradient] = peak_bytes(trainer.step, o.device)
         del trainer
-    trainer = reasoner(o, task, "one_step", o.compile)
+    trainer = reasoner(config, task, o.batch, o.device, compile=compiled if o.compile else None)
     first = [trainer.step()["loss"] for _ in range(2)]  # compiles
     seconds, steps, began = 0.0, 0, time.perf_counter()
     while seconds < o.reasoning or not steps:

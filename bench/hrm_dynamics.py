@@ -14,11 +14,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-import html
-import importlib.resources
-import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,12 +28,12 @@ from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.tables import Table
-from bench.puzzles import reasoning, trained
+from bench.puzzles import pages, reasoning, trained
 from bench.puzzles.trained import Subject, Trained
 from gle.compiling import compiled
 from hrm import act, controls
 from hrm.act import Shown
-from hrm.credit import Local, side
+from hrm.credit import Local, ahead_of, side
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
 from hrm.model import HRM, Carry, Config
@@ -285,8 +281,8 @@ def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str
         errors["e_H"].append(e_H)
 
     credit = Local(
-        side(model.L), side(model.H), training.loss, 0.0, training.halting, training.epsilon, training.gain,
-        plasticity="segment", watch=watch,
+        side(model.L), side(model.H), ahead_of(model), training.loss, 0.0, training.halting, training.epsilon,
+        training.gain, plasticity="segment", watch=watch,
     )  # fmt: skip
     x, puzzle = symbols(subject.task, grids, o.device)
     y = torch.from_numpy(grids.y.astype(np.int64)).to(o.device)
@@ -437,14 +433,7 @@ def page(result: Mapping[str, Any]) -> str:
         "perSegment": len(found["steps"]) // result["options"]["segments"],
     }
     size = 42 if result["grid"]["width"] <= 9 else 24
-    template = (importlib.resources.files("bench.puzzles") / "steps.html").read_text("utf-8")
-    texts = {
-        "TITLE": html.escape(result["task"]),
-        "SIZE": str(size),
-        "FONT": str(size * 2 // 5),
-        "DATA": json.dumps(data).replace("<", "\\u003c"),  # no symbol may end the script
-    }
-    return re.sub("@@([A-Z]+)@@", lambda found: texts[found[1]], template)
+    return pages.page("steps.html", result["task"], data, SIZE=str(size), FONT=str(size * 2 // 5))
 
 
 benchmark = Benchmark(

@@ -56,21 +56,33 @@ class Credit(Protocol):
         embeddings, a leaf [slots, d], whose `.grad` is found, too."""
 
 
-def looked_ahead(model: HRM, carry: Carry, slots: Slots, puzzle: Tensor, halting: Halting) -> Tensor | None:
+Ahead = Callable[[Carry, Tensor, Tensor], Output]
+
+
+def ahead_of(model: HRM) -> Ahead:
+    """A segment from symbols to answers, for nobody to learn from: of carry, symbols and puzzles."""
+
+    def ahead(carry: Carry, x: Tensor, puzzle: Tensor) -> Output:
+        return model.read_out(run(model, carry, model.embed(x, puzzle), 0, model.config.steps))
+
+    return ahead
+
+
+def looked_ahead(ahead: Ahead, carry: Carry, slots: Slots, puzzle: Tensor, halting: Halting) -> Tensor | None:
     """The target of q_continue, for which a further segment is run; None where it does not learn."""
     if not (halting.learned and halting.q_continue):
         return None
     with torch.no_grad():
-        ahead = run(model, carry, model.embed(slots.x, puzzle), 0, model.config.steps)
         last = slots.segments + 1 >= halting.halt_max_steps
-        return act.continue_value(last, model.read_out(ahead))
+        return act.continue_value(last, ahead(carry, slots.x, puzzle))
 
 
 @dataclass
 class Autograd:
-    """By autograd, as a strategy says. forward: the strategy's segment, compiled or not."""
+    """By autograd, as a strategy says. forward: the strategy's segment; ahead: a further one; compiled or not."""
 
     forward: Callable[..., tuple[Carry, Output, Any]]
+    ahead: Ahead
     loss: str
     q_weight: float
     halting: Halting
@@ -83,7 +95,7 @@ class Autograd:
         with torch.autocast(slots.x.device.type, torch.bfloat16, enabled=self.bf16):
             carry, out, _ = self.forward(slots.carry, shown, puzzle)
             carry = detach(carry)
-            following = looked_ahead(model, carry, slots, puzzle, self.halting)
+            following = looked_ahead(self.ahead, carry, slots, puzzle, self.halting)
         y = shown.step(model.config.steps - 1).y
         l = losses(out, y, LOSSES[self.loss], following, self.q_weight)
         l.total.backward()
@@ -116,7 +128,7 @@ class Waiting(NamedTuple):
 @dataclass
 class Local:
     """By the errors that the modules send back themselves (`hrm.local`); a module without any is differentiated by
-    autograd within the present step. L, H: those of the model, see `side`.
+    autograd within the present step. L, H: those of the model, see `side`. ahead: a segment for the Q-head's target.
 
     target: "always", or at the "end" of a segment alone. plasticity: an update at each small "step", or one for the sum
     over a "segment". epsilon: ε. gain: what keeps the errors that come back from growing: those of each "puzzle" or
@@ -132,6 +144,7 @@ class Local:
 
     L: Sided
     H: Sided
+    ahead: Ahead
     loss: str
     q_weight: float
     halting: Halting
@@ -170,7 +183,7 @@ class Local:
             e_H: Tensor | None = None
             if seen_H is not None:
                 out = model.read_out(carry)
-                following = looked_ahead(model, carry, slots, puzzle, self.halting) if last else None
+                following = looked_ahead(self.ahead, carry, slots, puzzle, self.halting) if last else None
                 e_out = output_errors(out, now.y, self.loss, following, self.q_weight)
                 fresh, found = head_errors(model, model.H.read(carry.H), e_out)
                 if self.control == "shuffled":

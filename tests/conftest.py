@@ -12,6 +12,7 @@ import processes
 # how well the C++ compiler optimises is not ours to test, and takes it half of its time; read when it first compiles
 os.environ.setdefault("TORCHINDUCTOR_DEBUG_COMPILE", "1")
 torch.set_num_threads(1)  # for what is set up before the first test, too
+os.fsync = lambda file: None  # no machine loses its power here, and files are written by the thousand
 
 
 def pytest_addoption(parser):

@@ -405,8 +405,8 @@ SABOTAGES = [
     Sabotage(
         "a segment compiled without its device",
         "hrm/train.py",
-        "compile(forward, self.device)",
-        "compile(forward)",
+        "(lambda f: compile(f, self.device))",
+        "(lambda f: compile(f))",
         f"{COMMANDS}::test_runs[python -m bench.sudoku]",
     ),
     Sabotage(
@@ -673,7 +673,7 @@ SABOTAGES = [
         "gle/network.py",
         "return mapped(torch.clone, LayerState(zero, zero, r, zero, sent, kept))",
         "return LayerState(zero, zero, r, zero, sent, kept)",
-        f"{CORE}::test_compiled_once[euler-4-4-None-members2-inductor]",
+        f"{CORE}::test_compiled_once[euler-2-2-None-members2-inductor]",
     ),
     Sabotage(
         "a Neumann series without its last term",

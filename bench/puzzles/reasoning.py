@@ -416,9 +416,11 @@ def puzzles(
     judge: Callable[[R, Any], Judge] | None = None,
     beyond: Callable[[R, Any, HRM, int], Iterable[Beyond]] = nothing_beyond,
     before: Callable[[R, Any], Sequence[Stage]] = lambda o, task: (),
+    pages: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {},
 ) -> Puzzles[R]:
     """The benchmark of a task. before: what a model learns first. judge: adds measures of its own on the test puzzles,
-    "votes" among them: {measure: share}; it may write what it answered to a file."""
+    "votes" among them: {measure: share}; it may write what it answered to a file. pages: of the result, beside the
+    figure."""
     made: dict[str, tuple[Any, Sequence[Stage]]] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
@@ -459,7 +461,7 @@ def puzzles(
         tiny=tiny,
         run=run,
         tables=tables,
-        draw=lambda result: {f"{name}.png": draw(result)},
+        draw=lambda result: {f"{name}.png": draw(result), **pages(result)},
         score=SCORE,
         several_processes=True,
         instead={"--solve": partial(solve, name), "--weights": unasked},

@@ -291,6 +291,7 @@ class Arc(Task):
 
     symbols = " ·0123456789"
     blank = PAD
+    demonstrations: dict[str, list[Pair]]  # of the evaluation tasks, as they are
 
     def __init__(
         self, training: Sequence[Puzzle], evaluation: Sequence[Puzzle], size: int = LARGEST, augmentations: int = 8,
@@ -312,6 +313,7 @@ class Arc(Task):
 
         self.left_out = [p.name for p in (*training, *evaluation) if not fits(p)]
         self._inputs = {p.name: len(p.test) for p in evaluation}
+        self.demonstrations = {p.name: p.train for p in evaluation}
         training, evaluation = [p for p in training if fits(p)], [p for p in evaluation if fits(p)]
         answered = [p.name for p in training if all(pair.output is not None for pair in p.test)]
         if len(answered) <= held_out or not evaluation or held_out < 1:
@@ -358,6 +360,7 @@ class Arc(Task):
             Augmented(self, [pair for *_, pair, _ in of_split], [first for *_, first in of_split])
             for of_split in asked.values()
         )
+        self.questions = {(name, i): pair.input for name, i, pair, _ in asked["asked"]}
         self.inputs = {split: [(name, i) for name, i, _, _ in of_split] for split, of_split in asked.items()}
         self.solutions = {
             split: {(name, i): pair.output for name, i, pair, _ in of_split if pair.output is not None}

@@ -421,21 +421,21 @@ def generate(
                 f"{n} × {n} has only {len(np.unique(keys))} classes of grids under {augmentation!r}: too few for three "
                 "splits; augment by less"
             )
-        for attempt in range(100 * size):
-            if len(found) == size:
-                break
-            solution = solved[attempt % len(solved)]
-            grid = puzzle(solution, blanks, rng)
-            if grid is None:
-                continue
-            if climbs:
-                grid = climb(grid, rng, climbs)
-            (mark,) = fingerprints(grid[None])
-            if (augmentation != "all" or n == 9) and split_of_puzzle(mark, sizes, seed) != which:
-                continue
-            if (key := grid.tobytes()) not in seen:
-                seen.add(key)
-                found.append((grid, solution))
+        attempt = 0
+        while len(found) < size and attempt < 100 * size:
+            tried = []
+            for _ in range(size - len(found)):  # no more than can be needed: fingerprints of many at once are cheap
+                solution = solved[attempt % len(solved)]
+                attempt += 1
+                if (grid := puzzle(solution, blanks, rng)) is not None:
+                    tried.append((climb(grid, rng, climbs) if climbs else grid, solution))
+            if tried and (augmentation != "all" or n == 9):
+                own = splits_of_puzzles(fingerprints(np.stack([grid for grid, _ in tried])), seed) == which
+                tried = [pair for pair, mine in zip(tried, own, strict=True) if mine]
+            for grid, solution in tried:
+                if (key := grid.tobytes()) not in seen:
+                    seen.add(key)
+                    found.append((grid, solution))
         if len(found) < size:
             raise ValueError(f"found only {len(found)} of {size} puzzles of {n} × {n} with {blanks} blanks")
         x, y = (np.stack(part) for part in zip(*found, strict=True))
@@ -459,10 +459,10 @@ def split_by_class(keys: np.ndarray, sizes: tuple[int, int, int], seed: int) -> 
     return of_class[members]
 
 
-def split_of_puzzle(mark: np.uint64, sizes: tuple[int, int, int], seed: int) -> int:
+def splits_of_puzzles(marks: np.ndarray, seed: int) -> np.ndarray:
     """A split for each fingerprint, at random: a fifth each for validation and test."""
-    (u,) = mix(np.array([mark], dtype=np.uint64) + np.uint64(seed)) / 2.0**64
-    return 2 if u < 0.2 else 1 if u < 0.4 else 0
+    u = mix(marks + np.uint64(seed)) / 2.0**64
+    return np.where(u < 0.2, 2, np.where(u < 0.4, 1, 0))
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

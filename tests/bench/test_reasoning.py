@@ -234,12 +234,27 @@ def test_a_right_model_solves_arc(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.3 * 50 * len(made.asked) * made.length  # bytes: far from all segments
-    assert found == {"votes": {"1 try": 1.0, "2 tries": 1.0}, "inputs": 4}
+    assert found["votes"] == {"1 try": 1.0, "2 tries": 1.0}
+    assert found["inputs"] == len(found["answers"]["asked"]) == 4
     submission = json.loads((tmp_path / "submissions" / "0-last.json").read_text())
     for name, (answer,) in submission.items():
         (pair,) = json.loads((tmp_path / "evaluation" / f"{name}.json").read_text())["test"]
         assert answer == {"attempt_1": pair["output"], "attempt_2": pair["output"]}
     assert len(submission) == 4
+    for ask in found["answers"]["asked"]:
+        content = json.loads((tmp_path / "evaluation" / f"{ask['task']}.json").read_text())
+        shown = [[pair["input"], pair["output"]] for pair in content["train"]]
+        assert in_digits(shown) == found["answers"]["demonstrations"][ask["task"]]
+        assert in_digits(content["test"][ask["pair"]]["input"]) == ask["input"]
+        assert ask["tries"] == [ask["solution"]] == in_digits([content["test"][ask["pair"]]["output"]])
+    (title, text), *_ = arc.report({"seeds": [{"test": {"last": found}}]}).items()
+    assert title == "tasks.html"
+    assert json.dumps(found["answers"]) in text
+
+
+def in_digits(grid):
+    """Its rows as texts, of lists of grids, too."""
+    return "".join(map(str, grid)) if isinstance(grid[0], int) else [in_digits(part) for part in grid]
 
 
 def test_arc_without_solutions(tmp_path):

@@ -39,6 +39,7 @@ FIGURES = {  # of each benchmark but mnist1d and gsc, whose rows have tests of t
     "arc": {"arc"},
     "gradients": {"gradients", "costs"},
     "hrm_dynamics": {"hrm_dynamics"},
+    "hrm_speed": {"hrm_speed"},
     "compare": {"compare"},
 }
 TABLES = {  # parts of what is printed
@@ -54,6 +55,7 @@ TABLES = {  # parts of what is printed
     "arc": ["1 try, %", "2 tries, %"],
     "gradients": ["neumann 4", "MiB, N·T = 2"],
     "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
+    "hrm_speed": ["as published, ms", "rests below"],
     "compare": ["updates a second", "settled: cosine L / H", "MiB, N·T = 4"],
     "error_timing": ["cos(ΔWᵀe, r)", "late, sent e"],
     "speed": ["floor ms", "evaluate 1000"],
@@ -65,9 +67,10 @@ BESIDES = {  # what else lies in the run folder
     "mackey_glass": TRAINING,
     "sudoku": {*TRAINING, "weights"},
     "maze": {*TRAINING, "weights"},
-    "arc": {*TRAINING, "weights", "submissions"},
+    "arc": {*TRAINING, "weights", "submissions", "tasks.html"},
     "gradients": {"sudoku"},
     "hrm_dynamics": {"sudoku", "steps.html"},
+    "hrm_speed": {"sudoku"},
 }
 slow = {"credit": pytest.mark.slow}
 studies = pytest.mark.parametrize("study", [pytest.param(s, marks=slow.get(s, ())) for s in FIGURES])
@@ -281,6 +284,7 @@ def test_stopped_from_outside(smoke, tmp_path, monkeypatch):
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
+FEW = ["--puzzles", "[16, 8, 8]"]
 BAD = {
     "sudoku": [
         (["--size", "5"], "5"),
@@ -292,14 +296,14 @@ BAD = {
         (["--training.beta1", "1.5"], "beta1 must lie in [0, 1), got 1.5"),
         (["--training.gradient", "implicit 5"], "implicit takes no such arguments"),
         (["--training.gradient", ""], "unknown gradient ''"),
-        (["--model.expansion", "0"], "expansion must be positive, got 0"),
+        (["--model.expansion", "0", *FEW], "expansion must be positive, got 0"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--augmentation", "all", "--puzzles", "[4, 4, 4]"], "4 × 4 has only 2 classes of grids under 'all'"),
         (["--train_csv", "t.csv"], "give both of train_csv and test_csv, or none"),
         (["--train_csv", "t.csv", "--test_csv", "t.csv"], "use --size 9 with them, not 4"),
         (["--training.lr", "-1"], "lr must be ≥ 0, got -1"),
         (["--training.gradient", "two_step"], "unknown gradient 'two_step'"),
-        (["--model.d", "30"], "d = 30 must divide into 4 heads"),
+        (["--model.d", "30", *FEW], "d = 30 must divide into 4 heads"),
     ],
     "maze": [
         (["--kind", "round"], "unknown kind of maze 'round'"),
@@ -317,6 +321,13 @@ BAD = {
         (["--segments", "0"], "segments must be at least 1, got 0"),
         (["--seed", "1"], "seed = 1 is of a run's models: give --run"),
         (["--splits", "[0, 4, 4]"], "puzzles must be three numbers of at least 1, got"),
+    ],
+    "hrm_speed": [
+        (["--sizes", "[huge]"], "sizes must be some of published, laptop, got 'huge'"),
+        (["--modes", "[]"], "modes is empty: give at least one"),
+        (["--turns", "0"], "turns must be at least 1, got 0"),
+        (["--settled", "[0]"], "settled must be residuals > 0, got 0"),
+        (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),
     ],
     "gradients": [
         (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),

@@ -49,6 +49,7 @@ LOOKED_AT = (
     "--shape_steps 2 --watched 1"
 )
 COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1]] --costs [[1,1]] --products 5 --batch 4"
+FASTEST = "--turns 1 --batch 1 --settled [0.01] --sizes [laptop]"
 CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.1"
 SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10 --dt 0.1"
 
@@ -221,6 +222,10 @@ RUNS = {
     "python -m bench.gradients": Run(COMPARED, slow=True),
     "python -m bench.gradients --run runs/sudoku/<folder>": Run(
         COMPARED, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True, traced="python -m bench.gradients"
+    ),
+    "python -m bench.hrm_speed": Run(f"{FASTEST} --steps 2 --splits [8,4,4]", slow=True),
+    "python -m bench.hrm_speed --run runs/sudoku/<folder>": Run(
+        FASTEST, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
     ),
     DYNAMICS: Run(LOOKED_AT, slow=True),
     f"{DYNAMICS} --run runs/sudoku/<folder>": Run(

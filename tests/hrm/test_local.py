@@ -252,7 +252,7 @@ def test_gain_control_holds_what_comes_back():
             ).errors
         sizes[gain] = float(errors.L.norm())
     assert sizes["none"] > 1e3 * max(sizes["puzzle"], sizes["token"])
-    local = Local(None, None, "softmax", 0.0, Halting(), epsilon=1.0)
+    local = Local(None, None, None, "softmax", 0.0, Halting(), epsilon=1.0)
     e, fresh = 3 * torch.randn(5, 6, 4), torch.randn(5, 6, 4)
     e[0] *= 1e-3
     held = local._returning(e, fresh)
