@@ -152,10 +152,11 @@ def row(o: Options, size: str, mode: str) -> dict[str, Any]:
     train, validation, test = generate(9, 30, (max(batch, 8), 1, 1), 0, "none")  # of 30 blanks
     x, y = (torch.from_numpy(g[:batch]).long().to(o.device) for g in (train.x, train.y))
     task = Sudoku(9, train, validation, test)
-    trainer = reasoner(config, task, batch, o.device, compile=compiled if mode == "compiled" else None)
+    fast = compiled if mode == "compiled" else None
+    trainer = reasoner(config, task, batch, o.device, compile=fast)
     with torch.device(o.device):
         torch.manual_seed(0)
-        published = Published(HRM(config), batch, Halting(), LR, WEIGHT_DECAY, mode == "compiled")
+        published = Published(HRM(config), batch, Halting(), LR, WEIGHT_DECAY, fast)
     steps = {
         "ours": trainer.step,
         "published": lambda: published.step(x, y),

@@ -20,14 +20,16 @@ def pytest_addoption(parser):
 
 
 SHARES = 12  # into which the sabotages are divided
+KILLS = "test_kills.py"
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(config, items):
     """`-m device`: the tests that `--device` is for. With several workers (`--dist loadgroup`) the tests of a file stay
     together, as they share what they made; but sabotages share nothing, and commands what one benchmark made: small
-    groups, which come last, so that no worker waits for another."""
+    groups, which come last, so that no worker waits for another. Kills, the longest tests, come first."""
     shared = config.pluginmanager.hasplugin("xdist")
+    items.sort(key=lambda item: item.path.name != KILLS)
     for n, item in enumerate(items):
         if shared:
             item.add_marker(pytest.mark.xdist_group(_group(item, n)))
@@ -37,8 +39,8 @@ def pytest_collection_modifyitems(config, items):
 
 def _group(item, n):
     name = item.path.as_posix().removeprefix(f"{Path(__file__).parent.as_posix()}/")
-    if name == "test_sabotage.py":
-        return f"sabotages {n % SHARES}"
+    if name in ("test_sabotage.py", KILLS):
+        return f"{name} {n % SHARES}"
     command = getattr(item, "callspec", None) and item.callspec.params.get("command")
     if name == "commands/test_commands.py" and isinstance(command, str):
         return next((word for word in command.split() if word.startswith("bench.")), name)

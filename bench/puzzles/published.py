@@ -115,14 +115,16 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 class Published:
     """model: with attention, without puzzle identities. compile: what makes the forward pass fast, None for eager."""
 
-    def __init__(self, model: HRM, slots: int, halting: Halting, lr: float, weight_decay: float, compile: bool):
+    def __init__(
+        self, model: HRM, slots: int, halting: Halting, lr: float, weight_decay: float, compile: Compile | None
+    ):
         self.model, self.halting = model, halting
         self.optimizer = AdamATan2(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
         shape = (slots, model.config.length)
         z = torch.zeros(*shape, model.config.d)
         grid = torch.zeros(shape, dtype=torch.long)
         self.state = State(z, z, grid[:, 0], torch.ones(slots, dtype=torch.bool), grid, grid)
-        self.forward = torch.compile(self._forward, dynamic=False) if compile else self._forward
+        self.forward = compile(self._forward, z.device) if compile else self._forward
 
     def step(self, x: Tensor, y: Tensor) -> float:
         """x, y [slots, length]: for the slots that have halted. Returns the loss."""

@@ -23,7 +23,7 @@ def test_the_published_step_is_ours():
     with torch.no_grad():
         model.q_head.weight.normal_()
         model.q_head.bias.copy_(torch.tensor([-2.0, 2.0]))
-    published = Published(copy.deepcopy(model), slots, halting, LR, WEIGHT_DECAY, compile=False)
+    published = Published(copy.deepcopy(model), slots, halting, LR, WEIGHT_DECAY, compile=None)
     training = Training(
         batch=slots, steps=100, lr=LR, warmup=1, final=1.0, weight_decay=WEIGHT_DECAY, loss="stablemax", halting=halting
     )

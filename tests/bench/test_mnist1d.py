@@ -85,13 +85,6 @@ def test_smoke(path, tmp_path):
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == expected
 
 
-def test_smoke_without_arguments(tmp_path):
-    printed = launch("mnist1d", "--smoke", "true", "--runs", str(tmp_path))
-    for name in ("gle_15k", "mlp", "tcn", "gru", "91.7 ± 0.8"):
-        assert name in printed
-    assert (tmp_path / "mnist1d" / "learning_curves.png").stat().st_size > 10_000
-
-
 def learned(folder):
     """W of the second layer."""
     return torch.load(folder / "checkpoint.pt")["state"]["trainer"]["simulation"]["carry"]["theta"]["1"]["W"]

@@ -144,7 +144,9 @@ RUNS = {
     ),
     MNIST1D: Run("--samples 130 --training.epochs 1", slow=True, traced=GLE_15K),
     GLE_15K: Run(ROW),
-    f"{GLE_15K} --seeds 10 --workers 2": Run(f"{SHALLOW} --seeds 2", slow=True, traced=GLE_15K),
+    f"{GLE_15K} --seeds 10 --workers 2": Run(  # workers: tests/bench/test_mnist1d.py
+        f"{SHALLOW} --seeds 2", ((" --workers 2", ""),), slow=True, traced=GLE_15K
+    ),
     f"{MNIST1D} --config configs/mnist1d/<row>.yaml --seeds <n>": Run(ROW, (("<row>", "mlp"), ("<n>", "2"))),
     f"{MNIST1D} --resume runs/mnist1d/<folder>": Run(fill=(("runs/mnist1d/<folder>", "{a run of MNIST-1D}"),)),
     **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW) for name in ("mlp", "tcn", "gru", "lagnet")},
@@ -155,7 +157,9 @@ RUNS = {
     "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),
     "python -m bench.speed": Run(f"{SPEED} --cores [1] --sizes [15k]", slow=True),
     "python -m bench.speed --quick true": Run("--steps 12"),
-    "python -m bench.speed --turns 5": Run("--ensembles [1] --turns 1 --steps 12 --block 1 --cores [1] --sizes [15k]"),
+    "python -m bench.speed --turns 5": Run(
+        "--ensembles [1] --turns 1 --steps 12 --block 1 --cores [1] --sizes [15k]", traced="python -m bench.speed"
+    ),
     "python -m bench.speed --every '[1]' --modes '[compiled]' --cores '[1,2]'": Run(
         "--ensembles [1] --turns 1 --steps 12 --block 1 --sizes [15k]", slow=True
     ),
@@ -225,7 +229,7 @@ RUNS = {
     ),
     "python -m bench.hrm_speed": Run(f"{FASTEST} --steps 2 --splits [8,4,4]", slow=True),
     "python -m bench.hrm_speed --run runs/sudoku/<folder>": Run(
-        FASTEST, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True
+        FASTEST, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True, traced="python -m bench.hrm_speed"
     ),
     DYNAMICS: Run(LOOKED_AT, slow=True),
     f"{DYNAMICS} --run runs/sudoku/<folder>": Run(

@@ -30,7 +30,8 @@ from hrm.tasks import sudoku
 from hrm.tasks.maze import generate as generate_mazes
 from hrm.tasks.task import Grids
 
-FIGURES = {name.split()[0] for name in registry.MODULES} - {"mnist1d", "gsc"}
+ROWS = {"mnist1d", "gsc"}  # without a row of one's own they run several
+FIGURES = {name.split()[0] for name in registry.MODULES} - ROWS
 
 
 class Ended(NamedTuple):
@@ -341,6 +342,9 @@ def test_runs(command, commands):
         assert all(math.isfinite(n) for n in numbers(json.loads(file.read_text())))
     assert len(list(ended.folder.rglob("*.png"))) >= 1
     assert "results: " in ended.printed or "Figures: " in ended.printed
+    name = command.split()[2].removeprefix("bench.") if command.startswith("python") else ""
+    if "--config" not in command and (rows := name in ROWS and registry.benchmark(name).rows):
+        assert all(f"\n{row} " in ended.printed for row in rows.configs)
     if "--smoke" not in command and ("--config" in command or "bench.sudoku" in command):
         options = json.loads((ended.run / "env.json").read_text())["options"]
         assert options.get("options", options)["compile"] is True  # of a sweep: those of its benchmark
