@@ -85,7 +85,8 @@ def numbers(item):
 
 # what a measurement of costs finds again only roughly
 TIMED = {
-    "ms", "seconds", "cpu", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms", "times", "share", "samples per second",
+    "ms", "seconds", "cpu", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms", "times", "share",
+    "samples per second",
 }  # fmt: skip
 
 
