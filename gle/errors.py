@@ -59,6 +59,13 @@ def like(tau: Tensor, own: float | Tensor | None) -> Tensor:
     return own.to(tau).expand_as(tau) if isinstance(own, Tensor) else torch.full_like(tau, own)
 
 
+def share_of(name: str, value: float) -> Tensor:
+    """A number in [0, 1] as a tensor, which a compiled step takes anew each time. Raises ValueError for others."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"the share of {name} must lie in [0, 1], got {value:g}")
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
 class _Kind:
     """What is common to the kinds here."""
 
@@ -116,6 +123,30 @@ class Instantaneous(_Kind):
         return e_inst
 
 
+class Blended(_Kind):
+    """e = e_inst + share (D⁺_τm{v} − e_inst): GLE's errors at share = 1, instantaneous ones at 0. The share may be
+    anything between, and a compiled step is the same for all of them: stages of learning that differ in it, each with a
+    simulation of its own, need no compiling anew.
+
+    Raises ValueError for a share outside [0, 1].
+    """
+
+    def __init__(self, share: float = 1.0):
+        self.share = share_of("errors", share)
+
+    def options(self) -> dict[str, Any]:
+        return {"share": float(self.share)}
+
+    def __repr__(self) -> str:
+        return f"Blended(share={self.share:g})"
+
+    def constants(self, p: Theta) -> Theta:
+        return p
+
+    def error(self, p: Theta, v: Tensor, e_inst: Tensor) -> Tensor:
+        return torch.lerp(e_inst, prospective(v, e_inst, p.tau_r, p.tau_m), self.share.to(e_inst))
+
+
 class Relaxing(_Kind):
     """e = v: leaky error neurons, which follow e_inst with their time constant tau (by default τr, one per potential or
     one for all). Stable in every loop in which the rates are."""
@@ -164,6 +195,7 @@ class Saturating(_Kind):
 ERRORS: dict[str, type[ErrorNeuron]] = {
     "prospective": Prospective,
     "instantaneous": Instantaneous,
+    "blended": Blended,
     "relaxing": Relaxing,
     "all_pass": AllPass,
     "saturating": Saturating,

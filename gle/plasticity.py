@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from gle.errors import share_of
 from gle.network import Network
 from gle.operators import euler_fraction, low_pass, prospective, rate_of_change
 from gle.showing import shown
@@ -280,13 +281,14 @@ def _groups(layer: Any) -> Groups | None:
     return Groups(members, place[torch.cat(each).argsort()])
 
 
-def _moved(old: Trace, local: Local, p: Theta, groups: Groups, dt: float) -> Trace:
+def _moved(old: Trace, local: Local, p: Theta, groups: Groups, share: Tensor, dt: float) -> Trace:
     """A step of eligibility traces: each neuron's own D⁺_τr I⁻_τm (Eq. 6) of the presynaptic rate."""
     rate = local.pre.to(old.e).unsqueeze(-3)
     first = groups.members[:, 0]
     tau_m, tau_r = (tau.index_select(-1, first)[..., None, None].to(old.low) for tau in (p.tau_m, p.tau_r))
     low = low_pass(old.low, rate, euler_fraction(dt, tau_m))
-    return Trace(local.e.to(old.e), prospective(old.low, rate, tau_m, tau_r), low)
+    filtered = prospective(old.low, rate, tau_m, tau_r)
+    return Trace(local.e.to(old.e), torch.lerp(rate.expand_as(filtered), filtered, share.to(filtered)), low)
 
 
 LearningRate = float | Sequence[float] | Tensor
@@ -305,7 +307,9 @@ class Plasticity:
     networks, or for the filters that instantaneous error neurons leave out. "own" in their place: eligibility traces,
     the presynaptic rate through the postsynaptic neuron's own forward filter (1 + τr s)/(1 + τm s), as forward Euler
     has it, one for each pair of time constants in a layer. With instantaneous errors and propagation, W has the exact
-    gradient where the layers above it have no memory; elsewhere they leave out what those add. centred: a time
+    gradient where the layers above it have no memory; elsewhere they leave out what those add. share: how much of
+    eligibility traces W sees, the rest is the rate itself; simulations that differ in it share a compiled step (as
+    errors.Blended does). centred: a time
     constant; W then learns from the deviation of each presynaptic rate from its mean over batch and recent time (the
     covariance rule), and b takes up what each ΔW would add to the mean current. For a steady mean, learning comes to
     rest where it does without, at ⟨e⟩ = 0 and ⟨e rᵀ⟩ = 0, but mean rates no longer tie all weights of a neuron together
@@ -331,6 +335,7 @@ class Plasticity:
         traces: Sequence[tuple[float, float]] | tuple[float, float] | str | None = None,
         centred: float | None = None,
         weight_decay: float | Mapping[str, float] = 0.0,
+        share: float = 1.0,
     ):
         optimizer = _optimizer(optimizer)
         learn = (learn,) if isinstance(learn, str) else tuple(dict.fromkeys(learn))
@@ -352,6 +357,9 @@ class Plasticity:
             raise ValueError(f"unknown traces {traces!r}; choose own, or give pairs (tau_e, tau_pre)")
         if self.own and set(TIME_CONSTANTS) & set(learn):
             raise ValueError('traces = "own" is for time constants that rest: leave tau_m and tau_r out of learn')
+        if share != 1 and not self.own:
+            raise ValueError(f'share = {share:g} is of eligibility traces: give traces = "own", or leave it out')
+        self.share = share_of("eligibility traces", share)
         pairs = None if isinstance(traces, str) else traces
         self.traces = None if pairs is None else torch.as_tensor(pairs, dtype=torch.float64)
         if self.traces is not None and (self.traces.ndim not in (1, 2) or self.traces.shape[-1] != 2):
@@ -378,7 +386,7 @@ class Plasticity:
         traces = "own" if self.own else None if self.traces is None else self.traces.tolist()
         return shown(
             self, "optimizer", "lr", "learn", "every", "tau_bounds", traces=traces, centred=self.centred,
-            weight_decay=self.weight_decay,
+            weight_decay=self.weight_decay, share=float(self.share),
         )  # fmt: skip
 
     def check(self, net: Wiring, dt: float) -> None:
@@ -516,7 +524,7 @@ class Plasticity:
         """One step of the synaptic filters and of the running means."""
         if self.own:
             eligible = (
-                old if old.e is None else _moved(old, l, p, g, dt)
+                old if old.e is None else _moved(old, l, p, g, self.share, dt)
                 for old, l, p, g in zip(learning.traces, local, theta, learning.groups, strict=True)
             )
             learning = changed(learning, traces=tuple(eligible))

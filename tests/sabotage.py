@@ -44,6 +44,8 @@ SPEECH = "tests/bench/test_speech.py"
 
 SWEEP = "tests/bench/test_sweep.py"
 
+STAGES = "tests/bench/test_learning.py::test_stages_that_differ_in_errors_and_traces_compile_once"
+
 SABOTAGES = [
     Sabotage(
         "turned mazes that follow another order than the stored ones",
@@ -167,8 +169,8 @@ SABOTAGES = [
     Sabotage(
         "eligibility traces a step ahead",
         "gle/plasticity.py",
-        "return Trace(local.e.to(old.e), prospective(old.low, rate, tau_m, tau_r), low)",
-        "return Trace(local.e.to(old.e), prospective(low, rate, tau_m, tau_r), low)",
+        "filtered = prospective(old.low, rate, tau_m, tau_r)",
+        "filtered = prospective(low, rate, tau_m, tau_r)",
         f"{LOCAL}::test_each_neuron_has_an_eligibility_trace_of_its_own",
     ),
     Sabotage(
@@ -667,6 +669,20 @@ SABOTAGES = [
         "    except ValueError:\n        raise\n",
         "",
         "tests/contract/test_bad_input.py::test_another_compiler",
+    ),
+    Sabotage(
+        "blended errors the wrong way round",
+        "gle/errors.py",
+        "torch.lerp(e_inst, prospective(v, e_inst, p.tau_r, p.tau_m), self.share.to(e_inst))",
+        "torch.lerp(prospective(v, e_inst, p.tau_r, p.tau_m), e_inst, self.share.to(e_inst))",
+        STAGES,
+    ),
+    Sabotage(
+        "eligibility traces whose share is left out",
+        "gle/plasticity.py",
+        "torch.lerp(rate.expand_as(filtered), filtered, share.to(filtered))",
+        "filtered",
+        STAGES,
     ),
     Sabotage(
         "a step that is compiled again after the first",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 import gle
 from bench.data.series import Form, Split, in_steps
-from bench.learning.options import DTYPES, Learning, Training, used_seeds
+from bench.learning.options import DTYPES, Learning, Training, stages, used_seeds
 from bench.learning.readouts import READOUTS
 from bench.learning.schedule import Rates
 from bench.learning.streams import Streams, drawn_variants, sample_order
 from bench.models import baselines, populations
 from gle import rules
+from gle.errors import ErrorNeuron
 from gle.integrators import Euler, Integrator, integrator
 from gle.seeding import generator
 
@@ -56,7 +57,32 @@ class Trainer(Protocol):
 def build_network(o: Learning, training: Training, form: Form) -> gle.Network | gle.Graph:
     """The GLE network of the options, one ensemble member per seed."""
     where = {"dtype": DTYPES[o.dtype], "device": o.device}
-    return populations.network(o.model, form.features, form.classes, used_seeds(o), o.dt, training.errors, **where)
+    errors = credit(o, training).errors
+    return populations.network(o.model, form.features, form.classes, used_seeds(o), o.dt, errors, **where)
+
+
+class Credit(NamedTuple):
+    """How errors and presynaptic rates become gradients: errors of the hidden layers, traces, and their share."""
+
+    errors: str | ErrorNeuron
+    traces: Any
+    share: float
+
+
+def credit(o: Learning, training: Training) -> Credit:
+    """That of one stage. Where stages differ in GLE's or instantaneous errors and in eligibility traces alone, a
+    compiled step serves them all, and they differ in numbers."""
+    each = stages(o)
+    errors, traces = {t.errors for t in each}, [t.traces or None for t in each]
+    chain = o.model.kind == "gle" and o.model.lateral is None
+    if not (o.compile and len(each) > 1 and chain and all(t in (None, "own") for t in traces)):
+        return Credit(training.errors, training.traces or None, 1.0)
+    own = training.traces == "own"
+    return Credit(
+        gle.errors.Blended(training.errors == "prospective") if len(errors) > 1 else training.errors,
+        "own" if "own" in traces else None,
+        float(own) if "own" in traces else 1.0,
+    )
 
 
 def scheme(o: Learning, training: Training) -> Integrator:
@@ -92,11 +118,13 @@ class Online:
         t, seeds = training, used_seeds(o)
         rule = rules.BPTT() if t.rule == "bptt" else None
         self.online = rule is None
+        how = credit(o, t)
         plasticity = gle.Plasticity(
             gle.Adam(weight_decay=t.weight_decay),
             lr=t.lr,
             every=t.every if rule is None else form.steps,
-            traces=t.traces or None,
+            traces=how.traces,
+            share=how.share,
             centred=t.centred,
         )
         self.simulation: gle.Simulation[Any] = gle.Simulation(

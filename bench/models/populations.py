@@ -9,6 +9,7 @@ from typing import Any, Literal, Optional
 import torch
 
 import gle
+from gle.errors import ErrorNeuron
 
 ONLINE = ("gle", "lagnet")  # kinds that learn online; the others are baselines
 
@@ -52,7 +53,7 @@ def taus(populations: list[tuple[int, float, float]]) -> dict[str, Any]:
 
 
 def network(
-    m: Model, features: int, classes: int, seeds: list[int], dt: float, errors: str, **where: Any
+    m: Model, features: int, classes: int, seeds: list[int], dt: float, errors: str | ErrorNeuron, **where: Any
 ) -> gle.Network | gle.Graph:
     """One ensemble member per seed. errors: of the hidden layers. where: dtype and device."""
     if m.lateral is not None:
@@ -84,7 +85,9 @@ def network(
     return made
 
 
-def recurrent(m: Model, features: int, classes: int, seeds: list[int], errors: str, **where: Any) -> gle.Graph:
+def recurrent(
+    m: Model, features: int, classes: int, seeds: list[int], errors: str | ErrorNeuron, **where: Any
+) -> gle.Graph:
     """The same with lateral weights in the tanh layers. Raises ValueError unless that is a GLE network with one."""
     if m.kind != "gle" or m.hidden_layers < 2:
         raise ValueError(

@@ -1,5 +1,7 @@
 """The trainer library on labelled series that are no digits: two features, three classes, thirty steps."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -165,3 +167,28 @@ def test_table_and_curves_in_the_papers_order():
     figure = learning_curves(results, published, "title")
     assert [t.get_text().split("  ")[0] for t in figure.axes[0].texts] == ["b", "a", "a_tuned", "other"]
     figure.clear()
+
+
+def test_stages_that_differ_in_errors_and_traces_compile_once(data, tmp_path, monkeypatch):
+    """The second stage learns by the step of the first, and what two steps of their own would. Prevents: a stage that
+    keeps the errors, or the traces, of the one before it."""
+    monkeypatch.setenv("GLE_COMPILER", "eager")
+    first = Training(epochs=1, batch=10, lr=1e-2, schedule="cosine", propagation="instant", centred=20.0)
+    second = dataclasses.replace(first, errors="instantaneous", traces="own")
+    model = Model(populations=[(3, 0.6, 0.2), (3, 1.2, 0.2)], hidden_layers=2)
+    results = []
+    for compile in (True, False):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        o = Learning(
+            name="corners", model=model, training=first, consolidation=second, compile=compile, block=1, dtype="float64"
+        )
+        results.append(learn(o, data, run_in(tmp_path), then=lambda trainer, _: {"trainer": trainer}))
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == int(compile)
+    of = [r["trainer"].network for r in results]
+    assert repr(of[0].layers[0].errors) == "Blended(share=0)"
+    assert repr(of[1].layers[0].errors) == "Instantaneous()"
+    for p, q in zip(of[0].parameters(), of[1].parameters()):
+        torch.testing.assert_close(p, q, atol=1e-9, rtol=0)
+    alone = learn(dataclasses.replace(o, consolidation=first), data, run_in(tmp_path), then=lambda t, _: {"trainer": t})
+    assert max((p - q).abs().max() for p, q in zip(alone["trainer"].network.parameters(), of[1].parameters())) > 1e-3

@@ -13,7 +13,7 @@ import torch
 
 import gle
 from gle import rules
-from gle.errors import Prospective, Saturating
+from gle.errors import Blended, Prospective, Saturating
 from gle.integrators import Euler
 from gle.neurons import ACTIVATIONS, RATE_FUNCTIONS
 from gle.synapses import FEEDBACKS, Masked, Tokens
@@ -49,6 +49,7 @@ PARTS = {
     "errors relaxing": partial(chain, errors="relaxing"),
     "errors all_pass": partial(chain, errors="all_pass"),
     "errors saturating": partial(chain, errors=Saturating(at=0.1)),
+    "errors blended": partial(chain, errors=Blended(0.5)),
     "errors mismatched": partial(chain, errors=Prospective(tau_m=2.0)),
     "synapses masked": partial(chain, synapse=partial(Masked, torch.eye(4))),
     "synapses shared between positions": partial(chain, synapse=partial(Tokens, 2)),
