@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -126,6 +127,8 @@ def on_this_machine(processes: int, preload: Sequence[str] = ()) -> Iterator[Sub
 
     if CONTEXT.get_start_method() == "forkserver":
         CONTEXT.set_forkserver_preload([__name__, "bench.kit.benchmark", *preload])
+        with _deaf():
+            multiprocessing.forkserver.ensure_running()
     with ThreadPoolExecutor(processes) as pool:
         try:
             yield lambda job: pool.submit(alone, job)
@@ -135,6 +138,20 @@ def on_this_machine(processes: int, preload: Sequence[str] = ()) -> Iterator[Sub
                 closed = True
             for process in list(running):
                 process.kill()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What begins here ignores Ctrl-C from its first moment on: a server that is still importing would tell of it in a
+    traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the first thread's
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _lost(code: int | None) -> str:
