@@ -3,9 +3,10 @@
     python -m bench.hrm_speed
     python -m bench.hrm_speed --run runs/sudoku/<folder>        answers by a model of one's own
 
-A training step, from puzzles to new weights and halting as published, beside one that goes as the published code is
+A training step, from symbols to new weights and halting as published, beside one that goes as the published code is
 reported to (`bench.puzzles.published`), and beside the matrix products and the attention that neither can avoid; all
-three in turns, so that a busy machine disturbs them alike. Then what it saves to let puzzles rest that have settled,
+three in turns, so that a busy machine disturbs them alike. Slots hold the puzzles that they began with: drawing others
+is no part of it. Then what it saves to let puzzles rest that have settled,
 and what that costs in accuracy, with the model of a run, or one that learns 4 × 4 Sudoku first.
 """
 
@@ -88,8 +89,13 @@ def check(o: Options) -> None:
             raise ValueError(f"{name} must be at least {least}, got {getattr(o, name)}")
     if wrong := [s for s in o.settled if not s > 0]:
         raise ValueError(f"settled must be residuals > 0, got {wrong[0]:g}")
+    for name in ("sizes", "modes", "settled"):
+        if twice := [v for v in getattr(o, name) if getattr(o, name).count(v) > 1]:
+            raise ValueError(f"{name} names {twice[0]} twice")
     if o.settled:
         trained.check(o)
+    elif o.run is not None:
+        raise ValueError("the model of a run answers puzzles, and settled is empty: give residuals, or leave out --run")
 
 
 def tiny(o: Options) -> Options:
@@ -103,9 +109,10 @@ def products(c: Config, batch: int, device: str) -> Callable[[], None]:
     """The matrix products and the attention of one step, with the look ahead: modules in a segment without a gradient,
     the last of each with one, and a second segment."""
     rows, inner = batch * c.length, HRM(c).L.blocks[0].mlp.down.in_features
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
 
     def rand(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, device=device)
+        return torch.randn(*shape, device=device, dtype=dtype)
 
     shapes = [(c.d, 3 * c.d), (c.d, c.d), (c.d, 2 * inner), (inner, c.d)]
     linear = [(rand(rows, a), rand(rows, b), rand(b, a)) for a, b in shapes]
@@ -156,15 +163,14 @@ def row(o: Options, size: str, mode: str) -> dict[str, Any]:
     trainer = reasoner(config, task, batch, o.device, compile=fast)
     with torch.device(o.device):
         torch.manual_seed(0)
-        published = Published(HRM(config), batch, Halting(), LR, WEIGHT_DECAY, fast)
+        published = Published(HRM(config), batch, Halting(), LR, WEIGHT_DECAY, o.device != "cpu", fast)
     steps = {
         "ours": trainer.step,
         "published": lambda: published.step(x, y),
         "products": products(config, batch, o.device),
     }
-    for step in steps.values():
-        step()
-        step()  # what was compiled for slots that wait may be compiled again for those that go on
+    for step in 2 * list(steps.values()):  # what was compiled for slots that wait is compiled again for others
+        seconds(step, o)
     turns = [{name: seconds(step, o) for name, step in steps.items()} for _ in range(o.turns)]
     ms = {name: 1e3 * statistics.median(t[name] for t in turns) for name in steps}
     return {
@@ -175,7 +181,7 @@ def row(o: Options, size: str, mode: str) -> dict[str, Any]:
         "ms": ms,
         "times": statistics.median(t["published"] / t["ours"] for t in turns),
         "share": {n: statistics.median(t["products"] / t[n] for t in turns) for n in ("ours", "published")},
-        "samples per second": 1e3 * batch / ms["ours"],
+        "segments per second": 1e3 * batch / ms["ours"],
         "bytes": {n: peak_bytes(steps[n], o.device) for n in ("ours", "published")},
     }
 
@@ -223,13 +229,13 @@ def run(o: Options, run: Run) -> dict[str, Any]:
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
     steps = [("size", "parameters", "mode", "batch", "ms", "as published, ms", "times", "products, % of ours",
-              "of published", "puzzles a second", "MiB", "as published, MiB")]  # fmt: skip
+              "of published", "segments a second", "MiB", "as published, MiB")]  # fmt: skip
     for r in result["steps"]:
         ms, share = r["ms"], r["share"]
         steps.append((
             r["size"], str(r["parameters"]), r["mode"], str(r["batch"]), f"{ms['ours']:.0f}", f"{ms['published']:.0f}",
             f"{r['times']:.2f}", f"{100 * share['ours']:.0f}", f"{100 * share['published']:.0f}",
-            f"{r['samples per second']:.0f}", *(f"{r['bytes'][n] / 2**20:.0f}" for n in ("ours", "published")),
+            f"{r['segments per second']:.0f}", *(f"{r['bytes'][n] / 2**20:.0f}" for n in ("ours", "published")),
         ))  # fmt: skip
     out = [Table(steps, "A training step, halting as published")]
     if found := result["answers"]:

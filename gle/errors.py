@@ -59,11 +59,15 @@ def like(tau: Tensor, own: float | Tensor | None) -> Tensor:
     return own.to(tau).expand_as(tau) if isinstance(own, Tensor) else torch.full_like(tau, own)
 
 
-def share_of(name: str, value: float) -> Tensor:
+def share_of(name: str, value: Any) -> Tensor:
     """A number in [0, 1] as a tensor, which a compiled step takes anew each time. Raises ValueError for others."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"the share of {name} must lie in [0, 1], got {value:g}")
-    return torch.tensor(float(value), dtype=torch.float64)
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of {name} must be a number in [0, 1], got {value!r}")
+    return torch.tensor(share, dtype=torch.float64)
 
 
 class _Kind:

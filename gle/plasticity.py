@@ -357,9 +357,9 @@ class Plasticity:
             raise ValueError(f"unknown traces {traces!r}; choose own, or give pairs (tau_e, tau_pre)")
         if self.own and set(TIME_CONSTANTS) & set(learn):
             raise ValueError('traces = "own" is for time constants that rest: leave tau_m and tau_r out of learn')
-        if share != 1 and not self.own:
-            raise ValueError(f'share = {share:g} is of eligibility traces: give traces = "own", or leave it out')
         self.share = share_of("eligibility traces", share)
+        if self.share != 1 and not self.own:
+            raise ValueError(f'share = {share:g} is of eligibility traces: give traces = "own", or leave it out')
         pairs = None if isinstance(traces, str) else traces
         self.traces = None if pairs is None else torch.as_tensor(pairs, dtype=torch.float64)
         if self.traces is not None and (self.traces.ndim not in (1, 2) or self.traces.shape[-1] != 2):

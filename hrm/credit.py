@@ -27,7 +27,7 @@ from torch import Tensor
 
 from hrm import act
 from hrm.act import Halting, Shown, Slots
-from hrm.gradients import Strategy, run
+from hrm.gradients import Strategy
 from hrm.layers import wide, widest
 from hrm.losses import LOSSES, Losses, losses, marks, stable
 from hrm.model import HRM, Carry, Output, Pytree, detach
@@ -56,16 +56,7 @@ class Credit(Protocol):
         embeddings, a leaf [slots, d], whose `.grad` is found, too."""
 
 
-Ahead = Callable[[Carry, Tensor, Tensor], Output]
-
-
-def ahead_of(model: HRM) -> Ahead:
-    """A segment from symbols to answers, for nobody to learn from: of carry, symbols and puzzles."""
-
-    def ahead(carry: Carry, x: Tensor, puzzle: Tensor) -> Output:
-        return model.read_out(run(model, carry, model.embed(x, puzzle), 0, model.config.steps))
-
-    return ahead
+Ahead = Callable[[Carry, Tensor, Tensor], Output]  # `HRM.ahead`, compiled or not
 
 
 def looked_ahead(ahead: Ahead, carry: Carry, slots: Slots, puzzle: Tensor, halting: Halting) -> Tensor | None:
@@ -103,14 +94,16 @@ class Autograd:
         return Learned(carry, Output(*(t.detach() for t in out)), l._replace(total=l.total.detach()), ())
 
 
-def segment_of(strategy: Strategy, model: HRM) -> Callable[[Carry, Shown, Tensor], tuple[Carry, Output, Any]]:
-    """A segment from symbols to answers."""
+@dataclass
+class Segment:
+    """A segment from symbols to answers, whose gradients come back as a strategy says."""
 
-    def forward(carry: Carry, shown: Shown, puzzle: Tensor) -> tuple[Carry, Output, Any]:
-        new, report = strategy(model, carry, shown.embedded(model, puzzle))
-        return new, model.read_out(new), report
+    strategy: Strategy
+    model: HRM
 
-    return forward
+    def forward(self, carry: Carry, shown: Shown, puzzle: Tensor) -> tuple[Carry, Output, Any]:
+        new, report = self.strategy(self.model, carry, shown.embedded(self.model, puzzle))
+        return new, self.model.read_out(new), report
 
 
 # -- local errors ----------------------------------------------------------------------------------------------------

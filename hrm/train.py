@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from hrm import act
 from hrm.act import Halting, Slots
 from hrm.checks import check_names, fits, same_tensors
-from hrm.credit import Autograd, Credit, Local, ahead_of, segment_of, side
+from hrm.credit import Autograd, Credit, Local, Segment, side
 from hrm.gradients import strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES
@@ -196,14 +196,14 @@ class Trainer:
             raise ValueError("control = 'own head' needs model.own_head, a Linear(d, vocabulary) that reads z_L")
         q_weight = o.q_weight if o.halting.learned else 0.0
         fast = (lambda f: compile(f, self.device)) if compile else None
-        ahead = fast(ahead_of(self.model)) if fast else ahead_of(self.model)
+        ahead = fast(self.model.ahead) if fast else self.model.ahead
         if o.gradient == LOCAL:
             self._check_local()
             sides = side(self.model.L, fast), side(self.model.H, fast)
             return Local(
                 *sides, ahead, o.loss, q_weight, o.halting, o.epsilon, o.gain, o.target, o.plasticity, o.control
             )
-        forward = segment_of(strategy(o.gradient), self.model)
+        forward = Segment(strategy(o.gradient), self.model).forward
         return Autograd(fast(forward) if fast else forward, ahead, o.loss, q_weight, o.halting, o.bf16)
 
     def _check_local(self) -> None:

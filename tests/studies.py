@@ -86,7 +86,7 @@ def numbers(item):
 # what a measurement of costs finds again only roughly
 TIMED = {
     "ms", "seconds", "cpu", "bytes", "carried", "floor_ms", "ratio", "per_seed_ms", "times", "share",
-    "samples per second",
+    "segments per second",
 }  # fmt: skip
 
 

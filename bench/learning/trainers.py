@@ -70,12 +70,13 @@ class Credit(NamedTuple):
 
 
 def credit(o: Learning, training: Training) -> Credit:
-    """That of one stage. Where stages differ in GLE's or instantaneous errors and in eligibility traces alone, a
-    compiled step serves them all, and they differ in numbers."""
+    """That of one stage. Where the steps of all stages differ in nothing but GLE's or instantaneous errors, and
+    eligibility traces or none, they differ in numbers alone, and one compiled step serves them all."""
     each = stages(o)
     errors, traces = {t.errors for t in each}, [t.traces or None for t in each]
-    chain = o.model.kind == "gle" and o.model.lateral is None
-    if not (o.compile and len(each) > 1 and chain and all(t in (None, "own") for t in traces)):
+    chain = o.model.kind == "gle" and o.model.lateral is None and all(t.rule == "gle" for t in each)
+    alike = len({(t.every, t.weight_decay, t.centred, t.propagation) for t in each}) == 1
+    if not (len(each) > 1 and chain and alike and all(t in (None, "own") for t in traces)):
         return Credit(training.errors, training.traces or None, 1.0)
     own = training.traces == "own"
     return Credit(

@@ -113,24 +113,33 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class Published:
-    """model: with attention, without puzzle identities. compile: what makes the forward pass fast, None for eager."""
+    """model: with attention, without puzzle identities. bf16: compute in bfloat16, as published. compile: what makes
+    the forward pass fast, None for eager."""
 
     def __init__(
-        self, model: HRM, slots: int, halting: Halting, lr: float, weight_decay: float, compile: Compile | None
+        self,
+        model: HRM,
+        slots: int,
+        halting: Halting,
+        lr: float,
+        weight_decay: float,
+        bf16: bool = False,
+        compile: Compile | None = None,
     ):
-        self.model, self.halting = model, halting
+        self.model, self.halting, self.bf16 = model, halting, bf16
         self.optimizer = AdamATan2(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
         shape = (slots, model.config.length)
-        z = torch.zeros(*shape, model.config.d)
-        grid = torch.zeros(shape, dtype=torch.long)
-        self.state = State(z, z, grid[:, 0], torch.ones(slots, dtype=torch.bool), grid, grid)
+        z = model.output_head.weight.new_zeros(*shape, model.config.d)
+        grid = torch.zeros(shape, dtype=torch.long, device=z.device)
+        self.state = State(z, z, grid[:, 0], grid[:, 0] == 0, grid, grid)
         self.forward = compile(self._forward, z.device) if compile else self._forward
 
     def step(self, x: Tensor, y: Tensor) -> float:
         """x, y [slots, length]: for the slots that have halted. Returns the loss."""
-        least = torch.randint(2, self.halting.halt_max_steps + 1, (len(x),))
-        least = least * (torch.rand(len(x)) < self.halting.exploration)
-        self.state, loss = self.forward(self.state, x, y, least)
+        least = torch.randint(2, self.halting.halt_max_steps + 1, (len(x),), device=x.device)
+        least = least * (torch.rand(len(x), device=x.device) < self.halting.exploration)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            self.state, loss = self.forward(self.state, x, y, least)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -424,7 +424,8 @@ def generate(
         attempt = 0
         while len(found) < size and attempt < 100 * size:
             tried = []
-            for _ in range(size - len(found)):  # no more than can be needed: fingerprints of many at once are cheap
+            # no more than can be needed: fingerprints of many at once are cheap
+            for _ in range(min(size - len(found), 100 * size - attempt)):
                 solution = solved[attempt % len(solved)]
                 attempt += 1
                 if (grid := puzzle(solution, blanks, rng)) is not None:

@@ -9,6 +9,7 @@ import gle
 from bench.data.series import Form, Labelled, Split
 from bench.kit.folder import Run
 from bench.learning import options as learning
+from bench.learning import trainers
 from bench.learning.options import Learning, Training
 from bench.learning.readouts import READOUTS
 from bench.learning.run import learn, learning_curves, merged, share, spread, table
@@ -169,26 +170,74 @@ def test_table_and_curves_in_the_papers_order():
     figure.clear()
 
 
+def stages_of(second, **changes):
+    """A stage by GLE's errors, then one by instantaneous errors and eligibility traces, or as `second` says."""
+    first = Training(epochs=1, batch=10, lr=1e-2, schedule="cosine", propagation="instant", centred=20.0)
+    second = dataclasses.replace(first, **{"errors": "instantaneous", "traces": "own", "epochs": 2, **second})
+    model = Model(populations=[(3, 0.6, 0.2), (3, 1.2, 0.2)], hidden_layers=2)
+    common = {"compile": False, "block": 1, "dtype": "float64"}
+    return Learning(name="corners", model=model, training=first, consolidation=second, **(common | changes))
+
+
+def trained(o, data, run):
+    found = []
+    learn(o, data, run, then=lambda trainer, _: found.append(trainer.network) or {})
+    return found[0]
+
+
+def same(one, other):
+    return all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters()))
+
+
 def test_stages_that_differ_in_errors_and_traces_compile_once(data, tmp_path, monkeypatch):
     """The second stage learns by the step of the first, and what two steps of their own would. Prevents: a stage that
     keeps the errors, or the traces, of the one before it."""
     monkeypatch.setenv("GLE_COMPILER", "eager")
-    first = Training(epochs=1, batch=10, lr=1e-2, schedule="cosine", propagation="instant", centred=20.0)
-    second = dataclasses.replace(first, errors="instantaneous", traces="own")
-    model = Model(populations=[(3, 0.6, 0.2), (3, 1.2, 0.2)], hidden_layers=2)
-    results = []
-    for compile in (True, False):
-        torch._dynamo.reset()
-        torch._dynamo.utils.counters.clear()
-        o = Learning(
-            name="corners", model=model, training=first, consolidation=second, compile=compile, block=1, dtype="float64"
-        )
-        results.append(learn(o, data, run_in(tmp_path), then=lambda trainer, _: {"trainer": trainer}))
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == int(compile)
-    of = [r["trainer"].network for r in results]
-    assert repr(of[0].layers[0].errors) == "Blended(share=0)"
-    assert repr(of[1].layers[0].errors) == "Instantaneous()"
-    for p, q in zip(of[0].parameters(), of[1].parameters()):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    blended = trained(stages_of({}, compile=True), data, run_in(tmp_path))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert repr(blended.layers[0].errors) == "Blended(share=0)"
+    other = trained(stages_of({"errors": "prospective", "traces": None}), data, run_in(tmp_path))
+    assert repr(other.layers[0].errors) == "Prospective()"
+    monkeypatch.setattr(trainers, "credit", lambda o, t: trainers.Credit(t.errors, t.traces, 1.0))
+    apart = trained(stages_of({}), data, run_in(tmp_path))
+    assert repr(apart.layers[0].errors) == "Instantaneous()"
+    for p, q in zip(blended.parameters(), apart.parameters()):
         torch.testing.assert_close(p, q, atol=1e-9, rtol=0)
-    alone = learn(dataclasses.replace(o, consolidation=first), data, run_in(tmp_path), then=lambda t, _: {"trainer": t})
-    assert max((p - q).abs().max() for p, q in zip(alone["trainer"].network.parameters(), of[1].parameters())) > 1e-3
+    assert max((p - q).abs().max() for p, q in zip(other.parameters(), apart.parameters())) > 1e-3
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_blended_stages_are_gone_on_with(epoch, data, tmp_path, monkeypatch):
+    """After an end in the first or the second of them."""
+    checkpoint = Run.checkpoint
+
+    def last(self, state):
+        checkpoint(self, state)
+        if state["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    run = run_in(tmp_path)
+    monkeypatch.setattr(Run, "checkpoint", last)
+    with pytest.raises(KeyboardInterrupt):
+        learn(stages_of({}), data, run)
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    resumed = trained(stages_of({}), data, Run.reopen(run.path))
+    assert same(resumed, trained(stages_of({}), data, run_in(tmp_path / "whole")))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"every": 2},
+        {"rule": "bptt", "traces": None, "centred": None},
+        {"propagation": "delayed"},
+        {"traces": [(0.4, 0)]},
+    ],
+    ids=lambda s: next(iter(s)),
+)
+def test_stages_that_differ_in_more_are_left_as_they_are(second):
+    o = stages_of(second)
+    for stage in learning.stages(o):
+        assert trainers.credit(o, stage) == (stage.errors, stage.traces, 1.0)

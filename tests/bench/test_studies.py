@@ -327,6 +327,8 @@ BAD = {
         (["--modes", "[]"], "modes is empty: give at least one"),
         (["--turns", "0"], "turns must be at least 1, got 0"),
         (["--settled", "[0]"], "settled must be residuals > 0, got 0"),
+        (["--sizes", "[laptop, laptop]"], "sizes names laptop twice"),
+        (["--settled", "[]", "--run", "nowhere"], "settled is empty: give residuals, or leave out --run"),
         (["--run", "nowhere"], "nowhere is no finished run of bench.sudoku or bench.maze"),
     ],
     "gradients": [

@@ -343,8 +343,10 @@ def test_runs(command, commands):
     assert len(list(ended.folder.rglob("*.png"))) >= 1
     assert "results: " in ended.printed or "Figures: " in ended.printed
     name = command.split()[2].removeprefix("bench.") if command.startswith("python") else ""
-    if "--config" not in command and (rows := name in ROWS and registry.benchmark(name).rows):
+    alone = "--config" in command or "--resume" in command
+    if not alone and (rows := name in ROWS and registry.benchmark(name).rows):
         assert all(f"\n{row} " in ended.printed for row in rows.configs)
+        assert all(list(ended.folder.rglob(picture)) for picture in ("learning_curves.png",))
     if "--smoke" not in command and ("--config" in command or "bench.sudoku" in command):
         options = json.loads((ended.run / "env.json").read_text())["options"]
         assert options.get("options", options)["compile"] is True  # of a sweep: those of its benchmark

@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ def trainer(seed=0, task=None, sizes=None, **changes):
     model = HRM(Config(vocabulary=5, length=6, d=16, heads=2, H_layers=1, L_layers=1, multiple=8, **(sizes or {})))
     o = Training(**{"batch": 8, "steps": 100, "lr": 3e-3, "warmup": 3, "halting": Halting(4), **changes})
     return Trainer(model, task or Increment(), o, seed)
+
+
+@pytest.mark.parametrize("gradient", ["one_step", "local"])
+def test_a_copy_of_a_trainer_learns_by_itself(gradient):
+    """Prevents: a copy whose segment, or look ahead, is that of the original."""
+    original = trainer(gradient=gradient)
+    original.step()
+    copied, pickled = copy.deepcopy(original), pickle.loads(pickle.dumps(original))
+    row = original.step()
+    with torch.no_grad():
+        for p in original.model.parameters():
+            p.fill_(math.nan)
+    assert copied.step() == pickled.step() == row
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
