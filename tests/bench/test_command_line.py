@@ -359,7 +359,7 @@ def test_environment_without_optional_packages(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", some)
     packages = files.environment(torch.device("cpu"))["packages"]
     assert packages["jitcdde"] is packages["mnist1d"] is None
-    assert packages["torch"] == torch.__version__
+    assert packages["torch"] == version("torch")
     assert packages["gle-toolkit"] == version("gle-toolkit")
 
 
