@@ -23,6 +23,11 @@ SHARES = 12  # into which the sabotages are divided
 KILLS = "test_kills.py"
 
 
+def pytest_configure(config):
+    """xdist would begin with the groups of most tests, which are not those that take longest."""
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(config, items):
     """`-m device`: the tests that `--device` is for. With several workers (`--dist loadgroup`) the tests of a file stay

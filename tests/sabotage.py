@@ -44,7 +44,7 @@ SPEECH = "tests/bench/test_speech.py"
 
 SWEEP = "tests/bench/test_sweep.py"
 
-STAGES = "tests/bench/test_learning.py::test_stages_that_differ_in_errors_and_traces_compile_once"
+STAGES = "tests/bench/test_learning.py::test_a_stage_learns_by_its_own_errors_and_traces"
 
 SABOTAGES = [
     Sabotage(

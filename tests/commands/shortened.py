@@ -210,8 +210,8 @@ RUNS = {
     ),
     RESUMED: Run(fill=(("<folder>", "{a run of Sudoku}"),)),
     HELP: Run(),
-    "torchrun --nproc_per_node 2 -m bench.sudoku": Run(PUZZLES, slow=True),
-    "torchrun --nproc_per_node 2 -m bench.sudoku …": Run(PUZZLES, ((" …", ""),), slow=True),  # the same
+    "torchrun --nproc_per_node 2 -m bench.sudoku": Run(PUZZLES, slow=True, traced=SUDOKU),
+    "torchrun --nproc_per_node 2 -m bench.sudoku …": Run(PUZZLES, ((" …", ""),), slow=True, traced=SUDOKU),  # the same
     "python -m bench.maze": Run(PUZZLES),
     "python -m bench.maze --kind carved": Run(PUZZLES),
     f"{ARC} --training_folder … --evaluation_folder …": Run(TASKS, ELLIPSES),
