@@ -121,6 +121,7 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "sudoku hard stabilised": ("sudoku_trials/stabilised", lambda r: reasoning.tables(r)[0]),
     "sudoku attention": ("sudoku_trials/attention", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6 gle 600": ("sudoku/6x6_gle_600", lambda r: reasoning.tables(r)[0]),
+    "speech published": ("gsc_published", lambda r: gsc.tables(r)[0]),
     "compare 4x4": ("compare/4x4", lambda r: compare.tables(r)[0]),
     "compare 4x4 gradients": ("compare/4x4", lambda r: compare.tables(r)[1]),
     "compare costs": ("compare/4x4", lambda r: compare.tables(r)[2]),
