@@ -33,7 +33,7 @@ from bench.puzzles.trained import Subject, Trained
 from gle.compiling import compiled
 from hrm import act, controls
 from hrm.act import Shown
-from hrm.credit import Local, side
+from hrm.credit import Ahead, Local, side
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
 from hrm.model import HRM, Carry, Config
@@ -281,7 +281,7 @@ def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str
         errors["e_H"].append(e_H)
 
     credit = Local(
-        side(model.L), side(model.H), model.ahead, training.loss, 0.0, training.halting, training.epsilon,
+        side(model.L), side(model.H), Ahead(model).forward, training.loss, 0.0, training.halting, training.epsilon,
         training.gain, plasticity="segment", watch=watch,
     )  # fmt: skip
     x, puzzle = symbols(subject.task, grids, o.device)

@@ -6,8 +6,8 @@
 A training step, from symbols to new weights and halting as published, beside one that goes as the published code is
 reported to (`bench.puzzles.published`), and beside the matrix products and the attention that neither can avoid; all
 three in turns, so that a busy machine disturbs them alike. Slots hold the puzzles that they began with: drawing others
-is no part of it. Then what it saves to let puzzles rest that have settled,
-and what that costs in accuracy, with the model of a run, or one that learns 4 × 4 Sudoku first.
+is no part of it. Then what it saves to let puzzles rest that have settled, and what that costs in accuracy, with the
+model of a run, or one that learns 4 × 4 Sudoku first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +29,7 @@ from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.memory import peak_bytes
 from bench.kit.tables import Table
+from bench.learning.timing import seconds
 from bench.puzzles import trained
 from bench.puzzles.published import LR, WEIGHT_DECAY, Published, reasoner
 from bench.puzzles.trained import Subject, Trained
@@ -144,15 +144,6 @@ def products(c: Config, batch: int, device: str) -> Callable[[], None]:
     return torch.no_grad()(all_of_them)
 
 
-def seconds(f: Callable[[], Any], o: Options) -> float:
-    began = time.perf_counter()
-    for _ in range(o.repeat):
-        f()
-    if o.device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / o.repeat
-
-
 def puzzles(number: int) -> Grids:
     """Any that have the shape of Sudokus: a solved grid, of whose cells 30 are blank."""
     rng, (r, c) = np.random.default_rng(0), np.divmod(np.arange(81), 9)
@@ -180,8 +171,8 @@ def row(o: Options, size: str, mode: str) -> dict[str, Any]:
         "products": products(config, batch, o.device),
     }
     for step in 2 * list(steps.values()):  # what was compiled for slots that wait is compiled again for others
-        seconds(step, o)
-    turns = [{name: seconds(step, o) for name, step in steps.items()} for _ in range(o.turns)]
+        seconds(step, o.device)
+    turns = [{name: seconds(step, o.device, o.repeat) for name, step in steps.items()} for _ in range(o.turns)]
     ms = {name: 1e3 * statistics.median(t[name] for t in turns) for name in steps}
     return {
         "size": size,
@@ -210,7 +201,7 @@ def answers(o: Options, run: Run) -> dict[str, Any]:
         return evaluate(model, task, task.test, training.halting, most, bf16=training.bf16, settled=settled)
 
     found = [answered(settled) for settled in thresholds]
-    turns = [{s: seconds(partial(answered, s), o) for s in thresholds} for _ in range(o.turns)]
+    turns = [{s: seconds(partial(answered, s), o.device, o.repeat) for s in thresholds} for _ in range(o.turns)]
     return {
         "task": task.name,
         "puzzles": len(task.test),
@@ -251,8 +242,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     if found := result["answers"]:
         rows = [("rests below", "right %", "segments", "seconds", "times")]
         for r in found["rows"]:
-            seconds = f"{r['seconds']:.2f}", f"{r['times']:.2f}"
-            rows.append((f"{r['settled']:g}", f"{r['accuracy']:.1f}", f"{r['segments']:.1f}", *seconds))
+            took = f"{r['seconds']:.2f}", f"{r['times']:.2f}"
+            rows.append((f"{r['settled']:g}", f"{r['accuracy']:.1f}", f"{r['segments']:.1f}", *took))
         out.append(Table(rows, f"Answers to {found['puzzles']} puzzles, {found['task']}"))
     return out
 

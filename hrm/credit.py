@@ -27,7 +27,7 @@ from torch import Tensor
 
 from hrm import act
 from hrm.act import Halting, Shown, Slots
-from hrm.gradients import Strategy
+from hrm.gradients import Strategy, run
 from hrm.layers import wide, widest
 from hrm.losses import LOSSES, Losses, losses, marks, stable
 from hrm.model import HRM, Carry, Output, Pytree, detach
@@ -56,10 +56,20 @@ class Credit(Protocol):
         embeddings, a leaf [slots, d], whose `.grad` is found, too."""
 
 
-Ahead = Callable[[Carry, Tensor, Tensor], Output]  # `HRM.ahead`, compiled or not
+@dataclass
+class Ahead:
+    """A further segment, from symbols to answers, that nobody learns from."""
+
+    model: HRM
+
+    def forward(self, carry: Carry, x: Tensor, puzzle: Tensor) -> Output:
+        return self.model.read_out(run(self.model, carry, self.model.embed(x, puzzle), 0, self.model.config.steps))
 
 
-def looked_ahead(ahead: Ahead, carry: Carry, slots: Slots, puzzle: Tensor, halting: Halting) -> Tensor | None:
+Look = Callable[[Carry, Tensor, Tensor], Output]  # `Ahead.forward`, compiled or not
+
+
+def looked_ahead(ahead: Look, carry: Carry, slots: Slots, puzzle: Tensor, halting: Halting) -> Tensor | None:
     """The target of q_continue, for which a further segment is run; None where it does not learn."""
     if not (halting.learned and halting.q_continue):
         return None
@@ -73,7 +83,7 @@ class Autograd:
     """By autograd, as a strategy says. forward: the strategy's segment; ahead: a further one; compiled or not."""
 
     forward: Callable[..., tuple[Carry, Output, Any]]
-    ahead: Ahead
+    ahead: Look
     loss: str
     q_weight: float
     halting: Halting
@@ -137,7 +147,7 @@ class Local:
 
     L: Sided
     H: Sided
-    ahead: Ahead
+    ahead: Look
     loss: str
     q_weight: float
     halting: Halting

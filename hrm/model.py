@@ -326,13 +326,6 @@ class HRM(nn.Module):
         """Whether H is updated in step 0, 1, … of a segment."""
         return (step + 1) % self.config.L_cycles == 0
 
-    def ahead(self, carry: Carry, x: Tensor, puzzle: Tensor | None = None) -> Output:
-        """What a further segment leads to, of symbols x [batch, length] and puzzle identities or embeddings."""
-        embedded = self.embed(x, puzzle)
-        for i in range(self.config.steps):
-            carry = self.step(carry, embedded, self.is_due(i))
-        return self.read_out(carry)
-
     def read_out(self, carry: Carry) -> Output:
         c, z_H = self.config, self.H.read(carry.H)
         q = wide(self.q_head(z_H[:, 0] if c.digits == 1 else z_H.mean(1)))

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from hrm import act
 from hrm.act import Halting, Slots
 from hrm.checks import check_names, fits, same_tensors
-from hrm.credit import Autograd, Credit, Local, Segment, side
+from hrm.credit import Ahead, Autograd, Credit, Local, Segment, side
 from hrm.gradients import strategy
 from hrm.layers import widest
 from hrm.losses import LOSSES
@@ -196,7 +196,8 @@ class Trainer:
             raise ValueError("control = 'own head' needs model.own_head, a Linear(d, vocabulary) that reads z_L")
         q_weight = o.q_weight if o.halting.learned else 0.0
         fast = (lambda f: compile(f, self.device)) if compile else None
-        ahead = fast(self.model.ahead) if fast else self.model.ahead
+        look = Ahead(self.model).forward
+        ahead = fast(look) if fast else look
         if o.gradient == LOCAL:
             self._check_local()
             sides = side(self.model.L, fast), side(self.model.H, fast)

@@ -30,8 +30,8 @@ def reasoner(
 ) -> Trainer:
     """Ours, with the published training."""
     training = Training(
-        batch=batch, steps=10**6, lr=LR, warmup=2000, final=1.0, gradient=gradient, loss="stablemax",
-        optimizer="adam_atan2", bf16=device != "cpu", halting=Halting(),
+        batch=batch, steps=10**6, lr=LR, weight_decay=WEIGHT_DECAY, warmup=2000, final=1.0, gradient=gradient,
+        loss="stablemax", optimizer="adam_atan2", bf16=device != "cpu", halting=Halting(),
     )  # fmt: skip
     torch.manual_seed(0)
     return Trainer(HRM(config).to(device), task, training, compile=compile)

@@ -346,11 +346,11 @@ def test_runs(command, commands):
         assert all(math.isfinite(n) for n in numbers(json.loads(file.read_text())))
     assert len(list(ended.folder.rglob("*.png"))) >= 1
     assert "results: " in ended.printed or "Figures: " in ended.printed
-    name = command.split()[2].removeprefix("bench.") if command.startswith("python") else ""
+    name = module(command).removeprefix("bench.")
     alone = "--config" in command or "--resume" in command
     if not alone and (rows := name in ROWS and registry.benchmark(name).rows):
         assert all(f"\n{row} " in ended.printed for row in rows.configs)
-        assert all(list(ended.folder.rglob(picture)) for picture in ("learning_curves.png",))
+        assert list(ended.folder.rglob("learning_curves.png"))
     if "--smoke" not in command and ("--config" in command or "bench.sudoku" in command):
         options = json.loads((ended.run / "env.json").read_text())["options"]
         assert options.get("options", options)["compile"] is True  # of a sweep: those of its benchmark
