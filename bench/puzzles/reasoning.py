@@ -171,6 +171,12 @@ def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
 Judge = Callable[[HRM, Path], dict[str, Any]]
 
 
+def same(a: HRM, b: HRM) -> bool:
+    """Whether two models have the same weights."""
+    others = b.state_dict()
+    return all(torch.equal(t, others[name]) for name, t in a.state_dict().items())
+
+
 def resized(model: HRM, task: Task) -> HRM:
     """The same weights for grids of the task's size, where they fit."""
     with torch.random.fork_rng(devices=[]):
@@ -211,10 +217,13 @@ def train(
     test: dict[str, Any] = {}
     if not is_first():  # the first process answers alone
         return test
-    for when in ("best", "last"):
+    answered: dict[str, Any] = {}
+    for when in ("last", "best"):
         found = load(weights_file(run.path, seed, when), task, o.device)
         file = run.path / "submissions" / f"{seed}-{when}.json"
-        test[when] = answer(o, task, found) | (judge(found, file) if judge else {})
+        if when == "last" or not same(found, model):  # the last weights are often the best ones
+            answered = answer(o, task, found)
+        test[when] = answered | (judge(found, file) if judge else {})
     *first, curve = place["curves"]
     result = {"seed": seed, "parameters": model.n_parameters(), "curve": curve, "test": test}
     learned = [{"task": of.name, "curve": rows} for (of, _), rows in zip(before, first, strict=True)]
