@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import SERVER
+from warm import RAN, Change, Warm, run_cold
 
 ROOT = Path(__file__).parents[1]
+FAILED = RAN + 1  # tests ran and failed; anything else is an accident, not a catch
 
 
 class Sabotage(NamedTuple):
@@ -1382,37 +1383,6 @@ SABOTAGES = [
 ]
 
 
-RAN = 100  # added to pytest's exit codes: 1 alone is that of any exception
-
-
-def run_test(tree: Path, test: str) -> tuple[int, str]:
-    """RAN + exit code of pytest, and its output, in a process of its own that knows no sabotaged module."""
-    output = tree.parent / "output.txt"
-    process = SERVER.Process(target=_pytest, args=(tree, test, output))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode, output.read_text()
-
-
-def _pytest(tree: Path, test: str, output: Path) -> None:
-    import pytest
-    import torch
-
-    with output.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    assert not {"gle", "hrm", "bench"} & sys.modules.keys(), "the server has imported what is sabotaged"
-    for name in [n for n in os.environ if n.startswith("PYTEST")]:
-        del os.environ[name]
-    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}  # of commands that a test runs
-    sys.dont_write_bytecode = True  # what is compiled now must not be taken for the file as it will be
-    os.chdir(tree)
-    sys.path.insert(0, str(tree))
-    torch.set_num_threads(1)  # since several run side by side
-    sys.exit(RAN + int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", test])))
-
-
 class Copy:
     """Of the tree, without what commands made: sabotaged and mended again, for one test after the other."""
 
@@ -1423,6 +1393,7 @@ class Copy:
             shutil.copytree(ROOT / part, self.tree / part, ignore=shutil.ignore_patterns("results"))
         for file in ("pyproject.toml", "README.md", "Makefile"):
             shutil.copy2(ROOT / file, self.tree)
+        self.warm = Warm(self.tree, {sabotage.test.partition("::")[0] for sabotage in SABOTAGES})
 
     def caught(self, sabotage: Sabotage) -> tuple[bool, str]:
         """Whether the named test fails on the sabotaged tree; raises ValueError where the line is not there exactly
@@ -1435,25 +1406,41 @@ class Copy:
             )
         path.write_text(text.replace(sabotage.line, sabotage.replacement))
         try:
-            code, output = run_test(self.tree, sabotage.test)
+            found = self.warm.run(sabotage.test, Change(path, text))
+            if found is None or found[0] != FAILED:  # what an import has made of the line, only an import can remake
+                found = run_cold(self.tree, sabotage.test)
         finally:
             shutil.copy2(ROOT / sabotage.file, path)  # with its time, by which Python knows what it compiled of it
-        # exit code 1: tests ran and failed; anything else is an accident, not a catch
-        return code == RAN + 1, output[-4000:]
+        code, output = found
+        return code == FAILED, output[-4000:]
+
+    def passes(self, test: str) -> bool:
+        """Whether a test passes on the tree as it is."""
+        found = self.warm.run(test)
+        return found is not None and found[0] == RAN
+
+    def close(self) -> None:
+        self.warm.close()
+        self.folder.cleanup()
 
 
 def main() -> None:
     missed = 0
     own = threading.local()
+    copies: list[Copy] = []
 
     def caught(sabotage: Sabotage) -> tuple[bool, str]:
-        own.copy = getattr(own, "copy", None) or Copy()
+        if not hasattr(own, "copy"):
+            own.copy = Copy()
+            copies.append(own.copy)
         return own.copy.caught(sabotage)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for sabotage, (ok, _) in zip(SABOTAGES, pool.map(caught, SABOTAGES)):
             missed += not ok
             print(f"{'caught' if ok else 'MISSED'}: {sabotage.name} ({sabotage.test})", flush=True)
+    for copy in copies:
+        copy.close()
     sys.exit(bool(missed))
 
 

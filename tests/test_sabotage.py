@@ -2,11 +2,14 @@
 
 import pytest
 from sabotage import SABOTAGES, Copy
+from warm import Change, exchanged
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def copy():
-    return Copy()
+    copy = Copy()
+    yield copy
+    copy.close()
 
 
 @pytest.mark.slow
@@ -15,3 +18,37 @@ def test_caught(sabotage, copy):
     """Prevents: tests that cannot fail. (Unsabotaged, the named tests pass elsewhere in this suite.)"""
     ok, output = copy.caught(sabotage)
     assert ok, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sabotage", SABOTAGES[::40], ids=lambda s: s.name.replace(" ", "-"))
+def test_passes_unsabotaged(sabotage, copy):
+    """Prevents: a process in which every test fails."""
+    assert copy.passes(sabotage.test)
+
+
+MODULE = """SIZE = 2
+class A:
+    def f(self, x):
+        return x + 1
+    def g(self, x):
+        return x + SIZE
+"""
+
+
+def test_functions_alone_are_exchanged(tmp_path, monkeypatch):
+    """Prevents: a sabotage that is nowhere, or elsewhere."""
+    path = tmp_path / "exchanged_module.py"
+    path.write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import exchanged_module
+
+    a, f = exchanged_module.A(), exchanged_module.A.f
+    for line, other in (("SIZE = 2", "SIZE = 3"), ("def f(self, x)", "def f(self, x=0)"), ("class A", "class B")):
+        path.write_text(MODULE.replace(line, other))
+        assert not exchanged(Change(path, MODULE))
+    path.write_text(MODULE.replace("x + 1", "[x + 10\n    for _ in 'a'][0]"))
+    assert exchanged(Change(path, MODULE), only_ask=True)
+    assert a.f(1) == 2
+    assert exchanged(Change(path, MODULE))
+    assert (a.f(1), f(a, 1), a.g(1)) == (11, 11, 3)  # those who have the old function have the new one

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,11 @@ from bench.kit.options import O, plain
 
 class Divide(NamedTuple, Generic[O]):
     """share: the options of a worker, from those of the whole, its number and how many there are. merged: one result
-    from those of the workers."""
+    from those of the workers. folders: of theirs, whose files have names of their own, copied into the whole run's."""
 
     share: Callable[[O, int, int], O]
     merged: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
+    folders: Sequence[str] = ()
 
 
 def run(name: str, divide: Divide[O], options: O, run: Run) -> dict[str, Any]:
@@ -56,11 +58,12 @@ def run(name: str, divide: Divide[O], options: O, run: Run) -> dict[str, Any]:
         raise
     if any(codes):
         raise Stopped(f"a worker ended with {max(codes, key=abs)}")
-    shares = [
-        read_json(next((run.path / "workers" / str(w)).rglob("result.json")), "delete it, then --resume")
-        for w in range(workers)
-    ]
-    return divide.merged(shares)
+    results = [next((run.path / "workers" / str(w)).rglob("result.json")) for w in range(workers)]
+    for result in results:
+        for folder in (result.parent / name for name in divide.folders):
+            if folder.exists():
+                shutil.copytree(folder, run.path / folder.name, dirs_exist_ok=True)
+    return divide.merged([read_json(result, "delete it, then --resume") for result in results])
 
 
 def _die_with_parent() -> None:

@@ -5,6 +5,7 @@ weights that did best there are the "best" ones, those at the end the "last" one
 at the end, by both. All weights lie in the run folder: weights/<seed>-<init, half, best or last>.pt.
 
     torchrun --nproc_per_node 2 -m bench.sudoku …           divides the batch among processes, and devices
+    python -m bench.sudoku --workers 2                      divides the seeds
     python -m bench.sudoku --solve <puzzle> --weights <file>    answers a puzzle of one's own, and shows the steps
 """
 
@@ -30,6 +31,7 @@ from tqdm import tqdm
 
 from bench.data.cache import cache_dir, cached
 from bench.kit.benchmark import Benchmark, Curve, Score
+from bench.kit.divided import Divide
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run, write_atomically
 from bench.kit.options import OF_CALL, DeviceOptions, O
@@ -40,7 +42,7 @@ from hrm import weights
 from hrm.checks import fits
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
-from hrm.train import WAYS, Trainer, Training, check_evaluation, evaluate
+from hrm.train import WAYS, Trainer, Training, check_evaluation, evaluate, world
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Reasoning(DeviceOptions):
 
     Args:
         seeds: models, each with weights, order of puzzles and augmentation of its own.
+        first_seed: of them, which are counted on from here.
+        workers: processes among which the seeds are divided, each with its share of the threads.
         model: sizes and cycles; vocabulary, length, columns and puzzles are the task's.
         training: how it learns.
         evaluate: steps between two looks at the validation puzzles, and between two checkpoints.
@@ -67,6 +71,8 @@ class Reasoning(DeviceOptions):
     """
 
     seeds: int = 3
+    first_seed: int = 0
+    workers: int = 1
     model: Config = field(default_factory=Config)
     training: Training = field(default_factory=Training)
     evaluate: int = 250
@@ -88,8 +94,13 @@ def check_options(o: Reasoning) -> None:
     for name in ("seeds", "evaluate"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
-    if o.segments < 0:
-        raise ValueError(f"segments must be ≥ 0, got {o.segments}")
+    for name in ("segments", "first_seed"):
+        if getattr(o, name) < 0:
+            raise ValueError(f"{name} must be ≥ 0, got {getattr(o, name)}")
+    if not 1 <= o.workers <= o.seeds:
+        raise ValueError(f"workers must lie between 1 and the {o.seeds} seeds, got {o.workers}")
+    if o.workers > 1 and world() > 1:
+        raise ValueError("torchrun divides the batch, workers the seeds: leave out one of both")
     o.training.check()
     check_evaluation(o.model.z0, o.settled, o.restarts)
     if o.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -394,6 +405,21 @@ class Puzzles(Benchmark[O]):
     beyond: Callable[[O, Any, HRM, int], Iterable[Beyond]]
 
 
+def used_seeds(o: Reasoning) -> range:
+    return range(o.first_seed, o.first_seed + o.seeds)
+
+
+def share(o: R, worker: int, workers: int) -> R:
+    """The options of one of several processes, with its part of the seeds."""
+    own = used_seeds(o)[worker * o.seeds // workers : (worker + 1) * o.seeds // workers]
+    return dataclasses.replace(o, first_seed=own.start, seeds=len(own))
+
+
+def merged(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One result from those of the processes."""
+    return {**shares[0], "seeds": [seed for each in shares for seed in each["seeds"]]}
+
+
 def nothing_beyond(o: Any, task: Task, model: HRM, number: int) -> Iterable[Beyond]:
     return ()
 
@@ -452,7 +478,7 @@ def puzzles(
             made[key(o)] = found, before(o, found)
         of, first = made.pop(key(o))
         judged = judge(o, of) if judge else None
-        seeds = [run.part(f"seed{s}", partial(train, o, of, first, run, judged, s)) for s in range(o.seeds)]
+        seeds = [run.part(f"seed{s}", partial(train, o, of, first, run, judged, s)) for s in used_seeds(o)]
         return {
             "task": of.name,
             "measure": of.measure,
@@ -473,6 +499,7 @@ def puzzles(
         draw=lambda result: {f"{name}.png": draw(result), **pages(result)},
         score=SCORE,
         several_processes=True,
+        divide=Divide(share, merged, ("weights", "submissions")),
         instead={"--solve": partial(solve, name), "--weights": unasked},
     )
 

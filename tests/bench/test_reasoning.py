@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from studies import comparable, finished, launch, run_folder, smoke_flags
+from studies import comparable, finished, hardly_drawn, launch, run_folder, smoke_flags
 
 import hrm
 from bench import arc, hrm_dynamics, maze, sudoku
+from bench.kit import divided
+from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.options import plain
 from bench.puzzles import reasoning
@@ -504,3 +506,32 @@ def test_smoke_sizes():
     o = reasoning.small(sudoku.Sudoku(), puzzles=(1, 1, 1))
     assert (o.seeds, o.training.steps, o.compile) == (2, 6, False)
     assert dataclasses.asdict(o.model)["d"] == 16
+
+
+@pytest.mark.slow
+def test_seeds_divided_among_workers(tmp_path, monkeypatch):
+    """They are those of one process, and all their weights lie in the run folder. Prevents: shares that are joined in
+    another order, and models that `--run` cannot find."""
+
+    begin = subprocess.Popen
+
+    def here(command, **options):
+        """In place of a process that would import everything."""
+        if "bench.sudoku" not in command:
+            return begin(command, **options)
+        launch("sudoku", *command[3:])
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(divided.subprocess, "Popen", here)
+    monkeypatch.setattr(plt.Figure, "savefig", hardly_drawn)
+    flags = ("--smoke", "true", "--first_seed", "3")
+    one, two = (
+        finished(tmp_path / n, launch("sudoku", *flags, "--workers", n, "--runs", str(tmp_path / n))) for n in "12"
+    )
+    assert [seed["seed"] for seed in two.result["seeds"]] == [3, 4]
+    assert comparable(two.result["seeds"]) == comparable(one.result["seeds"])
+    names = [sorted(f.name for f in (run.folder / "weights").iterdir()) for run in (one, two)]
+    assert names[0] == names[1]
+    assert len(names[0]) == 8
+    with pytest.raises(SystemExit, match="workers must lie between 1 and the 2 seeds, got 3"):
+        launch("sudoku", *flags, "--workers", "3", "--runs", str(tmp_path))
