@@ -61,6 +61,7 @@ class Device(DeviceOptions):
         samples: of the data set.
         reasoning: seconds of training.
         d: width of the reasoning model; 512 is the published one.
+        layers: blocks of each of its modules; 4 as published.
         batch: its puzzles; 768 as published.
         compile: whether to compile epoch and reasoning.
     """
@@ -78,13 +79,14 @@ class Device(DeviceOptions):
     samples: int = 5000
     reasoning: float = 110.0
     d: int = 512
+    layers: int = 4
     batch: int = 768
     compile: bool = True
 
 
 def check(o: Device) -> None:
     """Raises ValueError with the value and what it must be."""
-    for name in ("turns", "steps", "block", "seeds", "batch", "d"):
+    for name in ("turns", "steps", "block", "seeds", "batch", "d", "layers"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
     for name in ("tests", "timing", "epoch", "reasoning"):
@@ -100,7 +102,7 @@ def check(o: Device) -> None:
 def tiny(o: Device) -> Device:
     return dataclasses.replace(
         o, tests=0.0, timing=20.0, sizes=["15k"], ensembles=[1, 2], every=[1], turns=1, steps=12, epoch=1.0, seeds=2,
-        samples=500, reasoning=1.0, d=16, batch=8, compile=False,
+        samples=500, reasoning=1.0, d=16, layers=1, batch=8, compile=False,
     )  # fmt: skip
 
 
@@ -173,7 +175,7 @@ def reasoning(o: Device) -> dict[str, Any]:
     memory = {}
     train, validation, test = sudoku.generate(9, 30, (max(8, o.batch // 16), 4, 4), 0, "none")  # of 30 blanks
     task = sudoku.Sudoku(9, train, validation, test)
-    config = Config(d=o.d, multiple=min(256, o.d))
+    config = Config(d=o.d, H_layers=o.layers, L_layers=o.layers, multiple=min(256, o.d))
     for gradient in ("one_step", "bptt"):
         trainer = reasoner(config, task, o.batch, o.device, gradient)
         trainer.step()

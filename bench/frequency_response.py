@@ -29,7 +29,7 @@ from bench.kit.tables import Table
 from gle import operators
 from gle.adaptation import Adaptive, IAdaptation, UAdaptation, simulate
 from gle.analysis import spectra
-from gle.analysis.spectra import Signal, System, chirp_response, reversed_in_time, sine_response, times
+from gle.analysis.spectra import Signal, System, both_responses, reversed_in_time, sine_response, times
 from gle.analysis.state_space import discretise, transfer
 from gle.integrators import integrator
 
@@ -280,8 +280,7 @@ def measure_operators(o: FrequencyResponse) -> dict[str, Any]:
     measured = {}
     for case in cases(o, omega):
         log.info("%s at %d frequencies", case.name, len(omega))
-        sine = flat(sine_response(case.system, omega, o.dt, settle))
-        chirp = flat(chirp_response(case.system, omega, o.dt, settle)[1])
+        sine, chirp = map(flat, both_responses(case.system, omega, o.dt, settle)[1:])
         measured[case.name] = sine
         rows[case.name] = {
             "sine": spectrum(sine),
@@ -349,8 +348,7 @@ def measure_adaptation(o: FrequencyResponse) -> dict[str, Any]:
         def system(signal: Signal, steps: int, neuron: Adaptive = neuron) -> Tensor:
             return simulate(neuron, signal(times(steps, o.dt)), o.dt, o.scheme)
 
-        sine = flat(sine_response(system, omega, o.dt, settle))
-        chirp = flat(chirp_response(system, omega, o.dt, settle)[1])
+        sine, chirp = map(flat, both_responses(system, omega, o.dt, settle)[1:])
         step = discretise(neuron.state_space, o.dt, o.scheme)
         discrete = flat(transfer(step, np.exp(1j * omega * o.dt)))
         error = np.abs(np.angle(sine) - neuron.first_order_phase(omega))

@@ -68,7 +68,8 @@ class Forecast(Forecasting):
             horizon and delay become the nearest that suit its points.
         baselines: names of forecasters to compare with; by default all but the LSTM, which takes most of a short run.
         scaling: numbers of networks whose time per step is compared.
-        integrators: whether to compare integrators over dt.
+        integrators: whether to compare integrators over dts.
+        dts: steps at which they are compared, each a divisor of the first, the smallest last.
         neurobench: whether to ask the NeuroBench harness about the first network, while it reads one Lyapunov time (an
             optional extra).
     """
@@ -82,6 +83,7 @@ class Forecast(Forecasting):
     baselines: list[str] = field(default_factory=lambda: [n for n in FORECASTERS if n != "LSTM"])
     scaling: list[int] = field(default_factory=list)
     integrators: bool = True
+    dts: list[float] = field(default_factory=lambda: [0.8, 0.4, 0.2, 0.1, 0.05])
     neurobench: bool = False
     threads: int = 0
 
@@ -259,7 +261,6 @@ def scaling(o: Forecast) -> list[dict[str, float]]:
 
 # -- integrators -------------------------------------------------------------------------------------------------------
 
-STEPS = (0.8, 0.4, 0.2, 0.1, 0.05)
 LARGEST = 10.0  # step that is tried
 SCHEMES = ("euler", "exponential", "rk4")
 
@@ -285,14 +286,14 @@ def accuracy(o: Forecast) -> list[dict[str, Any]]:
         record = gle.Record("r", layers=[-1], every=1)
         sim.run(inputs, steps=round(duration / dt) + 1, record=record)
         (r,) = record["r"].values()
-        return r.flatten()[:: round(STEPS[0] / dt)]
+        return r.flatten()[:: round(o.dts[0] / dt)]
 
-    exact = outputs("rk4", STEPS[-1] / 4)
+    exact = outputs("rk4", o.dts[-1] / 4)
 
     def off(scheme: str, dt: float) -> float:
         return ((outputs(scheme, dt) - exact).abs().max() / exact.std()).item()
 
-    return [{"integrator": s, "dt": [*STEPS], "error": [off(s, dt) for dt in STEPS]} for s in SCHEMES]
+    return [{"integrator": s, "dt": o.dts, "error": [off(s, dt) for dt in o.dts]} for s in SCHEMES]
 
 
 def stability(o: Forecast) -> list[dict[str, Any]]:
@@ -360,7 +361,11 @@ def check(o: Forecast) -> None:
         if not getattr(o, name) or any(n < 1 for n, _, _ in getattr(o, name)):
             raise ValueError(f"{name} must hold at least one neuron each, got {getattr(o, name)}")
     least = min(min(tau) for _, *tau in [*o.populations, *o.upper_populations])
-    largest = max([o.dt, *(STEPS if o.integrators else ())])
+    if not o.dts or min(o.dts) <= 0 or sorted(o.dts, reverse=True) != o.dts:
+        raise ValueError(f"dts must be steps > 0, the largest first; got {o.dts}")
+    if uneven := [dt for dt in o.dts if abs(o.dts[0] / dt - round(o.dts[0] / dt)) > 1e-6]:
+        raise ValueError(f"dts must divide the first of them, {o.dts[0]:g}, got {uneven[0]:g}")
+    largest = max([o.dt, *(o.dts if o.integrators else ())])
     if least < largest:
         raise ValueError(
             f"populations hold a time constant of {least:g}, below "

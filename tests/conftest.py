@@ -1,4 +1,5 @@
 import gc
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -62,8 +63,8 @@ def pytest_collection_finish(session):
 
 
 def pytest_runtest_logfinish():
-    """The compiler is imported late, and large."""
-    if "torch._dynamo" in sys.modules and not compiler_frozen:
+    """The compiler is imported late, and large. A process that was forked has it from its parent."""
+    if "torch._dynamo" in sys.modules and not compiler_frozen and multiprocessing.parent_process() is None:
         compiler_frozen.append(True)
         gc.collect()
         gc.freeze()

@@ -1414,10 +1414,10 @@ class Copy:
         code, output = found
         return code == FAILED, output[-4000:]
 
-    def passes(self, test: str) -> bool:
+    def passes(self, test: str) -> tuple[bool, str]:
         """Whether a test passes on the tree as it is."""
-        found = self.warm.run(test)
-        return found is not None and found[0] == RAN
+        code, output = self.warm.run(test) or (None, "")
+        return code == RAN, output[-4000:]
 
     def close(self) -> None:
         self.warm.close()

@@ -2,7 +2,7 @@
 
 import pytest
 from sabotage import SABOTAGES, Copy
-from warm import Change, exchanged
+from warm import Change, Functions
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,8 @@ def test_caught(sabotage, copy):
 @pytest.mark.parametrize("sabotage", SABOTAGES[::40], ids=lambda s: s.name.replace(" ", "-"))
 def test_passes_unsabotaged(sabotage, copy):
     """Prevents: a process in which every test fails."""
-    assert copy.passes(sabotage.test)
+    ok, output = copy.passes(sabotage.test)
+    assert ok, output
 
 
 MODULE = """SIZE = 2
@@ -44,11 +45,12 @@ def test_functions_alone_are_exchanged(tmp_path, monkeypatch):
     import exchanged_module
 
     a, f = exchanged_module.A(), exchanged_module.A.f
+    functions = Functions()
     for line, other in (("SIZE = 2", "SIZE = 3"), ("def f(self, x)", "def f(self, x=0)"), ("class A", "class B")):
         path.write_text(MODULE.replace(line, other))
-        assert not exchanged(Change(path, MODULE))
+        assert not functions.can_exchange(Change(path, MODULE))
     path.write_text(MODULE.replace("x + 1", "[x + 10\n    for _ in 'a'][0]"))
-    assert exchanged(Change(path, MODULE), only_ask=True)
+    assert functions.can_exchange(Change(path, MODULE))
     assert a.f(1) == 2
-    assert exchanged(Change(path, MODULE))
+    functions.exchange(Change(path, MODULE))
     assert (a.f(1), f(a, 1), a.g(1)) == (11, 11, 3)  # those who have the old function have the new one

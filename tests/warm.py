@@ -98,13 +98,14 @@ def _serve(tree: Path, files: list[str], output: Path, requests: Connection) -> 
     _enter(tree, output)
     code = _pytest("--collect-only", *files)
     assert code == RAN, f"the tests cannot be collected: {output.read_text()}"
-    gc.unfreeze()  # or nobody finds a function
+    functions = Functions()
+    gc.freeze()  # no child of ours need look at what was imported
     while True:
         try:
             test, change = requests.recv()
         except EOFError:
             return
-        if change and not exchanged(change, only_ask=True):
+        if change and not functions.can_exchange(change):
             requests.send(None)
             continue
         child = os.fork()
@@ -113,7 +114,7 @@ def _serve(tree: Path, files: list[str], output: Path, requests: Connection) -> 
             try:
                 _print_to(output)
                 if change:
-                    exchanged(change)
+                    functions.exchange(change)
                 code = _pytest(test)
                 sys.stdout.flush()
             finally:
@@ -121,26 +122,35 @@ def _serve(tree: Path, files: list[str], output: Path, requests: Connection) -> 
         requests.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def exchanged(change: Change, only_ask: bool = False) -> bool:
-    """Puts the functions of the changed file in the place of those that were imported from it. Whether that is all that
-    has changed; only_ask: nothing is put anywhere."""
-    if not any(getattr(module, "__file__", None) == str(change.path) for module in list(sys.modules.values())):
-        return True  # it will be imported as it is now
-    before, after = (compile(text, str(change.path), "exec", dont_inherit=True)
-                     for text in (change.before, change.path.read_text()))  # fmt: skip
-    pairs = _changed(before, after)
-    if not pairs:
-        return False
-    found: dict[CodeType, list[FunctionType]] = {old: [] for old, _ in pairs}
-    for thing in gc.get_objects():
-        if type(thing) is FunctionType and thing.__code__ in found:
-            found[thing.__code__].append(thing)
-    fit = all(found[old] and old.co_freevars == new.co_freevars for old, new in pairs)
-    if fit and not only_ask:
-        for old, new in pairs:
-            for function in found[old]:
+class Functions:
+    """Those that there are, by what they do."""
+
+    def __init__(self) -> None:
+        gc.unfreeze()  # or nobody finds them
+        self.found: dict[CodeType, list[FunctionType]] = {}
+        for thing in gc.get_objects():
+            if type(thing) is FunctionType:
+                self.found.setdefault(thing.__code__, []).append(thing)
+
+    def can_exchange(self, change: Change) -> bool:
+        """Whether nothing but functions has changed."""
+        return self._pairs(change) is not None
+
+    def exchange(self, change: Change) -> None:
+        """Lets all who have a function of the file, as it was, have the one that it has now."""
+        for old, new in self._pairs(change) or []:
+            for function in self.found[old]:
                 function.__code__ = new
-    return fit
+
+    def _pairs(self, change: Change) -> list[tuple[CodeType, CodeType]] | None:
+        if not any(getattr(module, "__file__", None) == str(change.path) for module in list(sys.modules.values())):
+            return []  # it will be imported as it is now
+        texts = change.before, change.path.read_text()
+        before, after = (compile(text, str(change.path), "exec", dont_inherit=True) for text in texts)
+        pairs = _changed(before, after)
+        if pairs and all(old in self.found and old.co_freevars == new.co_freevars for old, new in pairs):
+            return pairs
+        return None
 
 
 def _changed(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]] | None:

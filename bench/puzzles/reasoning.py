@@ -5,7 +5,6 @@ weights that did best there are the "best" ones, those at the end the "last" one
 at the end, by both. All weights lie in the run folder: weights/<seed>-<init, half, best or last>.pt.
 
     torchrun --nproc_per_node 2 -m bench.sudoku …           divides the batch among processes, and devices
-    python -m bench.sudoku --workers 2                      divides the seeds
     python -m bench.sudoku --solve <puzzle> --weights <file>    answers a puzzle of one's own, and shows the steps
 """
 

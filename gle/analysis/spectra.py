@@ -103,17 +103,9 @@ def sine_response(system: System, omega: Frequencies, dt: float, settle: float) 
     Raises ValueError for dt ≤ 0 and frequencies that are not positive or not below Nyquist's, π/dt.
     """
     omega = check_frequencies(omega, dt)
-    skip, period = math.ceil(settle / dt), _period(omega, dt)
-    frequencies = torch.as_tensor(omega)
-    settled = slice(skip, skip + period)
-    y = _numpy(system(lambda t: torch.cos(t[:, None] * frequencies), period + 2 * skip)[settled])
-    t = _numpy(times(period + 2 * skip, dt)[settled])
-    gain = np.empty(y.shape[1:], complex)
-    for i, w in enumerate(omega):
-        waves = np.stack([np.cos(w * t), np.sin(w * t), np.ones_like(t)], -1)
-        (a, b, _), *_ = np.linalg.lstsq(waves, y[:, i].reshape(len(t), -1), rcond=None)
-        gain[i] = (a - 1j * b).reshape(gain.shape[1:])
-    return gain
+    settled, steps = _settled(omega, dt, settle)
+    y = _numpy(system(_sines(omega), steps)[settled])
+    return _fitted(y, omega, _numpy(times(steps, dt)[settled]))
 
 
 def chirp_response(system: System, omega: Frequencies, dt: float, settle: float) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +117,38 @@ def chirp_response(system: System, omega: Frequencies, dt: float, settle: float)
     which says what is raised.
     """
     omega = harmonics(omega, dt)
+    settled, steps = _settled(omega, dt, settle)
+    chirp = _chirp(omega, dt)
+    y, x = _numpy(system(chirp, steps)[settled, 0]), _numpy(chirp(times(steps, dt)[settled])[:, 0])
+    return omega, _divided(y, x, omega, dt)
+
+
+def both_responses(
+    system: System, omega: Frequencies, dt: float, settle: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The harmonics nearest to omega, and the gains there by `sine_response` and by `chirp_response`, from one
+    simulation."""
+    omega = harmonics(omega, dt)
+    settled, steps = _settled(omega, dt, settle)
+    sines, chirp = _sines(omega), _chirp(omega, dt)
+    y = _numpy(system(lambda t: torch.cat([sines(t), chirp(t)], 1), steps)[settled])
+    t = times(steps, dt)[settled]
+    return omega, _fitted(y[:, :-1], omega, _numpy(t)), _divided(y[:, -1], _numpy(chirp(t)[:, 0]), omega, dt)
+
+
+def _settled(omega: np.ndarray, dt: float, settle: float) -> tuple[slice, int]:
+    """The steps that are looked at, one period of the slowest frequency; and how many are simulated."""
     skip, period = math.ceil(settle / dt), _period(omega, dt)
-    duration = period * dt
+    return slice(skip, skip + period), period + 2 * skip
+
+
+def _sines(omega: np.ndarray) -> Signal:
+    frequencies = torch.as_tensor(omega)
+    return lambda t: torch.cos(t[:, None] * frequencies)
+
+
+def _chirp(omega: np.ndarray, dt: float) -> Signal:
+    duration = _period(omega, dt) * dt
     slow, fast = 2 * math.pi / duration, min(1.1 * omega[-1], math.pi / dt)
 
     def chirp(t: Tensor) -> Tensor:
@@ -134,12 +156,24 @@ def chirp_response(system: System, omega: Frequencies, dt: float, settle: float)
         s = torch.remainder(t + dt / 4, duration) - dt / 4
         return torch.sin((slow + (fast - slow) * s / (2 * duration)) * s)[:, None]
 
-    settled = slice(skip, skip + period)
-    y = _numpy(system(chirp, period + 2 * skip)[settled, 0])
-    x = _numpy(chirp(times(period + 2 * skip, dt)[settled])[:, 0])
-    k = np.rint(omega / slow).astype(int)
+    return chirp
+
+
+def _fitted(y: np.ndarray, omega: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Gains [n, …] of the responses y [T, n, …] to the sines, at times t [T]."""
+    gain = np.empty(y.shape[1:], complex)
+    for i, w in enumerate(omega):
+        waves = np.stack([np.cos(w * t), np.sin(w * t), np.ones_like(t)], -1)
+        (a, b, _), *_ = np.linalg.lstsq(waves, y[:, i].reshape(len(t), -1), rcond=None)
+        gain[i] = (a - 1j * b).reshape(gain.shape[1:])
+    return gain
+
+
+def _divided(y: np.ndarray, x: np.ndarray, omega: np.ndarray, dt: float) -> np.ndarray:
+    """Gains [n, …] at harmonics, from a period of a signal x [T] and of the response to it y [T, …]."""
+    k = np.rint(omega * _period(omega, dt) * dt / (2 * math.pi)).astype(int)
     response, signal = np.fft.rfft(y, axis=0)[k], np.fft.rfft(x)[k]
-    return omega, response / signal.reshape(-1, *[1] * (response.ndim - 1))
+    return response / signal.reshape(-1, *[1] * (response.ndim - 1))
 
 
 def harmonics(omega: Frequencies, dt: float) -> np.ndarray:

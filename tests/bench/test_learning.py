@@ -189,6 +189,12 @@ def same(one, other):
     return all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters()))
 
 
+@pytest.fixture(scope="module")
+def blended(data, tmp_path_factory):
+    """A network that nothing has interrupted."""
+    return trained(stages_of({}), data, run_in(tmp_path_factory.mktemp("blended")))
+
+
 def test_stages_that_differ_in_errors_and_traces_compile_once(data, tmp_path, monkeypatch):
     """Prevents: a change of stage that takes as long as the first step did."""
     monkeypatch.setenv("GLE_COMPILER", "eager")
@@ -200,9 +206,8 @@ def test_stages_that_differ_in_errors_and_traces_compile_once(data, tmp_path, mo
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-def test_a_stage_learns_by_its_own_errors_and_traces(data, tmp_path, monkeypatch):
+def test_a_stage_learns_by_its_own_errors_and_traces(data, blended, tmp_path, monkeypatch):
     """By a step that it shares with another stage, what it would by one of its own."""
-    blended = trained(stages_of({}), data, run_in(tmp_path))
     assert repr(blended.layers[0].errors) == "Blended(share=0)"
     other = trained(stages_of({"errors": "prospective", "traces": None}), data, run_in(tmp_path))
     assert repr(other.layers[0].errors) == "Prospective()"
@@ -215,7 +220,7 @@ def test_a_stage_learns_by_its_own_errors_and_traces(data, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_blended_stages_are_gone_on_with(epoch, data, tmp_path, monkeypatch):
+def test_blended_stages_are_gone_on_with(epoch, data, blended, tmp_path, monkeypatch):
     """After an end in the first or the second of them."""
     checkpoint = Run.checkpoint
 
@@ -230,7 +235,7 @@ def test_blended_stages_are_gone_on_with(epoch, data, tmp_path, monkeypatch):
         learn(stages_of({}), data, run)
     monkeypatch.setattr(Run, "checkpoint", checkpoint)
     resumed = trained(stages_of({}), data, Run.reopen(run.path))
-    assert same(resumed, trained(stages_of({}), data, run_in(tmp_path / "whole")))
+    assert same(resumed, blended)
 
 
 @pytest.mark.parametrize(

@@ -327,11 +327,11 @@ def test_forecasters_give_what_was_asked_for(name):
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_integrators_agree_as_dt_falls(monkeypatch):
+def test_integrators_agree_as_dt_falls():
     """Euler and exponential at first order, RK4 at fourth; RK4 is stable at steps where Euler is not: 2.785 τ against
     2 τ, the real ends of their stability regions."""
-    monkeypatch.setattr(mackey_glass, "STEPS", mackey_glass.STEPS[:-1])  # the smallest takes half of the time
-    rows = {r["integrator"]: r for r in mackey_glass.accuracy(Forecast())}
+    o = Forecast(dts=[0.8, 0.4, 0.2])
+    rows = {r["integrator"]: r for r in mackey_glass.accuracy(o)}
     for scheme, order in (("euler", 1), ("exponential", 1), ("rk4", 4)):
         slopes = np.diff(np.log(rows[scheme]["error"])) / np.log(0.5)
         np.testing.assert_allclose(slopes, order, atol=0.25)

@@ -165,11 +165,11 @@ RUNS = {
     ),
     "python -m bench.device --device cuda": Run(
         "--tests 0 --timing 20 --sizes [15k] --ensembles [1] --every [1] --turns 1 --steps 12 --block 1 --epoch 1 "
-        "--seeds 1 --samples 500 --reasoning 1 --d 16 --batch 8",
+        "--seeds 1 --samples 500 --reasoning 1 --d 16 --layers 1 --batch 8",
         (("--device cuda", "--device cpu"),),
         slow=True,
     ),
-    MACKEY: Run(SERIES, slow=True),
+    MACKEY: Run(f"{SERIES} --dts [0.8,0.4]", slow=True),
     PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1]", slow=True, traced=MACKEY),
     RK4: Run(VARIANT, slow=True, traced=MACKEY),
     WORDS: Run(f"{FORECAST} --hidden_layers 1 --integrators false --baselines []", slow=True, traced=MACKEY),

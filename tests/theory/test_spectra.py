@@ -10,6 +10,7 @@ from nets import single
 import gle
 from gle import operators
 from gle.analysis.spectra import (
+    both_responses,
     chirp_response,
     errors,
     harmonics,
@@ -52,6 +53,14 @@ def test_estimators(measured):
     _, expected = scipy.signal.freqz(B, A, OMEGA * DT)
     np.testing.assert_allclose(measured(filtered), expected, atol=1e-10)
     assert np.abs(np.angle(expected)).max() > 0.5
+
+
+def test_both_at_once():
+    """Prevents: the response to one signal taken for that to another."""
+    omega, sine, chirp = both_responses(filtered, OMEGA, DT, 40)
+    np.testing.assert_allclose(omega, OMEGA, rtol=1e-12)
+    np.testing.assert_allclose(sine, by_sines(filtered), atol=1e-12)
+    np.testing.assert_allclose(chirp, by_chirp(filtered), atol=1e-12)
 
 
 @both
