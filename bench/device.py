@@ -101,8 +101,8 @@ def check(o: Device) -> None:
 
 def tiny(o: Device) -> Device:
     return dataclasses.replace(
-        o, tests=0.0, timing=20.0, sizes=["15k"], ensembles=[1, 2], every=[1], turns=1, steps=12, epoch=1.0, seeds=2,
-        samples=500, reasoning=1.0, d=16, layers=1, batch=8, compile=False,
+        o, tests=0.0, timing=20.0, sizes=["15k"], ensembles=[1, 2], every=[1], turns=1, steps=12, epoch=0.1, seeds=2,
+        samples=500, reasoning=0.1, d=16, layers=1, batch=8, compile=False,
     )  # fmt: skip
 
 

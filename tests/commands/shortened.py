@@ -29,6 +29,7 @@ COUNTS = {
 
 ROW = "--samples 30 --training.epochs 1 --training.batch 20"  # one batch
 SHALLOW = f"{ROW} --model.hidden_layers 1"
+LAYERS = "--model.hidden_layers 2"  # one below another, as in six: each more takes the compiler as long again
 STAGES = f"{ROW} --consolidation.epochs 1 --consolidation.batch 20"
 STEPS = "--seeds 1 --training.steps 2 --evaluate 1 --training.halting.halt_max_steps 2"
 PUZZLES = f"{STEPS} --training.batch 8 --puzzles [16,8,8] --model.H_layers 1 --model.L_layers 1"
@@ -110,7 +111,9 @@ RUNS = {
         f"python -m bench.gsc --config configs/gsc/{name}.yaml": Run(BOTH, slow=True, traced=SPEECH)
         for name in ("gle_136k", "gle_delays")
     },
-    "python -m bench.gsc --config configs/gsc/gle_published.yaml": Run(f"{SPOKEN} --features.hop 4000", slow=True),
+    "python -m bench.gsc --config configs/gsc/gle_published.yaml": Run(
+        f"{SPOKEN} {LAYERS} --features.hop 4000", slow=True
+    ),
     **{
         f"python -m bench.gsc --config configs/gsc/{kind}{size}.yaml": Run(SPOKEN)
         for kind in ("mlp", "tcn", "gru", "lstm")
@@ -143,7 +146,7 @@ RUNS = {
         "--seeds 1 --epochs [0] --samples 20 --trained 1 --most 1", slow=True, traced="python -m bench.error_timing"
     ),
     MNIST1D: Run("--samples 130 --training.epochs 1", slow=True, traced=GLE_15K),
-    GLE_15K: Run(ROW),
+    GLE_15K: Run(f"{ROW} {LAYERS}"),
     f"{GLE_15K} --seeds 10 --workers 2": Run(  # workers: tests/bench/test_mnist1d.py
         f"{SHALLOW} --seeds 2", ((" --workers 2", ""),), slow=True, traced=GLE_15K
     ),
@@ -151,7 +154,7 @@ RUNS = {
     f"{MNIST1D} --resume runs/mnist1d/<folder>": Run(fill=(("runs/mnist1d/<folder>", "{a run of MNIST-1D}"),)),
     **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW) for name in ("mlp", "tcn", "gru", "lagnet")},
     f"{MNIST1D} --config configs/mnist1d/gle_42k.yaml": Run(ROW, slow=True, traced=GLE_15K),
-    TUNED: Run(STAGES, slow=True),
+    TUNED: Run(f"{STAGES} {LAYERS}", slow=True),
     f"{MNIST1D} --config configs/mnist1d/gle_42k_tuned.yaml": Run(STAGES, slow=True, traced=TUNED),
     f"{MNIST1D} --config gru": Run(ROW),
     "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),
@@ -164,8 +167,8 @@ RUNS = {
         "--ensembles [1] --turns 1 --steps 12 --block 1 --sizes [15k]", slow=True
     ),
     "python -m bench.device --device cuda": Run(
-        "--tests 0 --timing 20 --sizes [15k] --ensembles [1] --every [1] --turns 1 --steps 12 --block 1 --epoch 1 "
-        "--seeds 1 --samples 500 --reasoning 1 --d 16 --layers 1 --batch 8",
+        "--tests 0 --timing 20 --sizes [15k] --ensembles [1] --every [1] --turns 1 --steps 12 --block 1 --epoch 0 "
+        "--seeds 1 --samples 500 --reasoning 0 --d 16 --layers 1 --batch 8",
         (("--device cuda", "--device cpu"),),
         slow=True,
     ),
