@@ -62,6 +62,7 @@ class Options(Trained):
     Args:
         sizes: published (d = 512, four blocks a module), laptop (d = 128, two).
         batch: puzzles in a step; 0: a number for each size.
+        layers: blocks of a module; 0: those of each size.
         modes: eager, compiled.
         turns: timed turns of each row.
         repeat: steps in a turn.
@@ -71,6 +72,7 @@ class Options(Trained):
 
     sizes: list[str] = field(default_factory=lambda: list(SIZES))
     batch: int = 0
+    layers: int = 0
     modes: list[str] = field(default_factory=lambda: list(MODES))
     turns: int = 5
     repeat: int = 1
@@ -86,7 +88,7 @@ def check(o: Options) -> None:
             raise ValueError(f"{name} must be some of {', '.join(known)}, got {unknown[0]!r}")
         if not getattr(o, name):
             raise ValueError(f"{name} is empty: give at least one")
-    for name, least in (("turns", 1), ("repeat", 1), ("batch", 0), ("segments", 0)):
+    for name, least in (("turns", 1), ("repeat", 1), ("batch", 0), ("layers", 0), ("segments", 0)):
         if getattr(o, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(o, name)}")
     if wrong := [s for s in o.settled if not s > 0]:
@@ -101,7 +103,7 @@ def check(o: Options) -> None:
 
 
 def tiny(o: Options) -> Options:
-    return dataclasses.replace(o, sizes=["laptop"], batch=2, modes=["eager"], turns=1, settled=[0.01])
+    return dataclasses.replace(o, sizes=["laptop"], batch=2, layers=1, modes=["eager"], turns=1, settled=[0.01])
 
 
 # -- a training step ---------------------------------------------------------------------------------------------------
@@ -156,6 +158,8 @@ def row(o: Options, size: str, mode: str) -> dict[str, Any]:
     """Medians over the turns: milliseconds of either step, and ratios within a turn."""
     config, own = SIZES[size]
     batch = o.batch or own
+    if o.layers:
+        config = dataclasses.replace(config, H_layers=o.layers, L_layers=o.layers)
     torch._dynamo.reset()
     grids = puzzles(batch)
     x, y = (torch.from_numpy(g).long().to(o.device) for g in (grids.x, grids.y))

@@ -190,29 +190,34 @@ def same(one, other):
 
 
 @pytest.fixture(scope="module")
-def blended(data, tmp_path_factory):
+def few():
+    return Labelled(split(30, 0), split(10, 1), split(10, 2), 3)
+
+
+@pytest.fixture(scope="module")
+def blended(few, tmp_path_factory):
     """A network that nothing has interrupted."""
-    return trained(stages_of({}), data, run_in(tmp_path_factory.mktemp("blended")))
+    return trained(stages_of({}), few, run_in(tmp_path_factory.mktemp("blended")))
 
 
-def test_stages_that_differ_in_errors_and_traces_compile_once(data, tmp_path, monkeypatch):
+def test_stages_that_differ_in_errors_and_traces_compile_once(few, tmp_path, monkeypatch):
     """Prevents: a change of stage that takes as long as the first step did."""
     monkeypatch.setenv("GLE_COMPILER", "eager")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     trained(
-        stages_of({}, compile=True, model=Model(populations=[(2, 0.6, 0.2)], hidden_layers=1)), data, run_in(tmp_path)
+        stages_of({}, compile=True, model=Model(populations=[(2, 0.6, 0.2)], hidden_layers=1)), few, run_in(tmp_path)
     )
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-def test_a_stage_learns_by_its_own_errors_and_traces(data, blended, tmp_path, monkeypatch):
+def test_a_stage_learns_by_its_own_errors_and_traces(few, blended, tmp_path, monkeypatch):
     """By a step that it shares with another stage, what it would by one of its own."""
     assert repr(blended.layers[0].errors) == "Blended(share=0)"
-    other = trained(stages_of({"errors": "prospective", "traces": None}), data, run_in(tmp_path))
+    other = trained(stages_of({"errors": "prospective", "traces": None}), few, run_in(tmp_path))
     assert repr(other.layers[0].errors) == "Prospective()"
     monkeypatch.setattr(trainers, "credit", lambda o, t: trainers.Credit(t.errors, t.traces, 1.0))
-    apart = trained(stages_of({}), data, run_in(tmp_path))
+    apart = trained(stages_of({}), few, run_in(tmp_path))
     assert repr(apart.layers[0].errors) == "Instantaneous()"
     for p, q in zip(blended.parameters(), apart.parameters()):
         torch.testing.assert_close(p, q, atol=1e-9, rtol=0)
@@ -220,7 +225,7 @@ def test_a_stage_learns_by_its_own_errors_and_traces(data, blended, tmp_path, mo
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_blended_stages_are_gone_on_with(epoch, data, blended, tmp_path, monkeypatch):
+def test_blended_stages_are_gone_on_with(epoch, few, blended, tmp_path, monkeypatch):
     """After an end in the first or the second of them."""
     checkpoint = Run.checkpoint
 
@@ -232,9 +237,9 @@ def test_blended_stages_are_gone_on_with(epoch, data, blended, tmp_path, monkeyp
     run = run_in(tmp_path)
     monkeypatch.setattr(Run, "checkpoint", last)
     with pytest.raises(KeyboardInterrupt):
-        learn(stages_of({}), data, run)
+        learn(stages_of({}), few, run)
     monkeypatch.setattr(Run, "checkpoint", checkpoint)
-    resumed = trained(stages_of({}), data, Run.reopen(run.path))
+    resumed = trained(stages_of({}), few, Run.reopen(run.path))
     assert same(resumed, blended)
 
 

@@ -44,13 +44,13 @@ COMPARE = (
     "--rows ['gle','one-step'] --seeds 1 --steps 2 --looks 1 --batch 8 --d 8 --layers 1 --puzzles [16,8,8] "
     "--probes 2 --settled [1,2] --lengths [2]"
 )
-SPEED = "--ensembles [1,2] --turns 1 --steps 12 --block 1"
+SPEED = "--ensembles [2] --turns 1 --steps 12 --block 1"
 LOOKED_AT = (
     "--steps 2 --splits [8,4,4] --puzzles 4 --segments 2 --most 4 --larger 2 --depth 1 --shapes [[1,16]] "
     "--shape_steps 2 --watched 1"
 )
 COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1]] --costs [[1,1]] --products 5 --batch 4"
-FASTEST = "--turns 1 --batch 1 --settled [0.01] --sizes [laptop]"
+FASTEST = "--turns 1 --batch 1 --layers 1 --settled [0.01] --sizes [laptop]"
 CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.1"
 SMALL = "--seeds 2 --duration 30 --warm_up 5 --during 12 --window 10 --dt 0.1"
 
@@ -154,7 +154,7 @@ RUNS = {
     f"{MNIST1D} --resume runs/mnist1d/<folder>": Run(fill=(("runs/mnist1d/<folder>", "{a run of MNIST-1D}"),)),
     **{f"{MNIST1D} --config configs/mnist1d/{name}.yaml": Run(ROW) for name in ("mlp", "tcn", "gru", "lagnet")},
     f"{MNIST1D} --config configs/mnist1d/gle_42k.yaml": Run(ROW, slow=True, traced=GLE_15K),
-    TUNED: Run(f"{STAGES} {LAYERS}", slow=True),
+    TUNED: Run(STAGES, slow=True),
     f"{MNIST1D} --config configs/mnist1d/gle_42k_tuned.yaml": Run(STAGES, slow=True, traced=TUNED),
     f"{MNIST1D} --config gru": Run(ROW),
     "python -m bench.report bench/results/mnist1d": Run(fill=(("bench/results/mnist1d", "{a copy of the results}"),)),

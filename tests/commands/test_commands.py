@@ -358,9 +358,11 @@ def test_runs(command, commands):
 REAL = {
     "sudoku": (
         "--seeds 1 --training.steps 2 --evaluate 1 --training.batch 4 --puzzles [4,2,2] --segments 1 "
-        "--model.H_layers 1 --model.L_layers 1 --model.H_cycles 1"  # the compiler's work grows with their number
+        "--model.H_layers 1 --model.L_layers 1 --model.H_cycles 1 --model.L_cycles 1 "
+        "--training.halting.q_continue false"  # the compiler's work grows with their number
     ),
-    "mnist1d": "--config configs/mnist1d/gle_15k.yaml --samples 130 --training.epochs 1 --model.hidden_layers 1",
+    "mnist1d": "--config configs/mnist1d/gle_15k.yaml --samples 130 --training.epochs 1 --model.hidden_layers 1 "
+    "--model.populations [[4,0.6,0.2]]",
 }
 
 
