@@ -3,7 +3,7 @@ MLP, a TCN, a GRU and an LSTM.
 
     python -m bench.gsc --data speech_commands                                                  a row for each model
     python -m bench.gsc --data speech_commands --config configs/gsc/gle_52k.yaml --seeds 3      one row
-    python -m bench.gsc --smoke true                                      seconds each, with words of its own
+    python -m bench.gsc --config configs/gsc/gle_52k.yaml --smoke true    seconds, with words of its own
     python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt           what a network hears
 
 The folder is the published archive (version 0.01 or 0.02), whole or in part, unpacked: `--download 0.02` fetches it

@@ -21,7 +21,7 @@ SERVER.set_forkserver_preload(
     [
         "pytest", "numpy", "scipy.signal", "scipy.integrate", "scipy.ndimage", "torch", "torch._dynamo",
         "torch.distributed.nn", "torch.profiler", "torch.testing", "torch.optim.lr_scheduler", "matplotlib.pyplot",
-        "jsonargparse", "yaml", "tqdm", "xdist", "unittest.mock",
+        "jsonargparse", "yaml", "tqdm", "xdist", "unittest.mock", "jitcdde",
     ]
 )  # fmt: skip
 

@@ -103,7 +103,7 @@ RUNS = {
         HEARD, ((" --download 0.02", ""), *FOLDER), slow=True, traced=SPEECH
     ),  # the same
     SPEECH: Run(BOTH, FOLDER, slow=True),
-    "python -m bench.gsc --smoke true": Run(slow=True),
+    "python -m bench.gsc --config configs/gsc/gle_52k.yaml --smoke true": Run(),
     "python -m bench.gsc --listen recording.wav --weights runs/gsc/<folder>/network.pt": Run(
         fill=(("recording.wav", "{a recording}"), ("runs/gsc/<folder>", "{a run of speech}"))
     ),
@@ -173,7 +173,11 @@ RUNS = {
         slow=True,
     ),
     MACKEY: Run(f"{SERIES} --dts [0.8,0.4]", slow=True),
-    PAPER: Run(f"{SERIES} --hidden_layers 1 --integrators false --scaling [1]", slow=True, traced=MACKEY),
+    PAPER: Run(
+        f"{SERIES} --hidden_layers 1 --integrators false --scaling [1] --baselines [linear,LSTM]",
+        slow=True,
+        traced=MACKEY,
+    ),
     RK4: Run(VARIANT, slow=True, traced=MACKEY),
     WORDS: Run(f"{FORECAST} --hidden_layers 1 --integrators false --baselines []", slow=True, traced=MACKEY),
     FILE: Run(VARIANT, (("mg_17.npy", "{a series}"),), slow=True, traced=MACKEY),
