@@ -58,6 +58,7 @@ class ErrorTiming(DeviceOptions):
             cores for ten).
         most: epochs of that at most.
         samples: size of the data set; 5000 is the published one.
+        hidden_layers: of the network; 6 is the published one.
         compile: whether to compile the step of training.
     """
 
@@ -66,11 +67,14 @@ class ErrorTiming(DeviceOptions):
     trained: int = 0
     most: int = 150
     samples: int = 5000
+    hidden_layers: int = 6
     compile: bool = True
 
 
 def tiny(o: ErrorTiming) -> ErrorTiming:
-    return dataclasses.replace(o, seeds=min(o.seeds, 2), epochs=[1], samples=20, most=min(o.most, 2), compile=False)
+    return dataclasses.replace(
+        o, seeds=min(o.seeds, 2), epochs=[1], samples=20, most=min(o.most, 2), hidden_layers=2, compile=False
+    )
 
 
 def config_of(o: ErrorTiming, seeds: int) -> learning.Learning:
@@ -78,7 +82,10 @@ def config_of(o: ErrorTiming, seeds: int) -> learning.Learning:
     published = read(learning.Learning, ["--config", str(configs() / "mnist1d" / "gle_15k.yaml")])
     batch = min(published.training.batch, int(o.samples * 0.8))
     training = dataclasses.replace(published.training, epochs=o.most, batch=batch)
-    return dataclasses.replace(published, training=training, seeds=seeds, device=o.device, compile=o.compile)
+    model = dataclasses.replace(published.model, hidden_layers=o.hidden_layers)
+    return dataclasses.replace(
+        published, model=model, training=training, seeds=seeds, device=o.device, compile=o.compile
+    )
 
 
 def check(o: ErrorTiming) -> None:

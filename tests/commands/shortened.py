@@ -141,9 +141,11 @@ RUNS = {
     ANNEALED: Run(CHAIN, slow=True),
     INSTANT: Run(SMALL, slow=True),
     SMOKE: Run(),
-    "python -m bench.error_timing": Run("--seeds 1 --epochs [1] --samples 20", slow=True),
+    "python -m bench.error_timing": Run("--seeds 1 --epochs [1] --samples 20 --hidden_layers 2", slow=True),
     "python -m bench.error_timing --trained 10": Run(
-        "--seeds 1 --epochs [0] --samples 20 --trained 1 --most 1", slow=True, traced="python -m bench.error_timing"
+        "--seeds 1 --epochs [0] --samples 20 --hidden_layers 2 --trained 1 --most 1",
+        slow=True,
+        traced="python -m bench.error_timing",
     ),
     MNIST1D: Run("--samples 130 --training.epochs 1", slow=True, traced=GLE_15K),
     GLE_15K: Run(f"{ROW} {LAYERS}"),

@@ -119,7 +119,7 @@ def test_neurons_are_the_blocks(mixer):
 
 @pytest.mark.parametrize(("sizes", "segments", "most"), [({}, 1, 1e-12), (NT_1, 4, 1e-12), ({}, 4, 1e-9)])
 def test_many_steps(sizes, segments, most):
-    """Sixty whole training steps: the weights of both ways agree up to rounding. An untrained model's steps do not
+    """Thirty whole training steps: the weights of both ways agree up to rounding. An untrained model's steps do not
     contract, and let what differs grow from step to step of a puzzle: with sixteen of them it may come to 1e-10; a rule
     off by one per cent is at 1e-2.
 
@@ -128,7 +128,7 @@ def test_many_steps(sizes, segments, most):
     ended = []
     for how in ("local", "one_step"):
         t = trainer("gle", how, training={"halting": Halting(segments)}, **sizes)
-        for _ in range(60):
+        for _ in range(30):
             row = t.step()
         ended.append(([p.detach() for p in t.model.parameters()], row["loss"]))
     (p, loss), (q, expected) = ended
