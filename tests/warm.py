@@ -48,6 +48,7 @@ class Warm:
         self.process = SERVER.Process(target=_serve, args=(tree, sorted(files), self.output, theirs))
         self.process.start()
         theirs.close()
+        self.requests.recv()  # nothing may change before it has imported all
 
     def run(self, test: str, change: Change | None = None) -> tuple[int, str] | None:
         """As `run_cold`; None where that has to do it."""
@@ -100,6 +101,7 @@ def _serve(tree: Path, files: list[str], output: Path, requests: Connection) -> 
     assert code == RAN, f"the tests cannot be collected: {output.read_text()}"
     functions = Functions()
     gc.freeze()  # no child of ours need look at what was imported
+    requests.send("ready")
     while True:
         try:
             test, change = requests.recv()
