@@ -38,6 +38,7 @@ ANALYSES = "\n".join(
     for name in (
         "analyses",
         "mackey_glass",
+        "speed",
         "hrm",
         "mnist1d",
         "graphs",
