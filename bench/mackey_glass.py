@@ -273,7 +273,7 @@ def accuracy(o: Forecast) -> list[dict[str, Any]]:
     fine = chaos.mackey_glass(history=history(o))
     spline = CubicSpline(np.arange(len(fine.x)) * fine.dt, (fine.x - fine.x.mean()) / fine.x.std())
     net = network(dataclasses.replace(o, device="cpu"), 1).double()
-    duration, begin = 16.0, 3 * o.delay
+    duration, begin = o.dts[0] * max(1, round(16.0 / o.dts[0])), 3 * o.delay
 
     def inputs(t: float) -> Tensor:
         lagged = [float(spline(begin + t - i * o.delay)) for i in range(LAGS)]
@@ -361,9 +361,9 @@ def check(o: Forecast) -> None:
         if not getattr(o, name) or any(n < 1 for n, _, _ in getattr(o, name)):
             raise ValueError(f"{name} must hold at least one neuron each, got {getattr(o, name)}")
     least = min(min(tau) for _, *tau in [*o.populations, *o.upper_populations])
-    if not o.dts or min(o.dts) <= 0 or sorted(o.dts, reverse=True) != o.dts:
+    if not o.dts or not all(0 < dt < math.inf for dt in o.dts) or sorted(o.dts, reverse=True) != o.dts:
         raise ValueError(f"dts must be steps > 0, the largest first; got {o.dts}")
-    if uneven := [dt for dt in o.dts if abs(o.dts[0] / dt - round(o.dts[0] / dt)) > 1e-6]:
+    if uneven := [dt for dt in o.dts if min(o.dts[0] % dt, -o.dts[0] % dt) > 1e-6 * dt]:
         raise ValueError(f"dts must divide the first of them, {o.dts[0]:g}, got {uneven[0]:g}")
     largest = max([o.dt, *(o.dts if o.integrators else ())])
     if least < largest:

@@ -1429,18 +1429,30 @@ def main() -> None:
     own = threading.local()
     copies: list[Copy] = []
 
+    def begin() -> None:
+        own.copy = Copy()
+        copies.append(own.copy)
+
     def caught(sabotage: Sabotage) -> tuple[bool, str]:
-        if not hasattr(own, "copy"):
-            own.copy = Copy()
-            copies.append(own.copy)
         return own.copy.caught(sabotage)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for sabotage, (ok, _) in zip(SABOTAGES, pool.map(caught, SABOTAGES)):
-            missed += not ok
-            print(f"{'caught' if ok else 'MISSED'}: {sabotage.name} ({sabotage.test})", flush=True)
-    for copy in copies:
-        copy.close()
+    def passes(test: str) -> tuple[bool, str]:
+        return own.copy.passes(test)
+
+    try:
+        with ThreadPoolExecutor(os.cpu_count(), initializer=begin) as pool:
+            for sabotage, (ok, _) in zip(SABOTAGES, pool.map(caught, SABOTAGES)):
+                missed += not ok
+                print(f"{'caught' if ok else 'MISSED'}: {sabotage.name} ({sabotage.test})", flush=True)
+            tests = sorted({sabotage.test for sabotage in SABOTAGES})
+            for test, (ok, output) in zip(tests, pool.map(passes, tests)):
+                missed += not ok
+                if not ok:
+                    print(f"FAILS UNSABOTAGED: {test}\n{output}", flush=True)
+    finally:
+        for copy in copies:
+            copy.close()
+    print(f"{len(SABOTAGES)} sabotages, {missed} missed; {len(tests)} tests that pass without")
     sys.exit(bool(missed))
 
 

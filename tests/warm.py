@@ -148,7 +148,10 @@ class Functions:
         if not any(getattr(module, "__file__", None) == str(change.path) for module in list(sys.modules.values())):
             return []  # it will be imported as it is now
         texts = change.before, change.path.read_text()
-        before, after = (compile(text, str(change.path), "exec", dont_inherit=True) for text in texts)
+        try:
+            before, after = (compile(text, str(change.path), "exec", dont_inherit=True) for text in texts)
+        except SyntaxError:  # which a cold process will find, too
+            return None
         pairs = _changed(before, after)
         if pairs and all(old in self.found and old.co_freevars == new.co_freevars for old, new in pairs):
             return pairs

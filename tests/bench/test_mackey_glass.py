@@ -335,6 +335,8 @@ def test_integrators_agree_as_dt_falls():
     for scheme, order in (("euler", 1), ("exponential", 1), ("rk4", 4)):
         slopes = np.diff(np.log(rows[scheme]["error"])) / np.log(0.5)
         np.testing.assert_allclose(slopes, order, atol=0.25)
+    uneven = mackey_glass.accuracy(Forecast(dts=[0.7, 0.35]))  # steps that 16 is no multiple of
+    assert all(np.isfinite(r["error"]).all() for r in uneven)
     limits = {r["integrator"]: r["limit"] for r in mackey_glass.stability(Forecast())}
     assert limits["euler"] == pytest.approx(2.0, abs=0.01)
     assert limits["rk4"] == pytest.approx(2.785, abs=0.01)

@@ -340,6 +340,7 @@ BAD = {
         (["--dt", "0"], "dt must be positive, got 0"),
         (["--dt", "0.3"], "dt must divide the Lyapunov time of 197, got 0.3"),
         (["--dts", "[0.1,0.2]"], "dts must be steps > 0, the largest first; got [0.1, 0.2]"),
+        (["--dts", "[.nan]"], "dts must be steps > 0, the largest first; got [nan]"),
         (["--dts", "[0.8,0.3]"], "dts must divide the first of them, 0.8, got 0.3"),
         (["--delay", "1200"], "the sequence is too short"),
         (["--learned", "0.5"], "learned = 0.5 makes 38 coarse points: raise it, 52 are needed"),
