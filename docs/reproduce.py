@@ -66,7 +66,7 @@ ROWS = {
         Row("Sudoku, 4 × 4", SUDOKU, "sudoku/4x4", "exact after 8 segments, test %", ("best", "test %, 8 segments")),
         Row("Sudoku, 6 × 6", f"{SUDOKU} --config configs/sudoku/6x6.yaml", "sudoku/6x6",
             "exact after 8 segments, test %", ("best", "test %, 8 segments")),
-        Row("Sudoku, 9 × 9, 1000 of two lists, one seed", f"{SUDOKU} --config configs/sudoku/9x9_lists.yaml "
+        Row("Sudoku, 9 × 9, 999 of two lists, one seed", f"{SUDOKU} --config configs/sudoku/9x9_lists.yaml "
             "--train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]", "sudoku/9x9_lists",
             "exact after 16 segments, three lists, test %", ("best", "test %, 16 segments")),
         Row("mazes, 10 × 10", "python -m bench.maze", "maze/open", "exact after 8 segments, test %",

@@ -49,9 +49,10 @@ def test_functions_alone_are_exchanged(tmp_path, monkeypatch):
     for line, other in (("SIZE = 2", "SIZE = 3"), ("def f(self, x)", "def f(self, x=0)"), ("class A", "class B"),
                         ("return x + 1", "return x +")):  # fmt: skip
         path.write_text(MODULE.replace(line, other))
-        assert not functions.can_exchange(Change(path, MODULE))
+        assert functions.changed(Change(path, MODULE)) is None
     path.write_text(MODULE.replace("x + 1", "[x + 10\n    for _ in 'a'][0]"))
-    assert functions.can_exchange(Change(path, MODULE))
+    pairs = functions.changed(Change(path, MODULE))
+    assert len(pairs) == 1
     assert a.f(1) == 2
-    functions.exchange(Change(path, MODULE))
+    functions.exchange(pairs)
     assert (a.f(1), f(a, 1), a.g(1)) == (11, 11, 3)  # those who have the old function have the new one

@@ -107,7 +107,8 @@ def _serve(tree: Path, files: list[str], output: Path, requests: Connection) -> 
             test, change = requests.recv()
         except EOFError:
             return
-        if change and not functions.can_exchange(change):
+        pairs = functions.changed(change) if change else []
+        if pairs is None:
             requests.send(None)
             continue
         child = os.fork()
@@ -115,8 +116,7 @@ def _serve(tree: Path, files: list[str], output: Path, requests: Connection) -> 
             code = 1
             try:
                 _print_to(output)
-                if change:
-                    functions.exchange(change)
+                functions.exchange(pairs)
                 code = _pytest(test)
                 sys.stdout.flush()
             finally:
@@ -134,17 +134,14 @@ class Functions:
             if type(thing) is FunctionType:
                 self.found.setdefault(thing.__code__, []).append(thing)
 
-    def can_exchange(self, change: Change) -> bool:
-        """Whether nothing but functions has changed."""
-        return self._pairs(change) is not None
-
-    def exchange(self, change: Change) -> None:
-        """Lets all who have a function of the file, as it was, have the one that it has now."""
-        for old, new in self._pairs(change) or []:
+    def exchange(self, pairs: list[tuple[CodeType, CodeType]]) -> None:
+        """Lets all who have a function as it was have the one that is now."""
+        for old, new in pairs:
             for function in self.found[old]:
                 function.__code__ = new
 
-    def _pairs(self, change: Change) -> list[tuple[CodeType, CodeType]] | None:
+    def changed(self, change: Change) -> list[tuple[CodeType, CodeType]] | None:
+        """The functions that have changed, as they were and as they are; None where that is not all."""
         if not any(getattr(module, "__file__", None) == str(change.path) for module in list(sys.modules.values())):
             return []  # it will be imported as it is now
         texts = change.before, change.path.read_text()

@@ -11,13 +11,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 import yaml
 
 from bench.kit.folder import Run, Stopped, read_json, write_text
 from bench.kit.options import O, plain
+
+S = TypeVar("S", list[int], range)
 
 
 class Divide(NamedTuple, Generic[O]):
@@ -27,6 +29,11 @@ class Divide(NamedTuple, Generic[O]):
     share: Callable[[O, int, int], O]
     merged: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
     folders: Sequence[str] = ()
+
+
+def part(seeds: S, worker: int, workers: int) -> S:
+    """Of the seeds, those of one worker: neighbours, about as many for each."""
+    return seeds[worker * len(seeds) // workers : (worker + 1) * len(seeds) // workers]
 
 
 def run(name: str, divide: Divide[O], options: O, run: Run) -> dict[str, Any]:

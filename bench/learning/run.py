@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bench.data.series import Form, Labelled
 from bench.kit.benchmark import Curve, Score
-from bench.kit.divided import Divide
+from bench.kit.divided import Divide, part
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run
 from bench.kit.tables import Table, mean_std
@@ -129,7 +129,7 @@ def readouts(o: Learning, trainer: Trainer, data: Labelled) -> tuple[list[str], 
 
 def share(o: Learning, worker: int, workers: int) -> Learning:
     seeds = used_seeds(o)
-    own = seeds[worker * len(seeds) // workers : (worker + 1) * len(seeds) // workers]
+    own = part(seeds, worker, workers)
     return dataclasses.replace(o, seeds=len(own), seed_list=own)
 
 

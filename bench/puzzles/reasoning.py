@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from bench.data.cache import cache_dir, cached
 from bench.kit.benchmark import Benchmark, Curve, Score
-from bench.kit.divided import Divide
+from bench.kit.divided import Divide, part
 from bench.kit.figures import band, plt
 from bench.kit.folder import Run, write_atomically
 from bench.kit.options import OF_CALL, DeviceOptions, O
@@ -410,7 +410,7 @@ def used_seeds(o: Reasoning) -> range:
 
 def share(o: R, worker: int, workers: int) -> R:
     """The options of one of several processes, with its part of the seeds."""
-    own = used_seeds(o)[worker * o.seeds // workers : (worker + 1) * o.seeds // workers]
+    own = part(used_seeds(o), worker, workers)
     return dataclasses.replace(o, first_seed=own.start, seeds=len(own))
 
 
