@@ -113,12 +113,16 @@ def minimum(halting: Halting, rng: np.random.Generator) -> int:
     return int(rng.integers(2, halting.halt_max_steps + 1)) if explores and halting.halt_max_steps > 1 else 1
 
 
-def advance(slots: Slots, carry: Carry, out: Output, halting: Halting) -> Slots:
-    """After a segment that led to `carry` and `out`: which slots are done."""
+def advance(slots: Slots, carry: Carry, out: Output, halting: Halting, right: Tensor | None = None) -> Slots:
+    """After a segment that led to `carry` and `out`: which slots are done. right [slots]: those whose answer asks for
+    no further segment."""
     segments = slots.segments + 1
+    may = segments >= slots.least
     done = segments >= halting.halt_max_steps
     if halting.learned:
-        done = done | (wants_to_halt(out, halting) & (segments >= slots.least))
+        done = done | (wants_to_halt(out, halting) & may)
+    if right is not None:
+        done = done | (right & may)
     return slots._replace(carry=carry, segments=segments, done=done)
 
 

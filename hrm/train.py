@@ -71,6 +71,8 @@ class Training:
         average: decay of averaged weights, with which the model is evaluated; 0 for none. Puzzles' embeddings are not
             averaged.
         clip: largest norm of the gradient, without that of the puzzles' embeddings; 0 for none.
+        until_right: a puzzle that is answered rightly makes room for the next, once it has had the segments that
+            `halting.exploration` asks for; else all do when they halt.
         refill: "keep" each row for the next slot that is free, or as published "drop" the row of each slot that is not.
         bf16: compute in bfloat16; weights stay in float32.
     """
@@ -97,6 +99,7 @@ class Training:
     noise: float = 0.0
     average: float = 0.0
     clip: float = 0.0
+    until_right: bool = False
     refill: str = "keep"
     bf16: bool = False
     halting: Halting = field(default_factory=Halting)
@@ -284,7 +287,10 @@ class Trainer:
         carry, out, l, errors = self.credit(
             self.model, slots, shown, puzzle, lambda share: self._update(slots, puzzle, share)
         )
-        self.slots = act.advance(slots, carry, out, o.halting)._replace(errors=errors)
+        asked = (shown.step(self.model.config.steps - 1).y != IGNORE).any(-1)
+        right = l.correct & asked
+        self.slots = act.advance(slots, carry, out, o.halting, right if o.until_right else None)
+        self.slots = self.slots._replace(errors=errors)
         self.steps += 1
         loss = widest(l.total)
         if dist.is_initialized():
@@ -294,11 +300,10 @@ class Trainer:
             raise FloatingPointError(f"the loss is not finite after step {self.steps}: lower lr or set clip")
         finished = self.slots.done
         number = max(int(finished.sum()), 1)
-        asked = (shown.step(self.model.config.steps - 1).y != IGNORE).any(-1)
         return {
             "loss": loss.item(),
             "cells": l.cells.mean().item(),
-            "exact": (l.correct & asked).sum().item() / max(int(asked.sum()), 1),
+            "exact": right.sum().item() / max(int(asked.sum()), 1),
             "finished_exact": (l.correct & finished).sum().item() / number,
             "segments": (self.slots.segments * finished).sum().item() / number,
             "lr": self.optimizer.param_groups[0]["lr"],

@@ -702,7 +702,7 @@ SABOTAGES = [
     Sabotage(
         "a puzzle may halt before its least number of segments",
         "hrm/act.py",
-        "done = done | (wants_to_halt(out, halting) & (segments >= slots.least))",
+        "done = done | (wants_to_halt(out, halting) & may)",
         "done = done | wants_to_halt(out, halting)",
         f"{HRM}/test_train.py::test_when_a_slot_is_done",
     ),
@@ -782,6 +782,13 @@ SABOTAGES = [
         "            if flag in given:",
         "            if getattr(options(arguments), flag[2:]):",
         "tests/bench/test_reasoning.py::test_what_cannot_be_solved",
+    ),
+    Sabotage(
+        "a right answer makes room before it has had its segments",
+        "hrm/act.py",
+        "        done = done | (right & may)",
+        "        done = done | right",
+        f"{HRM}/test_train.py::test_when_a_slot_is_done",
     ),
     Sabotage(
         "rows are lost where slots are busy",

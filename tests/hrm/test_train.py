@@ -166,6 +166,24 @@ def test_when_a_slot_is_done():
     assert new.done.tolist() == [True, False, False, True]
     fixed = act.advance(slots_of([0, 0, 0, 3], [1, 2, 1, 1]), (), out, Halting(4, learned=False))
     assert fixed.done.tolist() == [False, False, False, True]
+    right = torch.tensor([True, True, False, False])  # and may; M_min says no; is not; M_max is reached
+    known = act.advance(slots_of([0, 0, 0, 3], [1, 2, 1, 1]), (), out, Halting(4, learned=False), right)
+    assert known.done.tolist() == [True, False, False, True]
+
+
+def test_a_right_answer_makes_room():
+    """Of a puzzle whose answer is right, no segment is left to learn from but those of exploration."""
+    waits = {}
+    for until_right in (False, True):
+        halting = Halting(4, exploration=0.0, learned=False)
+        t = trainer(halting=halting, until_right=until_right, lr=1e-2)
+        t.fit(60)
+        drawn = t.slots.drawn.clone()
+        rows = [t.step() for _ in range(8)]
+        assert rows[-1]["exact"] > 0.9
+        waits[until_right] = (t.slots.drawn - drawn).float().mean().item()
+    assert waits[False] == 2
+    assert waits[True] > 7
 
 
 def test_value_of_going_on():
