@@ -1,22 +1,20 @@
-"""What a Hierarchical Reasoning Model does while it thinks (Figs. 2, 3, 7, 8 of its paper).
+"""What a Hierarchical Reasoning Model does while it thinks (Figs. 3, 7, 8 of its paper).
 
     python -m bench.hrm_dynamics                               trains a model on 4 × 4 Sudoku first
     python -m bench.hrm_dynamics --run runs/sudoku/<folder>    with the weights of that run, or of one of bench.maze
 
 Forward residuals of L and H, step by step, beside those of a recurrent and of a deep feed-forward network with as many
 parameters, trained alike; their trajectories in two principal components; participation ratios, with the untrained
-model as control; the spectral radius of the step map; answers after ever more segments; depth against width. And a page
-to watch the model at work: steps.html.
+model as control; the spectral radius of the step map; answers after ever more segments. And a page to watch the model
+at work: steps.html.
 """
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,17 +26,17 @@ from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.tables import Table
-from bench.puzzles import pages, reasoning, trained
+from bench.puzzles import controls, pages, reasoning, trained
 from bench.puzzles.trained import Subject, Trained
-from gle.compiling import compiled
-from hrm import act, controls
+from hrm import act
 from hrm.act import Shown
+from hrm.controls import narrowed, width_for
 from hrm.credit import Ahead, Local, side
 from hrm.gradients import spectral_radius
 from hrm.layers import Block
-from hrm.model import HRM, Carry, Config
+from hrm.model import HRM, Carry
 from hrm.tasks.task import Grids, Task
-from hrm.train import Trainer, evaluate
+from hrm.train import evaluate
 
 
 @dataclass
@@ -51,8 +49,6 @@ class Dynamics(Trained):
         most: segments up to which answers are counted.
         larger: mazes of each larger size that are answered, too, by a model of convolutions.
         depth: blocks of the feed-forward network; its width makes the number of parameters the same.
-        shapes: [blocks, width] of feed-forward networks whose accuracy is compared.
-        shape_steps: training steps of each.
         watched: test puzzles on the page.
     """
 
@@ -61,10 +57,6 @@ class Dynamics(Trained):
     most: int = 64
     larger: int = 200
     depth: int = 16
-    shapes: list[tuple[int, int]] = field(
-        default_factory=lambda: [(2, 32), (2, 64), (2, 128), (4, 32), (8, 32), (16, 32)]
-    )
-    shape_steps: int = 1000
     watched: int = 4
 
 
@@ -130,39 +122,13 @@ def principal(z: Tensor, components: int = 2) -> list[list[float]]:
 # -- controls ----------------------------------------------------------------------------------------------------------
 
 
-def width_for(parameters: int, layers: int, config: Config) -> int:
-    """The width, a multiple of two heads' least size, at which so many blocks have nearest to so many parameters."""
-    unit = 2 * config.heads
-    widths = range(unit, 513, unit)
-
-    @functools.cache
-    def size(d: int) -> int:
-        with torch.device("meta"):  # nothing but its size is wanted
-            return controls.recurrent(narrowed(config, d), layers, 1).n_parameters()
-
-    above = bisect.bisect_left(widths, parameters, key=size)
-    return min(widths[max(0, above - 1) : above + 1], key=lambda d: abs(size(d) - parameters))
-
-
-def narrowed(config: Config, d: int) -> Config:
-    return dataclasses.replace(config, d=d, multiple=8)
-
-
-def control(o: Dynamics, subject: Subject, layers: int, d: int, steps: int, segments: int, updates: int) -> HRM:
+def control(o: Dynamics, subject: Subject, layers: int, d: int, steps: int, segments: int) -> HRM:
     """A recurrent or feed-forward network that learns the subject's task alike."""
-    training = subject.options.training
-    halting = dataclasses.replace(training.halting, halt_max_steps=segments, learned=segments > 1)
-    # errors that go round are for modules which add what they get to z, as these do not
-    training = dataclasses.replace(training, steps=updates, halting=halting, epsilon=0.0, control="none")
-    base = subject.model("init").config
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(o.seed)
-        config = base if d == base.d else narrowed(base, d)
-        model = controls.recurrent(config, layers, steps).to(o.device)
-    trainer = Trainer(model, subject.task, training, o.seed, compiled if subject.options.compile else None)
-    for _ in range(updates):
-        trainer.step()
-    return trainer.evaluated
+    base, options = subject.model("init").config, subject.options
+    config = base if d == base.d else narrowed(base, d)
+    return controls.learned(
+        config, layers, steps, segments, subject.task, options.training, o.seed, o.device, options.compile
+    )
 
 
 def accuracy(o: Dynamics, subject: Subject, model: HRM, segments: int) -> list[float]:
@@ -178,9 +144,9 @@ def residuals_of(o: Dynamics, subject: Subject) -> dict[str, Any]:
     task, grids = subject.task, subject.task.test[: o.puzzles]
     model = subject.model("last")
     c, training = model.config, subject.options.training
-    most, updates = training.halting.halt_max_steps, training.steps
-    again = control(o, subject, c.H_layers + c.L_layers, c.d, c.steps, most, updates)
-    deep = control(o, subject, o.depth, width_for(model.n_parameters(), o.depth, c), 1, 1, updates)
+    most = training.halting.halt_max_steps
+    again = control(o, subject, c.H_layers + c.L_layers, c.d, c.steps, most)
+    deep = control(o, subject, o.depth, width_for(model.n_parameters(), o.depth, c), 1, 1)
     L, H, at = trajectory(model, task, grids, o.segments, o.device)
     moving = {"L": L, "H": H}
     moving["recurrent"], _, _ = trajectory(again, task, grids, o.segments, o.device)
@@ -231,16 +197,6 @@ def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
             curve = answered["curve"][task.measure]
             found["by_difficulty"].append({"label": label, "puzzles": len(grids), "curve": curve})
     return found
-
-
-def depth_and_width(o: Dynamics, subject: Subject) -> list[dict[str, Any]]:
-    """Accuracy of feed-forward networks of several shapes, trained alike."""
-    rows = []
-    for layers, d in o.shapes:
-        model = control(o, subject, layers, d, 1, 1, o.shape_steps)
-        right = accuracy(o, subject, model, 1)[-1]
-        rows.append({"layers": layers, "d": d, "parameters": model.n_parameters(), "accuracy": right})
-    return rows
 
 
 @torch.no_grad()
@@ -309,18 +265,13 @@ def at_work(o: Dynamics, subject: Subject, model: HRM, grids: Grids) -> dict[str
 def check(o: Dynamics) -> None:
     """Raises ValueError with the value and what it must be."""
     trained.check(o)
-    for name in ("puzzles", "segments", "most", "larger", "depth", "shape_steps", "watched"):
+    for name in ("puzzles", "segments", "most", "larger", "depth", "watched"):
         if getattr(o, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(o, name)}")
-    if any(layers < 1 or d < 8 or d % 8 for layers, d in o.shapes):
-        raise ValueError(f"shapes must be pairs of blocks and a width that is a multiple of 8, got {o.shapes}")
 
 
 def tiny(o: Dynamics) -> Dynamics:
-    return dataclasses.replace(
-        o, puzzles=6, segments=2, most=4, larger=4, depth=2, shapes=[(1, 16), (2, 16)], shape_steps=2, watched=2,
-        steps=6,
-    )  # fmt: skip
+    return dataclasses.replace(o, puzzles=6, segments=2, most=4, larger=4, depth=2, watched=2, steps=6)
 
 
 def run(o: Dynamics, run: Run) -> dict[str, Any]:
@@ -338,7 +289,6 @@ def run(o: Dynamics, run: Run) -> dict[str, Any]:
         "residuals": part("residuals", residuals_of),
         "dimensions": part("dimensions", dimensions),
         "more_segments": part("more_segments", more_segments),
-        "shapes": part("shapes", depth_and_width),
         "thoughts": part("thoughts", thoughts),
     }
 
@@ -350,7 +300,7 @@ def revival(residual: Sequence[float], updates: Sequence[int]) -> float:
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """Models and their residuals; dimensions; segments; shapes."""
+    """Models and their residuals; dimensions; segments."""
     r, d, accuracy = result["residuals"], result["dimensions"], f"test {result['measure']} %"
     Rows = list[tuple[str, ...]]
     models: Rows = [("model", "parameters", accuracy, "residual, first step", "least", "last step")]
@@ -368,16 +318,15 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     counts = [m for m in (1, 2, 4, 8, 16, 32, 64) if m <= len(by[0]["curve"])]
     segments: Rows = [("difficulty", "puzzles", *(f"{m} segments" for m in counts))]
     segments += [(b["label"], str(b["puzzles"]), *(f"{100 * b['curve'][m - 1]:.1f}" for m in counts)) for b in by]
-    shapes: Rows = [("feed-forward: blocks", "width", "parameters", accuracy)]
-    for s in result["shapes"]:
-        shapes.append((str(s["layers"]), str(s["d"]), str(s["parameters"]), f"{100 * s['accuracy']:.1f}"))
-    return [Table(rows) for rows in (models, ratios, segments, shapes)]
+    return [Table(rows) for rows in (models, ratios, segments)]
 
 
 def draw(result: Mapping[str, Any]) -> plt.Figure:
-    """Residuals and trajectories of three networks, dimensions, segments, shapes."""
+    """Residuals and trajectories of three networks, dimensions, segments."""
     r, d = result["residuals"], result["dimensions"]
-    figure, axes = plt.subplots(3, 3, figsize=(12, 9.5), layout="constrained")
+    figure = plt.figure(figsize=(12, 9.5), layout="constrained")
+    grid = figure.add_gridspec(3, 6)
+    axes = np.array([[figure.add_subplot(grid[i, 2 * j : 2 * j + 2]) for j in range(3)] for i in range(2)])
     for column, (title, shown) in enumerate(
         {"HRM": ("L", "H"), "recurrent network": ("recurrent",), "feed-forward network": ("feed-forward",)}.items()
     ):
@@ -399,7 +348,7 @@ def draw(result: Mapping[str, Any]) -> plt.Figure:
         top.set(title=title, xlabel="block" if column == 2 else "step", ylabel="forward residual", ylim=(0, None))
         top.legend(fontsize=7)
         middle.set(xlabel="first principal component", ylabel="second")
-    a, b, c = axes[2]
+    a, b = (figure.add_subplot(grid[2, 3 * j : 3 * j + 3]) for j in range(2))
     for name, style in (("trained", "-"), ("untrained", ":")):
         for i, module in enumerate("LH"):
             a.plot(d["puzzles"], d[name]["ratio"][module], f"C{i}{style}", label=f"z_{module}, {name}")
@@ -411,16 +360,6 @@ def draw(result: Mapping[str, Any]) -> plt.Figure:
     b.axvline(result["trained_segments"], color="0.6", linestyle=":", linewidth=0.8)
     b.set(xlabel="segments at test (dotted: most in training)", ylabel=f"{result['measure']} / %", xscale="log")
     b.legend(fontsize=7)
-    for d_ in sorted({s["d"] for s in result["shapes"]}):
-        of_width = [s for s in result["shapes"] if s["d"] == d_]
-        c.plot([s["parameters"] for s in of_width], [100 * s["accuracy"] for s in of_width], "o-", label=f"width {d_}")
-        for s in of_width:
-            at = (s["parameters"], 100 * s["accuracy"])
-            c.annotate(str(s["layers"]), at, fontsize=7, xytext=(3, 3), textcoords="offset points")
-    c.set(xlabel="parameters (numbers: blocks)", ylabel=f"{result['measure']} / %", xscale="log")
-    c.set_title("feed-forward: depth and width")
-    c.title.set_fontsize(9)
-    c.legend(fontsize=7)
     return figure
 
 

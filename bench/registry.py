@@ -28,6 +28,7 @@ MODULES = {
     "arc": "bench.arc",
     "gradients": "bench.gradients",
     "hrm_dynamics": "bench.hrm_dynamics",
+    "depth_width": "bench.depth_width",
     "hrm_speed": "bench.hrm_speed",
     "compare": "bench.compare",
     "sweep": "bench.sweep",

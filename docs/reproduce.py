@@ -75,7 +75,7 @@ ROWS = {
             ("best", "test %, 8 segments")),
         Row("Fig. 4, Eqs. 1, 2", "python -m bench.gradients --run runs/sudoku/<folder>", "gradients/result",
             "one-step gradient: cosine with BPTT / implicit, trained", ("last | 2 × 2", "one_step")),
-        Row("residuals, dimensions", "python -m bench.hrm_dynamics --run <the 6 × 6 run, seed 0> --shape_steps 400",
+        Row("residuals, dimensions", "python -m bench.hrm_dynamics --run <the 6 × 6 run, seed 0>",
             "hrm_dynamics/result", "participation ratio z_H / z_L", ("trained", "z_H / z_L"), "2.98"),
     ],
     "Beyond the papers": [

@@ -5,8 +5,11 @@ z ← blocks(z + x̃)     every step: L has no memory of its own, H hands on wha
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 
+import torch
 from torch import Tensor, nn
 
 from hrm.model import HRM, OF_NEURONS, Blocks, Config
@@ -49,10 +52,31 @@ class Mirror(nn.Module):
         return carry
 
 
-def recurrent(config: Config, layers: int, steps: int) -> HRM:
+def recurrent(config: Config, layers: int, steps: int, seed: int = 0) -> HRM:
     """A network of `layers` blocks that is run `steps` times in a segment; with steps = 1 and one segment, a deep
-    feed-forward network. It has neither neurons nor damping, and begins at a fixed z0."""
+    feed-forward network. It has neither neurons nor damping, and begins at a fixed z0. seed: of its weights."""
     plain = {name: getattr(Config, name) for name in ("modules", "damping", "z0", *OF_NEURONS)}
     config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, **plain)
-    blocks = Blocks(config, layers)
-    return HRM(config, L=Memoryless(blocks), H=Mirror(blocks))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        blocks = Blocks(config, layers)
+        return HRM(config, L=Memoryless(blocks), H=Mirror(blocks))
+
+
+def width_for(parameters: int, layers: int, config: Config) -> int:
+    """The width, a multiple of two heads' least size, at which so many blocks have nearest to so many parameters."""
+    unit = 2 * config.heads
+    widths = range(unit, 513, unit)
+
+    @functools.cache
+    def size(d: int) -> int:
+        with torch.device("meta"):  # nothing but its size is wanted
+            return recurrent(narrowed(config, d), layers, 1).n_parameters()
+
+    above = bisect.bisect_left(widths, parameters, key=size)
+    return min(widths[max(0, above - 1) : above + 1], key=lambda d: abs(size(d) - parameters))
+
+
+def narrowed(config: Config, d: int) -> Config:
+    """The same with features of another width, and gates of any multiple of eight."""
+    return dataclasses.replace(config, d=d, multiple=8)

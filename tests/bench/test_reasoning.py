@@ -45,10 +45,10 @@ def model():
 
 def test_controls_of_a_model_that_learned_by_errors_that_go_round(model):
     """Prevents: a look at a model that ends where its controls would be taught so."""
-    training = train.Training(gradient="local", epsilon=1.0, control="shuffled", batch=4)
+    training = train.Training(gradient="local", epsilon=1.0, control="shuffled", batch=4, steps=3)
     options = reasoning.Reasoning(model=TINY, training=training, compile=False)
     subject = SimpleNamespace(options=options, task=Copy(), model=lambda when: model)
-    found = hrm_dynamics.control(hrm_dynamics.Dynamics(), subject, 1, 16, 2, 2, 3)
+    found = hrm_dynamics.control(hrm_dynamics.Dynamics(), subject, 1, 16, 2, 2)
     assert found.config.steps == 2
 
 
@@ -407,8 +407,8 @@ def test_recurrent_control():
     assert flow.shape == (4, 10, 4, 16)
     deep = controls.recurrent(TINY, layers=5, steps=1)
     few = dataclasses.replace(TINY, heads=4)  # fewer widths to try
-    width = hrm_dynamics.width_for(deep.n_parameters(), 2, few)
-    assert controls.recurrent(hrm_dynamics.narrowed(few, width), 2, 1).n_parameters() == pytest.approx(
+    width = controls.width_for(deep.n_parameters(), 2, few)
+    assert controls.recurrent(controls.narrowed(few, width), 2, 1).n_parameters() == pytest.approx(
         deep.n_parameters(), rel=0.25
     )
 

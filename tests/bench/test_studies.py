@@ -39,6 +39,7 @@ FIGURES = {  # of each benchmark but mnist1d and gsc, whose rows have tests of t
     "arc": {"arc"},
     "gradients": {"gradients", "costs"},
     "hrm_dynamics": {"hrm_dynamics"},
+    "depth_width": {"depth_width"},
     "hrm_speed": {"hrm_speed"},
     "compare": {"compare"},
 }
@@ -54,7 +55,8 @@ TABLES = {  # parts of what is printed
     "maze": ["last     optimal", "difficulty"],
     "arc": ["1 try, %", "2 tries, %"],
     "gradients": ["neumann 4", "MiB, N·T = 2"],
-    "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward: blocks"],
+    "hrm_dynamics": ["participation ratio, 6 puzzles", "feed-forward"],
+    "depth_width": ["validation exact %, half-way", "recurrent"],
     "hrm_speed": ["as published, ms", "rests below"],
     "compare": ["updates a second", "settled: cosine L / H", "MiB, N·T = 4"],
     "error_timing": ["cos(ΔWᵀe, r)", "late, sent e"],
@@ -317,10 +319,15 @@ BAD = {
     ],
     "hrm_dynamics": [
         (["--run", "."], " is no finished run of bench.sudoku or bench.maze"),
-        (["--shapes", "[[2, 30]]"], "a width that is a multiple of 8"),
         (["--segments", "0"], "segments must be at least 1, got 0"),
         (["--seed", "1"], "seed = 1 is of a run's models: give --run"),
         (["--splits", "[0, 4, 4]"], "puzzles must be three numbers of at least 1, got"),
+    ],
+    "depth_width": [
+        (["--depths", "[2, 5]"], "depths must rise, each a multiple of the first, got 5 after 2, of 2"),
+        (["--depths", "[]"], "depths must be numbers of at least 1, got []"),
+        (["--blanks", "0"], "blanks must lie in 1 … 28, as fewer clues leave several solutions, got 0"),
+        (["--evaluate", "0"], "evaluate must be at least 1, got 0"),
     ],
     "hrm_speed": [
         (["--sizes", "[huge]"], "sizes must be some of published, laptop, got 'huge'"),

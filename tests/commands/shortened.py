@@ -22,7 +22,7 @@ COUNTS = {
     "features", "free", "gammas", "H_layers", "halt_max_steps", "heads", "held_out", "hidden_layers", "hop",
     "integrators", "L_layers", "larger", "layers", "learned", "lengths", "looks", "most", "multiple", "networks",
     "omega", "omega_tau", "points", "population", "probes", "products", "puzzles", "radii", "ratio_points", "ratios",
-    "reasoning", "repeats", "rows", "samples", "scaling", "seeds", "segments", "shape_steps", "shapes", "sizes",
+    "reasoning", "repeats", "rows", "samples", "scaling", "seeds", "segments", "sizes",
     "settle", "settled", "splits", "steps", "stretch", "stretches", "tests", "threads", "timing", "trained", "turns",
     "variants", "warm_up", "watched", "width", "window",
 }  # fmt: skip
@@ -45,10 +45,7 @@ COMPARE = (
     "--probes 2 --settled [1,2] --lengths [2]"
 )
 SPEED = "--ensembles [2] --turns 1 --steps 12 --block 1"
-LOOKED_AT = (
-    "--steps 2 --splits [8,4,4] --puzzles 4 --segments 2 --most 4 --larger 2 --depth 1 --shapes [[1,16]] "
-    "--shape_steps 2 --watched 1"
-)
+LOOKED_AT = "--steps 2 --splits [8,4,4] --puzzles 4 --segments 2 --most 4 --larger 2 --depth 1 --watched 1"
 COMPARED = "--steps 2 --splits [8,4,4] --puzzles 2 --cycles [[1,1]] --costs [[1,1]] --products 5 --batch 4"
 FASTEST = "--turns 1 --batch 1 --layers 1 --settled [0.01] --sizes [laptop]"
 CHAIN = "--seeds 2 --duration 8 --warm_up 4 --batch 2 --dt 0.1"
@@ -240,6 +237,10 @@ RUNS = {
     "python -m bench.hrm_speed --run runs/sudoku/<folder>": Run(
         FASTEST, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True, traced="python -m bench.hrm_speed"
     ),
+    "python -m bench.depth_width": Run(
+        "--seeds 1 --training.steps 2 --training.batch 4 --puzzles [16,4,4] --depths [1,2] --model.d 16 --evaluate 1",
+        slow=True,
+    ),
     DYNAMICS: Run(LOOKED_AT, slow=True),
     f"{DYNAMICS} --run runs/sudoku/<folder>": Run(
         LOOKED_AT, (("runs/sudoku/<folder>", "{a run of Sudoku}"),), slow=True, traced=DYNAMICS
@@ -247,13 +248,13 @@ RUNS = {
     f"{DYNAMICS} --run <a maze run>": Run(
         LOOKED_AT, (("<a maze run>", "{a run of mazes}"),), slow=True, traced=DYNAMICS
     ),
-    f"{DYNAMICS} --run <the 6 × 6 run of neurons> --shapes '[[2,32]]'": Run(
+    f"{DYNAMICS} --run <the 6 × 6 run of neurons>": Run(
         LOOKED_AT,
-        (("<the 6 × 6 run of neurons>", "{a run of neurons}"), (" --shapes '[[2,32]]'", "")),
+        (("<the 6 × 6 run of neurons>", "{a run of neurons}"),),
         slow=True,
         traced=DYNAMICS,
     ),
-    f"{DYNAMICS} --run <the 6 × 6 run, seed 0> --shape_steps 400": Run(
+    f"{DYNAMICS} --run <the 6 × 6 run, seed 0>": Run(
         LOOKED_AT, (("<the 6 × 6 run, seed 0>", "{a run of 6 × 6}"),), slow=True, traced=DYNAMICS
     ),
 }
@@ -275,7 +276,6 @@ SWITCHES = {
     "--file mg_17.npy": FILE,
     "--neurobench true": FILE,
     "--config configs/sudoku/6x6.yaml": SIX,
-    "--shape_steps": f"{DYNAMICS} --run <the 6 × 6 run, seed 0> --shape_steps 400",
     "--smoke true": SMOKE,
     "--help": HELP,
     "--resume <folder>": RESUMED,

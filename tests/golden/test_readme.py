@@ -112,7 +112,6 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "dynamics models": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[0]),
     "dynamics dimensions": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[1]),
     "dynamics segments": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[2]),
-    "dynamics shapes": ("hrm_dynamics/result", lambda r: hrm_dynamics.tables(r)[3]),
     "dynamics segments gle": ("hrm_dynamics/gle", lambda r: hrm_dynamics.tables(r)[2]),
     "sudoku 4x4": ("sudoku/4x4", lambda r: reasoning.tables(r)[0]),
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
