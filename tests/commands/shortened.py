@@ -197,6 +197,9 @@ RUNS = {
     "python -m bench.maze --config configs/maze/hard_30x30.yaml --folder mazes": Run(
         f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"
     ),
+    "python -m bench.maze --config configs/maze/hard_30x30_gle.yaml --folder mazes": Run(
+        f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"
+    ),
     "python -m bench.compare": Run(COMPARE),
     "python -m bench.compare --task 6x6 --cpu 2": Run(COMPARE),
     "python -m bench.compare --task maze --batch 32 --cpu 5": Run(COMPARE),
