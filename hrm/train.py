@@ -38,6 +38,7 @@ from hrm.tasks.task import IGNORE, Grids, Task
 LOCAL = "local"
 CONTROLS = ("none", "frozen", "shuffled", "cut", "own head")
 WAYS = ("one carry", "least residual", "vote", "verifier")  # to an answer from several restarts
+VIEWED = ("as it stands", "fewest faults", "vote", "verifier")  # … from several views
 GAINS, TARGETS, PLASTICITIES = ("none", "puzzle", "token"), ("always", "end"), ("step", "segment")
 
 
@@ -375,7 +376,7 @@ class Trainer:
         """The model that is evaluated: with averaged weights where there are such."""
         return self.average.model if self.average else self.model  # type: ignore[return-value]
 
-    def evaluate(self, grids: Grids, segments: int | None = None, batch: int = 512) -> dict[str, Any]:
+    def evaluate(self, grids: Grids, segments: int | None = None, batch: int = 0) -> dict[str, Any]:
         return evaluate(self.evaluated, self.task, grids, self.o.halting, segments, batch, self.o.bf16)
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -488,63 +489,92 @@ def _gathered(t: Tensor) -> Tensor:
 
 
 class Answers(NamedTuple):
-    """What a model answered after each segment; of several restarts, the answers whose residual is least."""
+    """What a model answered after each segment; of several tries, the answers that were taken."""
 
     symbols: np.ndarray  # [segments, n, cells], of the smallest integers that hold the vocabulary
     q_halt: np.ndarray  # [segments, n], logits: how sure it is
-    used: np.ndarray  # [n], segments, of all restarts together
-    each: np.ndarray  # symbols of each restart, [restarts, segments, n, cells]
+    used: np.ndarray  # [n], segments, of all tries together
+    each: np.ndarray  # symbols of each try, a restart or a view, [tries, segments, n, cells]
 
 
 @torch.no_grad()
 def answers(
-    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False,
-    task: Task | None = None, settled: float = 0.0, restarts: int = 1,
+    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 0, bf16: bool = False,
+    task: Task | None = None, settled: float = 0.0, restarts: int = 1, views: int = 1,
 ) -> Iterator[tuple[Grids, Answers]]:  # fmt: skip
-    """All rows of grids, a batch at a time (of fewer rows where a cell has several states). task: needed where puzzles
-    are shown bit by bit.
+    """All rows of grids, a batch at a time; 0: as many rows as are fast. task: needed where puzzles are shown bit by
+    bit, and for views.
 
     With `halting`, a row that has halted keeps its answer; so does, with `settled`, one whose residual has become less
     than that (see `hrm.act.solve`). restarts: each puzzle is answered from so many random z0; after each segment the
-    answer that still moves least is taken, which needs nobody who knows what is right.
+    answer that still moves least is taken, which needs nobody who knows what is right. views: each puzzle is answered
+    in so many of its images (`Task.view`); after each segment the answer with fewest faults is taken, of several the
+    first view's.
 
-    Raises ValueError for grids of other sizes than the model's, and for restarts of a model that begins at a fixed z0.
+    Raises ValueError for grids of other sizes than the model's, for restarts of a model that begins at a fixed z0, and
+    for more views than there are.
     """
     fits(model, grids=grids)
-    check_evaluation(model.config.z0, settled, restarts)
+    check_evaluation(model.config.z0, settled, restarts, views, task)
     device = model.output_head.weight.device
     vocabulary = model.config.vocabulary
-    batch = max(1, batch // model.config.digits)
+    batch = batch or rows_at_once(model, device)
+    tries = [(view, 0) for view in range(views)] if views > 1 else [(0, draw) for draw in range(restarts)]
     small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
     for i in range(0, len(grids), batch):
         part = grids[i : i + batch]
-        x, puzzle = (torch.from_numpy(a.astype(np.int64)).to(device) for a in (part.x, part.puzzle))
+        puzzle = torch.from_numpy(part.puzzle.astype(np.int64)).to(device)
         tried: list[list[Tensor]] = []
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for draw in range(restarts):
+            for view, draw in tries:
+                seen = task.view(part.x, view) if task is not None and view else part.x
+                x = torch.from_numpy(seen.astype(np.int64)).to(device)
                 solving = act.solve(model, x, puzzle, segments, halting, task, settled, draw)
                 # of each segment; its logits are not held
                 found = ((out.logits.argmax(-1).to(small), out.q_halt.float(), used, res) for out, used, res in solving)
                 tried.append([torch.stack(each) for each in zip(*found, strict=True)])
         symbols, q_halt, used, residual = (torch.stack(each) for each in zip(*tried, strict=True))
-        least = residual.argmin(0, keepdim=True)  # [1, segments, n]
+        if task is not None and views > 1:
+            each = np.stack(
+                [
+                    [task.back(a, view) for a in found.cpu().numpy()]
+                    for (view, _), found in zip(tries, symbols, strict=True)
+                ]
+            )
+            faults = np.stack([[task.faults(part.x, a) for a in found] for found in each])
+            symbols, least = (torch.from_numpy(a).to(device) for a in (each, faults.argmin(0)[None]))
+        else:
+            least = residual.argmin(0, keepdim=True)  # [1, segments, n]
         chosen = symbols.gather(0, least.unsqueeze(-1).expand(-1, -1, -1, symbols.shape[-1]))[0]
         of_all = (chosen, q_halt.gather(0, least)[0], used[:, -1].sum(0), symbols)
         yield part, Answers(*(t.cpu().numpy() for t in of_all))
 
 
-def check_evaluation(z0: str, settled: float, restarts: int) -> None:
-    """Raises ValueError with the value and what it must be."""
+def rows_at_once(model: HRM, device: torch.device) -> int:
+    """How many rows make a batch of answers: on a CPU as many as its caches hold the states of, elsewhere more."""
+    c = model.config
+    most = 512 // c.digits
+    return max(1, min(most, 2**19 // (c.states * c.d)) if device.type == "cpu" else most)
+
+
+def check_evaluation(z0: str, settled: float, restarts: int, views: int = 1, task: Task | None = None) -> None:
+    """Raises ValueError with the value and what it must be. task: whose views they are, where that is known."""
     if not 0 <= settled < math.inf:
         raise ValueError(f"settled must be ≥ 0, got {settled:g}")
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
+    if views < 1:
+        raise ValueError(f"views must be at least 1, got {views}")
+    if views > 1 and restarts > 1:
+        raise ValueError(f"views = {views} and restarts = {restarts} are two ways to several answers: leave out one")
+    if task is not None and views > task.views:
+        raise ValueError(f"views = {views}, but {task.name} has {task.views}: lower views")
     if restarts > 1 and z0 != "random":
         raise ValueError(f"restarts = {restarts} needs a model that begins elsewhere each time: set z0 = random")
 
 
 def answer(
-    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 512, bf16: bool = False,
+    model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 0, bf16: bool = False,
     settled: float = 0.0, restarts: int = 1,
 ) -> Answers:  # fmt: skip
     """The same, of all rows in one."""
@@ -554,48 +584,56 @@ def answer(
 
 
 def voted(each: np.ndarray) -> np.ndarray:
-    """The answer that most restarts gave, of those the one that came first: [restarts, n, cells] → [n, cells]."""
-    same = (each[:, None] == each[None]).all(-1).sum(1)  # [restarts, n], how many gave this one
+    """The answer that most tries gave, of those the one that came first: [tries, n, cells] → [n, cells]."""
+    same = (each[:, None] == each[None]).all(-1).sum(1)  # [tries, n], how many gave this one
     return np.take_along_axis(each, same.argmax(0)[None, :, None], 0)[0]
 
 
 def evaluate(
-    model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 512,
-    bf16: bool = False, settled: float = 0.0, restarts: int = 1,
+    model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 0,
+    bf16: bool = False, settled: float = 0.0, restarts: int = 1, views: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Which answers are right after each segment.
 
-    segments: how many (M_max of evaluation; default: that of training). settled, restarts: see `answers`. Returns
-    {"curve": {measure: [segments]}, "rows": {measure: bool [segments, n]}, "used": mean number of segments, of all
-    restarts together}: shares, and each row's own.
+    segments: how many (M_max of evaluation; default: that of training). settled, restarts, views: see `answers`.
+    Returns {"curve": {measure: [segments]}, "rows": {measure: bool [segments, n]}, "used": mean number of segments, of
+    all tries together}: shares, and each row's own.
 
     Of several restarts, that is of the answers whose residual was least; "restarts" has beside them {measure: {way:
     share after the last segment}}: one carry (the mean of all), least residual, vote (the answer that most gave), and
-    verifier (any of them is right, as one would know who can tell).
+    verifier (any of them is right, as one would know who can tell). Of several views, "views" has: as it stands (the
+    first view alone), fewest faults, vote, verifier; and "alone" is the curve of the first view.
 
-    Raises ValueError for a model of other sizes than the task's, and restarts of one that begins at a fixed z0.
+    Raises ValueError for a model of other sizes than the task's, and what `answers` refuses.
     """
     fits(model, task, grids)
     how = halting if halting.at_evaluation else None
     most = segments or halting.halt_max_steps
     scores: dict[str, list[np.ndarray]] = {}
+    alone: dict[str, list[np.ndarray]] = {}
     beside: dict[str, list[np.ndarray]] = {}
     used = 0
-    for part, found in answers(model, grids, most, how, batch, bf16, task, settled, restarts):
+    for part, found in answers(model, grids, most, how, batch, bf16, task, settled, restarts, views):
         # all answers at once may not fit the memory
         for k, right in _stacked(task.scores(part, a) for a in found.symbols).items():
             scores.setdefault(k, []).append(right)
-        if restarts > 1:
+        if views > 1:
+            for k, right in _stacked(task.scores(part, a) for a in found.each[0]).items():
+                alone.setdefault(k, []).append(right)
+        if len(found.each) > 1:
             by_vote = task.scores(part, voted(found.each[:, -1]))
             for k, right in _stacked(task.scores(part, a) for a in found.each[:, -1]).items():
-                each = right.mean(0), scores[k][-1][-1], by_vote[k], right.any(0)
+                each = right[0] if views > 1 else right.mean(0), scores[k][-1][-1], by_vote[k], right.any(0)
                 beside.setdefault(k, []).append(np.stack(each))
         used += int(found.used.sum())
     rows = {k: np.concatenate(parts, 1) for k, parts in scores.items()}
     result = {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}
+    ways = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in beside.items()}
     if restarts > 1:
-        ways = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in beside.items()}
         result["restarts"] = {k: dict(zip(WAYS, shares, strict=True)) for k, shares in ways.items()}
+    if views > 1:
+        result["views"] = {k: dict(zip(VIEWED, shares, strict=True)) for k, shares in ways.items()}
+        result["alone"] = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in alone.items()}
     return result
 
 

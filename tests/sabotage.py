@@ -784,6 +784,20 @@ SABOTAGES = [
         "tests/bench/test_reasoning.py::test_what_cannot_be_solved",
     ),
     Sabotage(
+        "views whose answers are not turned back",
+        "hrm/tasks/maze.py",
+        "turned_back(maze, self.symmetries[which]).ravel()",
+        "maze.ravel()",
+        f"{HRM}/test_maze.py::test_views_are_turned_back",
+    ),
+    Sabotage(
+        "of several views the answer with most faults",
+        "hrm/train.py",
+        "(each, faults.argmin(0)[None])",
+        "(each, faults.argmax(0)[None])",
+        f"{HRM}/test_evaluation.py::test_the_view_with_fewest_faults_is_taken",
+    ),
+    Sabotage(
         "a right answer makes room before it has had its segments",
         "hrm/act.py",
         "        done = done | (right & may)",
@@ -877,8 +891,8 @@ SABOTAGES = [
     Sabotage(
         "a detour counts as a shortest path",
         "hrm/tasks/maze.py",
-        "== moves == marked.sum() + 1",
-        "<= marked.sum() + 1",
+        "return moves if moves == marked.sum() + 1 else",
+        "return moves if moves <= marked.sum() + 1 else",
         f"{HRM}/test_maze.py::test_shortest_paths_are_those_of_all_paths",
     ),
     Sabotage(

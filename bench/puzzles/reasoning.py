@@ -41,7 +41,7 @@ from hrm import weights
 from hrm.checks import fits
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
-from hrm.train import WAYS, Trainer, Training, check_evaluation, evaluate, world
+from hrm.train import VIEWED, WAYS, Trainer, Training, check_evaluation, evaluate, world
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class Reasoning(DeviceOptions):
             costs nothing from then on; 0: all run to the end.
         restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least. The
             results have a single carry, a vote and a verifier beside it. Needs model.z0 = random.
+        views: images under symmetries in which each test puzzle is answered, itself the first; taken is the answer with
+            fewest faults, of paths the shortest. Of mazes, up to eight.
         compile: whether to compile the segment.
         tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
         solve: a puzzle of one's own, or a text file with one, to be answered by `weights`; nothing is trained then, and
@@ -78,6 +80,7 @@ class Reasoning(DeviceOptions):
     segments: int = 0
     settled: float = 0.0
     restarts: int = 1
+    views: int = 1
     compile: bool = True
     tensorboard: bool = False
     threads: int = 0
@@ -101,7 +104,7 @@ def check_options(o: Reasoning) -> None:
     if o.workers > 1 and world() > 1:
         raise ValueError("torchrun divides the batch, workers the seeds: leave out one of both")
     o.training.check()
-    check_evaluation(o.model.z0, o.settled, o.restarts)
+    check_evaluation(o.model.z0, o.settled, o.restarts, o.views)
     if o.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ValueError('tensorboard is not installed: pip install "gle-toolkit[tensorboard]"')
 
@@ -284,16 +287,18 @@ def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> 
     sets = task.sets if grids is None else {}
     grids = task.test if grids is None else grids
     if not len(grids):
-        return {"curve": {}, "restarts": {}, "by_difficulty": [], "sets": {}}
+        return {"curve": {}, "restarts": {}, "views": {}, "alone": {}, "by_difficulty": [], "sets": {}}
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
-    found = evaluate(model, task, grids, halting, most, bf16=o.training.bf16, settled=o.settled, restarts=o.restarts)
+    found = evaluate(
+        model, task, grids, halting, most, bf16=o.training.bf16, settled=o.settled, restarts=o.restarts, views=o.views
+    )
     right, ends = found["rows"], np.cumsum(list(sets.values()))
     parts = {name: slice(end - sets[name], end) for name, end in zip(sets, ends, strict=True)}
     return {
         "curve": found["curve"],
         "used": found["used"],
-        "restarts": found.get("restarts", {}),
+        **{name: found.get(name, {}) for name in ("restarts", "views", "alone")},
         "by_difficulty": by_difficulty(right[task.measure], grids.difficulty),
         "sets": {
             name: {
@@ -465,6 +470,7 @@ def puzzles(
         check(o)
         found = task(o)
         found.check()
+        check_evaluation(o.model.z0, o.settled, o.restarts, o.views, found)
         build(o, found, 0)  # complains of sizes
         first = before(o, found)
         made.clear()
@@ -533,19 +539,14 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for when in ("best", "last"):
             shares = (percent([s["test"][when]["votes"][m] for s in seeds]) for m in voted)
             out[-1].append((when, str(seeds[0]["test"][when]["inputs"]), *shares))
-    again = {when: [s["test"][when].get("restarts", {}) for s in seeds] for when in ("best", "last")}
-    if again["last"][0]:
-        out.append([("weights", "restarts", "measure", *(f"{way}, %" for way in WAYS))])
-        for when, found in again.items():
-            for m in found[0]:
-                out[-1].append(
-                    (
-                        when,
-                        str(result["options"]["restarts"]),
-                        m,
-                        *(percent([r[m][way] for r in found]) for way in WAYS),
-                    )
-                )
+    for name, ways in (("restarts", WAYS), ("views", VIEWED)):
+        again = {when: [s["test"][when].get(name, {}) for s in seeds] for when in ("best", "last")}
+        if again["last"][0]:
+            out.append([("weights", name, "measure", *(f"{way}, %" for way in ways))])
+            for when, found in again.items():
+                for m in found[0]:
+                    shares = (percent([r[m][way] for r in found]) for way in ways)
+                    out[-1].append((when, str(result["options"][name]), m, *shares))
     sets = [s["test"]["last"].get("sets", {}) for s in seeds]
     if sets[0]:
         out.append([("test set", "puzzles", "measure", *(f"%, {a}" for a in after))])
@@ -563,7 +564,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def draw(result: Mapping[str, Any]) -> plt.Figure:
-    """Validation over training steps, and test over segments for each range of difficulty."""
+    """Validation over training steps, and test over segments for each range of difficulty; of several views, that of
+    one alone, too."""
     seeds, measure = result["seeds"], result["measure"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for s in seeds:
@@ -577,6 +579,9 @@ def draw(result: Mapping[str, Any]) -> plt.Figure:
         segments = np.arange(1, shares.shape[1] + 1)
         label = f"difficulty {of_seeds[0]['label']} ({of_seeds[0]['puzzles']})"
         band(right, segments, shares.T, color=f"C{i}", marker=".", label=label)
+    if alone := [s["test"]["last"].get("alone", {}).get(measure) for s in seeds if s["test"]["last"].get("alone")]:
+        segments = np.arange(1, len(alone[0]) + 1)
+        band(right, segments, 100 * np.array(alone).T, color="0.4", linestyle="--", label="all, one view")
     trained = result["options"]["training"]["halting"]["halt_max_steps"]
     right.axvline(trained, color="0.6", linewidth=0.8, linestyle=":", label="most in training")
     right.set(xlabel="segments at test", ylabel=f"test, {measure} / %", ylim=(0, 101))

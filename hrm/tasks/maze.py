@@ -8,13 +8,14 @@ Difficulty is the number of moves on a shortest path.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hrm.tasks.task import Grids, Task, drawn_rows, turned, without_overlap
+from hrm.tasks.task import Grids, Task, drawn_rows, turned, turned_back, without_overlap
 
 # symbols, as published; 0 is left free
 WALL, FREE, START, GOAL, PATH = 1, 2, 3, 4, 5
@@ -78,16 +79,22 @@ def preference(mazes: np.ndarray, answers: np.ndarray) -> Moves | None:
     return None
 
 
-def is_shortest(maze: np.ndarray, answer: np.ndarray) -> bool:
-    """Whether the answer is the maze with one shortest path marked, whichever."""
+def path_length(maze: np.ndarray, answer: np.ndarray) -> float:
+    """Number of moves of the path that the answer marks in the maze; ∞ where it marks none that leads from the start to
+    the goal without a cell to spare, or changes the maze."""
     marked = answer == PATH
     if not np.array_equal(np.where(marked, FREE, answer), maze):
-        return False
+        return math.inf
     start, goal = ends(maze)
-    # through marked cells alone the goal is as near as through all, and no cell is marked besides
     corridor = np.where(marked | (maze == START) | (maze == GOAL), FREE, WALL)
-    moves = int(distances(maze, goal)[start])
-    return int(distances(corridor, goal)[start]) == moves == marked.sum() + 1
+    moves = int(distances(corridor, goal)[start])
+    return moves if moves == marked.sum() + 1 else math.inf
+
+
+def is_shortest(maze: np.ndarray, answer: np.ndarray) -> bool:
+    """Whether the answer is the maze with one shortest path marked, whichever."""
+    start, goal = ends(maze)
+    return path_length(maze, answer) == distances(maze, goal)[start]
 
 
 # -- generators --------------------------------------------------------------------------------------------------------
@@ -328,7 +335,23 @@ class Maze(Task):
         height, width = (size, size) if isinstance(size, int) else size
         super().__init__(f"{kind} maze {height}x{width}", height, width, len(self.symbols))
         self.augmentation, self.symmetries, self.moves = augmentation, symmetries((height, width)), moves
+        self.views = len(self.symmetries)
         self.train, self.validation, self.test = train, validation, test
+
+    def _grids(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(-1, self.height, self.width)
+
+    def view(self, x: np.ndarray, which: int) -> np.ndarray:
+        """Turned and reflected."""
+        return np.stack([turned(maze, self.symmetries[which]).ravel() for maze in self._grids(x)])
+
+    def back(self, answers: np.ndarray, which: int) -> np.ndarray:
+        return np.stack([turned_back(maze, self.symmetries[which]).ravel() for maze in self._grids(answers)])
+
+    def faults(self, x: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Number of moves; ∞ for what is no path."""
+        pairs = zip(self._grids(x), self._grids(answers), strict=True)
+        return np.array([path_length(maze, answer) for maze, answer in pairs])
 
     def augment(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if not self.augmentation:

@@ -83,6 +83,12 @@ def turned(grid: np.ndarray, which: int) -> np.ndarray:
     return np.rot90(grid.T if which >= 4 else grid, which % 4)
 
 
+def turned_back(grid: np.ndarray, which: int) -> np.ndarray:
+    """The inverse of `turned`."""
+    back = np.rot90(grid, -which % 4)
+    return back.T if which >= 4 else back
+
+
 def drawn_rows(rows: int, sizes: Sequence[int], seed: int, source: str) -> list[np.ndarray]:
     """Rows of a file for splits of the given sizes, at random. Raises ValueError, naming the source, for too few."""
     if rows < sum(sizes):
@@ -130,6 +136,7 @@ class Task:
     kind: ClassVar[str] = "grid"  # how people write it, and what is right: see `hrm.tasks.notation`
     zero: ClassVar[int] = 0  # symbol of the number 0, where people write numbers
     sets: Mapping[str, int] = {}  # parts of the test split with results of their own, one after another: how many rows
+    views = 1  # images of a puzzle under symmetries, itself the first, in which it may be answered: see `view`
     puzzles = 0  # number of puzzle identities; 0: the model need not know which puzzle it has before it
     train: Grids
     validation: Grids
@@ -164,6 +171,19 @@ class Task:
         """Measures of answers [n, cells], each bool [n]; "exact" is always among them."""
         asked = grids.y != IGNORE
         return {"exact": ((answers == grids.y) | ~asked).all(1)}
+
+    def view(self, x: np.ndarray, which: int) -> np.ndarray:
+        """Puzzles [n, cells] as they are seen in one of the `views`."""
+        return x
+
+    def back(self, answers: np.ndarray, which: int) -> np.ndarray:
+        """The inverse of `view`, of answers [n, cells]."""
+        return answers
+
+    def faults(self, x: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """What may be said against answers to puzzles, both [n, cells], by who does not know the right ones: the less
+        the better, [n]. It decides among the answers in several views."""
+        return np.zeros(len(x))
 
     def show(self, grid: np.ndarray) -> list[str]:
         """A grid as lines of characters."""

@@ -69,7 +69,11 @@ HELP, SMOKE = f"{SUDOKU} --help", "python -m bench.receptive_fields --smoke true
 RESUMED = f"{SUDOKU} --resume <folder>"
 CSV = f"{SUDOKU} --size 9 --train_csv train.csv --test_csv test.csv --puzzles [1000,500,1000]"
 UNVERIFIED = f"{CSV} --verify false"
-LISTS = f"{SUDOKU} --config configs/sudoku/9x9_lists.yaml --train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]"
+LISTS, LISTS_MLP, LISTS_ATTENTION = (
+    f"{SUDOKU} --config configs/sudoku/9x9_lists{mixer}.yaml --train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]"
+    for mixer in ("", "_mlp", "_attention")
+)
+LISTED = (("a.txt", "{a list}"), ("b.txt", "{puzzles}"), ("a.txt", "{a list}"), ("c.txt", "{other puzzles}"))
 FILES = (("train.csv", "{puzzles}"), ("test.csv", "{other puzzles}"))
 OWN_MAZES = "python -m bench.maze --folder mazes --puzzles [900,100,1000]"
 AS_STORED = f"{OWN_MAZES} --augmentation false"
@@ -186,10 +190,9 @@ RUNS = {
     CSV: Run(NINE, FILES, traced=SUDOKU),
     f"{CSV} --augmentation all": Run(NINE, FILES, traced=SUDOKU),
     UNVERIFIED: Run(NINE, FILES, traced=SUDOKU),
-    LISTS: Run(
-        NINE,
-        (("a.txt", "{a list}"), ("b.txt", "{puzzles}"), ("a.txt", "{a list}"), ("c.txt", "{other puzzles}")),
-    ),
+    LISTS: Run(NINE, LISTED),
+    LISTS_MLP: Run(NINE, LISTED, traced=SUDOKU),
+    LISTS_ATTENTION: Run(NINE, LISTED, traced=SUDOKU),
     GLE_4X4: Run(PUZZLES),
     f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES, traced=GLE_4X4),
     f"{SUDOKU} --config configs/sudoku/6x6_gle_hard.yaml": Run(PUZZLES, traced=GLE_4X4),

@@ -107,6 +107,44 @@ def test_ways_to_an_answer(monkeypatch):
     assert found["curve"]["exact"] == pytest.approx([2 / 3])
 
 
+class Mirrored(Task):
+    """Rows that can be read from both ends; what is said against an answer is its first symbol."""
+
+    views = 2
+
+    def view(self, x, which):
+        return x[:, ::-1] if which else x
+
+    back = view
+
+    def faults(self, x, answers):
+        return answers[:, 0]
+
+
+def test_the_view_with_fewest_faults_is_taken():
+    """By hand, after each segment anew: answers to the mirrored rows, mirrored; of equals the first view's."""
+    m, x = model(z0="fixed"), symbols(20)
+    task, grids = Mirrored("rows", 1, 6, 5), Grids(x.numpy(), x.numpy())
+    first, second = by_hand(m, x, 3)[0].argmax(-1), by_hand(m, x.flip(1), 3)[0].argmax(-1).flip(-1)
+    better = second[..., 0] < first[..., 0]
+    expected = torch.where(better.unsqueeze(-1), second, first)
+    assert better.any()
+    assert (second[..., 0] > first[..., 0]).any()
+    found = [a for _, a in train.answers(m, grids, 3, batch=7, task=task, views=2)]
+    assert np.array_equal(np.concatenate([a.symbols for a in found], 1), expected.numpy())
+    assert np.array_equal(np.concatenate([a.each for a in found], 2), torch.stack([first, second]).numpy())
+    result = evaluate(m, task, grids, Halting(3), views=2)
+    each = [(a == x).all(-1).double().mean(-1).tolist() for a in (first, expected)]
+    assert result["alone"]["exact"] == pytest.approx(each[0])
+    assert result["curve"]["exact"] == pytest.approx(each[1])
+    either = ((first[-1] == x).all(-1) | (second[-1] == x).all(-1)).double().mean().item()
+    assert result["views"]["exact"] == pytest.approx(
+        {"as it stands": each[0][-1], "fewest faults": each[1][-1], "vote": each[0][-1], "verifier": either}
+    )
+    with pytest.raises(ValueError, match="views = 3, but rows has 2: lower views"):
+        evaluate(m, task, grids, Halting(3), views=3)
+
+
 @pytest.mark.parametrize(
     ("changes", "how", "message"),
     [
@@ -123,3 +161,15 @@ def test_ways_to_an_answer(monkeypatch):
 def test_bad_evaluation(changes, how, message):
     with pytest.raises(ValueError, match=message):
         answer(model(**changes), Grids(symbols().numpy(), symbols().numpy()), 2, **how)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"views": 0}, "views must be at least 1, got 0"),
+        ({"views": 2, "restarts": 2}, "views = 2 and restarts = 2 are two ways to several answers: leave out one"),
+    ],
+)
+def test_bad_views(how, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model(), Mirrored("rows", 1, 6, 5), Grids(symbols().numpy(), symbols().numpy()), Halting(2), **how)

@@ -138,6 +138,33 @@ def test_preference_among_shortest_paths():
     assert maze.preference(mazes, mixed) is None
 
 
+def test_views_are_turned_back():
+    """Each view once, the maze itself first; what was found there is where it belongs. Of a rectangle, those that keep
+    its shape."""
+    for shape, number in (((4, 4), 8), ((3, 5), 4)):
+        cells = np.arange(2 * shape[0] * shape[1]).reshape(2, -1)
+        grids = Grids(cells, cells)
+        task = maze.Maze(shape, "own", grids, grids, grids)
+        assert task.views == number
+        seen = [task.view(grids.x, k) for k in range(number)]
+        assert np.array_equal(seen[0], grids.x)
+        assert len({v.tobytes() for v in seen}) == number
+        for k, view in enumerate(seen):
+            assert np.array_equal(task.back(view, k), grids.x)
+
+
+def test_faults_of_a_path():
+    """By hand: the shortest path, a detour, a cell to spare, a gap, and a wall that is gone."""
+    cells = grid("S  ", "   ", "#G ")
+    task = maze.Maze(3, "own", *[Grids(cells.reshape(1, 9), cells.reshape(1, 9))] * 3)
+    answers = [
+        grid("So ", " o ", "#G "), grid("Soo", " oo", "#Go"), grid("Soo", "  o", "#Go"), grid("So ", "   ", "#G "),
+        grid("So ", " o ", " G "),
+    ]  # fmt: skip
+    found = task.faults(np.stack([cells.ravel()] * 5), np.stack([a.ravel() for a in answers]))
+    assert found.tolist() == [3, np.inf, 5, np.inf, np.inf]
+
+
 @pytest.mark.parametrize("moves", [maze.MOVES[::-1], None])
 def test_augmentation_of_stored_paths(moves):
     """Of a maze turned and reversed, the path is the one that the order of moves gives; without one, the stored path
