@@ -73,6 +73,8 @@ ROWS = {
             ("best", "test %, 8 segments")),
         Row("mazes, carved", "python -m bench.maze --kind carved", "maze/carved", "exact after 8 segments, test %",
             ("best", "test %, 8 segments")),
+        Row("mazes, the published 30 × 30", "python -m bench.maze --config configs/maze/hard_30x30.yaml --folder mazes",
+            "maze/hard_30x30", "exact after 12 segments, test %", ("best", "test %, 12 segments"), "74.5"),
         Row("Fig. 4, Eqs. 1, 2", "python -m bench.gradients --run runs/sudoku/<folder>", "gradients/result",
             "one-step gradient: cosine with BPTT / implicit, trained", ("last | 2 × 2", "one_step")),
         Row("residuals, dimensions", "python -m bench.hrm_dynamics --run <the 6 × 6 run, seed 0>",
