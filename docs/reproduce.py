@@ -75,6 +75,8 @@ ROWS = {
             ("best", "test %, 8 segments")),
         Row("mazes, the published 30 × 30", "python -m bench.maze --config configs/maze/hard_30x30.yaml --folder mazes",
             "maze/hard_30x30", "exact after 12 segments, test %", ("best", "test %, 12 segments"), "74.5"),
+        Row("ARC-AGI-1, grids of at most 10 × 10, too short", "python -m bench.arc --config configs/arc/laptop.yaml --training_folder …",
+            "arc/laptop", "two tries, 88 test inputs, %", ("last | 88", "2 tries, %")),
         Row("Fig. 4, Eqs. 1, 2", "python -m bench.gradients --run runs/sudoku/<folder>", "gradients/result",
             "one-step gradient: cosine with BPTT / implicit, trained", ("last | 2 × 2", "one_step")),
         Row("residuals, dimensions", "python -m bench.hrm_dynamics --run <the 6 × 6 run, seed 0>",

@@ -139,6 +139,8 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "compare stream": ("compare/stream", lambda r: compare.tables(r)[0]),
     "compare stream gradients": ("compare/stream", lambda r: compare.tables(r)[1]),
     "maze 10x10 gle": ("maze/10x10_gle", lambda r: reasoning.tables(r)[0]),
+    "arc": ("arc/laptop", lambda r: reasoning.tables(r)[0]),
+    "arc votes": ("arc/laptop", lambda r: reasoning.tables(r)[1]),
     "maze 30x30": ("maze/hard_30x30", lambda r: reasoning.tables(r)[0]),
     "maze 30x30 views": ("maze/hard_30x30", lambda r: reasoning.tables(r)[1]),
     "maze open": ("maze/open", lambda r: reasoning.tables(r)[0]),
