@@ -1,11 +1,12 @@
-"""What a network that solves Sudoku needs: depth or width (Fig. 2 of the HRM paper).
+"""What a network that solves Sudoku needs: depth or width (after Fig. 2 of the HRM paper, without the HRM itself).
 
     python -m bench.depth_width
 
 A base network of few blocks learns 6 × 6 Sudoku in one pass, without segments or halting. Beside it are networks that
 are made larger in three ways: *deeper*, with more blocks; *wider*, with as many parameters as the deeper ones in as few
-blocks as the base has; and *recurrent*, which pass the base's own blocks as often as the deeper ones have blocks, and
-have no more parameters than the base. All learn alike, by backpropagation through all that they pass.
+blocks as the base has; and *recurrent*, which pass the base's own blocks until they have passed as many as the deeper
+ones have, with no more parameters than the base; they get the puzzle anew in each round, the others once. All learn
+alike, by backpropagation through all that they pass.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from bench.kit.benchmark import Benchmark, main
 from bench.kit.figures import plt
 from bench.kit.folder import Run
 from bench.kit.options import DeviceOptions
 from bench.kit.tables import Table, mean_std
-from bench.puzzles import controls, reasoning
-from hrm.controls import recurrent, width_for
+from bench.puzzles import controls, trained
+from hrm.controls import narrowed, recurrent, width_for
 from hrm.model import HRM, Config
-from hrm.tasks import sudoku
+from hrm.tasks.task import Task
 from hrm.train import Trainer, Training, evaluate
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,9 @@ class Options(DeviceOptions):
         depths: blocks that are passed, the base's first; each a multiple of it.
         blanks: of each puzzle.
         puzzles: numbers of training, validation and test puzzles.
-        model: the base's width and what its blocks are made of; blocks and cycles do not matter.
-        training: how all learn.
-        evaluate: steps between two looks at the validation puzzles.
+        model: the base's width and what its blocks are made of; numbers of blocks and cycles do not matter.
+        training: how all learn; its gradient must be bptt.
+        evaluate: steps between two looks at the validation puzzles, at most half of the training's.
         compile: whether to compile the pass.
     """
 
@@ -85,12 +87,25 @@ def check(o: Options) -> None:
     for less, more in zip(o.depths, o.depths[1:], strict=False):
         if more <= less or more % base:
             raise ValueError(f"depths must rise, each a multiple of the first, got {more} after {less}, of {base}")
-    if min(o.puzzles) < 1:
-        raise ValueError(f"puzzles must be three numbers of at least 1, got {o.puzzles}")
-    most = 36 - sudoku.FEWEST_CLUES[6]
-    if not 1 <= o.blanks <= most:
-        raise ValueError(f"blanks must lie in 1 … {most}, as fewer clues leave several solutions, got {o.blanks}")
-    o.training.check()
+    if o.training.gradient != "bptt":
+        raise ValueError(f"training.gradient must be bptt, which goes through all rounds, got {o.training.gradient!r}")
+    if 2 * o.evaluate > o.training.steps:
+        raise ValueError(f"evaluate must be at most half of training.steps = {o.training.steps}, got {o.evaluate}")
+    kept = ("vocabulary", "length", "columns", "puzzles", "H_layers", "L_layers", "H_cycles", "L_cycles", "d", "heads",
+            "expansion", "multiple", "mixer", "positions", "rope_theta")  # fmt: skip
+    plain = Config()
+    for field_ in dataclasses.fields(Config):
+        value, only = getattr(o.model, field_.name), getattr(plain, field_.name)
+        if field_.name not in kept and value != only:
+            raise ValueError(f"model.{field_.name} must be {only!r}, as these networks know no other, got {value!r}")
+    if o.model.mixer == "units":
+        raise ValueError("model.mixer = 'units' is not for these networks: choose attention, mlp or conv")
+    with torch.device("meta"):
+        HRM(o.model)  # complains of sizes and mixers, before puzzles are made
+    sudoku = trained.puzzles("sudoku")
+    sudoku.check(learner(o))
+    task = sudoku.task(learner(o))
+    networks(o, configured(o, task))
 
 
 def tiny(o: Options) -> Options:
@@ -102,12 +117,15 @@ def tiny(o: Options) -> Options:
     )
 
 
-def task_of(o: Options) -> sudoku.Sudoku:
-    settings = {
-        "n": 6, "blanks": o.blanks, "sizes": o.puzzles, "seed": 0, "augmentation": "all", "climbs": 0,
-    }  # fmt: skip
-    train, validation, test = reasoning.splits("sudoku", settings, sudoku.generate)
-    return sudoku.Sudoku(6, train, validation, test, "all", hints=0.5)
+def learner(o: Options) -> Any:
+    """Options of bench.sudoku, whose puzzles these are."""
+    return trained.puzzles("sudoku").Options(
+        size=6, blanks=o.blanks, puzzles=o.puzzles, augmentation="all", model=o.model, training=o.training, runs=o.runs
+    )
+
+
+def configured(o: Options, task: Task) -> Config:
+    return dataclasses.replace(o.model, vocabulary=task.vocabulary, length=task.length, columns=task.width)
 
 
 def networks(o: Options, config: Config) -> list[Network]:
@@ -115,15 +133,12 @@ def networks(o: Options, config: Config) -> list[Network]:
     rows = [Network(BASE, base, config.d, 1)]
     for depth in others:
         size = recurrent(config, depth, 1).n_parameters()
-        rows += [
-            Network("wider", base, width_for(size, base, config), 1),
-            Network("deeper", depth, config.d, 1),
-            Network("recurrent", base, config.d, depth // base),
-        ]
+        sizes = ((base, width_for(size, base, config), 1), (depth, config.d, 1), (base, config.d, depth // base))
+        rows += [Network(way, *each) for way, each in zip(WAYS, sizes, strict=True)]
     return rows
 
 
-def learn(o: Options, task: sudoku.Sudoku, config: Config, network: Network, seed: int) -> dict[str, Any]:
+def learn(o: Options, task: Task, config: Config, network: Network, seed: int) -> dict[str, Any]:
     """Accuracy on the test puzzles, and on the validation puzzles along the way."""
     curve: list[tuple[int, float]] = []
 
@@ -134,7 +149,7 @@ def learn(o: Options, task: sudoku.Sudoku, config: Config, network: Network, see
         if trainer.steps % o.evaluate == 0 or trainer.steps == o.training.steps:
             curve.append((trainer.steps, share(trainer.evaluated, task.validation)))
 
-    config = config if network.d == config.d else dataclasses.replace(config, d=network.d)
+    config = config if network.d == config.d else narrowed(config, network.d)
     model = controls.learned(
         config, network.layers, network.rounds, 1, task, o.training, seed, o.device, o.compile, look
     )
@@ -147,8 +162,8 @@ def learn(o: Options, task: sudoku.Sudoku, config: Config, network: Network, see
 
 
 def run(o: Options, run: Run) -> dict[str, Any]:
-    task = task_of(o)
-    config = dataclasses.replace(o.model, vocabulary=task.vocabulary, length=task.length, columns=task.width, puzzles=0)
+    task = trained.puzzles("sudoku").task(learner(o))
+    config = configured(o, task)
     rows = []
     for network in networks(o, config):
         name = f"{network.way}-{network.layers}-{network.d}-{network.rounds}"
@@ -171,14 +186,16 @@ def passed(network: Mapping[str, Any]) -> int:
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """The networks: sizes, accuracy at the end, and where it stood half-way, which tells whether it still rose."""
-    measure = result["measure"]
+    """The networks: sizes, accuracy at the end, and where it stood at the look nearest to half-way, which tells whether
+    it still rose."""
+    measure, steps = result["measure"], result["options"]["training"]["steps"]
     head = ("network", "blocks", "width", "passed", "parameters", f"validation {measure} %, half-way", "at the end",
             f"test {measure} %")  # fmt: skip
     rows = [head]
     for n in result["networks"]:
         curves = [each["curve"] for each in n["seeds"]]
-        half, end = (mean_std([100 * curve[place][1] for curve in curves]) for place in ((len(curves[0]) - 1) // 2, -1))
+        middle = min(range(len(curves[0])), key=lambda i: abs(curves[0][i][0] - steps / 2))
+        half, end = (mean_std([100 * curve[place][1] for curve in curves]) for place in (middle, -1))
         test = mean_std([100 * each["test"] for each in n["seeds"]])
         sizes = (str(n["layers"]), str(n["d"]), str(passed(n)), str(n["parameters"]))
         rows.append((n["way"], *sizes, half, end, test))
@@ -186,7 +203,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def draw(result: Mapping[str, Any]) -> plt.Figure:
-    """As Fig. 2: accuracy over parameters, of wider and deeper networks; over blocks that are passed, of deeper and
+    """Accuracy over parameters, of wider and deeper networks; over blocks that are passed, of deeper and
     recurrent ones."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
     base = result["networks"][0]

@@ -187,7 +187,11 @@ def dimensions(o: Dynamics, subject: Subject) -> dict[str, Any]:
 def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
     """Answers after up to `most` segments, by difficulty; the model was trained with fewer. Besides, what is harder:
     Sudoku with as many blanks as leave one solution, larger mazes."""
-    answers, task, model = dataclasses.replace(subject.options, segments=o.most), subject.task, subject.model("last")
+    answers, task, model = (
+        dataclasses.replace(subject.options, segments=o.most, restarts=1, views=1),
+        subject.task,
+        subject.model("last"),
+    )
     found = reasoning.answer(answers, task, model)
     for label, other, own, grids in subject.benchmark.beyond(subject.options, task, model, o.larger):
         answered = reasoning.answer(answers, other, own, grids)

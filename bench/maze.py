@@ -149,6 +149,7 @@ benchmark = reasoning.puzzles(
     tiny=tiny,
     beyond=beyond,
     before=smaller,
+    viewed=True,
 )
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Halting:
     Args:
         halt_max_steps: most segments of a puzzle (M_max).
         exploration: probability that a puzzle must take at least 2 … M_max segments, drawn evenly.
-        learned: halt where q_halt > q_continue; else always after M_max segments.
+        learned: halt where q_halt > q_continue; else after M_max segments, but for `Training.until_right`.
         q_continue: learn the value of going on, for which a further segment looks ahead; else halting is learned
             alone, and happens where q_halt > 0.
         at_evaluation: halt while evaluating, too; else all M_max segments are run.

@@ -64,7 +64,8 @@ def recurrent(config: Config, layers: int, steps: int, seed: int = 0) -> HRM:
 
 
 def width_for(parameters: int, layers: int, config: Config) -> int:
-    """The width, a multiple of two heads' least size, at which so many blocks have nearest to so many parameters."""
+    """The width, a multiple of two heads' least size, at which so many blocks (`narrowed`) have nearest to so many
+    parameters. Raises ValueError where that would be more than 512."""
     unit = 2 * config.heads
     widths = range(unit, 513, unit)
 
@@ -73,6 +74,10 @@ def width_for(parameters: int, layers: int, config: Config) -> int:
         with torch.device("meta"):  # nothing but its size is wanted
             return recurrent(narrowed(config, d), layers, 1).n_parameters()
 
+    if size(widths[-1]) < parameters:
+        raise ValueError(
+            f"{layers} blocks of up to {widths[-1]} features have no {parameters} parameters: ask for a smaller network"
+        )
     above = bisect.bisect_left(widths, parameters, key=size)
     return min(widths[max(0, above - 1) : above + 1], key=lambda d: abs(size(d) - parameters))
 

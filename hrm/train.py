@@ -173,9 +173,10 @@ class Trainer:
     def __init__(self, model: HRM, task: Task, o: Training, seed: int = 0, compile: Compile | None = None):
         o.check()
         task.check()
-        if task.bit_by_bit and o.halting.learned:
+        early = [name for name, on in (("halting.learned", o.halting.learned), ("until_right", o.until_right)) if on]
+        if task.bit_by_bit and early:
             raise ValueError(
-                f"{task.name} is shown bit by bit, and nothing can halt before it is whole: set halting.learned = false"
+                f"{task.name} is shown bit by bit, and nothing can halt before it is whole: set {early[0]} = false"
             )
         for split in (task.train, task.validation, task.test):
             fits(model, task, split)
@@ -502,8 +503,8 @@ def answers(
     model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 0, bf16: bool = False,
     task: Task | None = None, settled: float = 0.0, restarts: int = 1, views: int = 1,
 ) -> Iterator[tuple[Grids, Answers]]:  # fmt: skip
-    """All rows of grids, a batch at a time; 0: as many rows as are fast. task: needed where puzzles are shown bit by
-    bit, and for views.
+    """All rows of grids, a batch at a time (of fewer rows where a cell has several states); 0: as many as are fast.
+    task: needed where puzzles are shown bit by bit, and for views.
 
     With `halting`, a row that has halted keeps its answer; so does, with `settled`, one whose residual has become less
     than that (see `hrm.act.solve`). restarts: each puzzle is answered from so many random z0; after each segment the
@@ -518,7 +519,9 @@ def answers(
     check_evaluation(model.config.z0, settled, restarts, views, task)
     device = model.output_head.weight.device
     vocabulary = model.config.vocabulary
-    batch = batch or rows_at_once(model, device)
+    if task is None and views > 1:
+        raise ValueError(f"views = {views} are those of a task: give task, too")
+    batch = max(1, batch // model.config.digits) if batch else rows_at_once(model, device)
     tries = [(view, 0) for view in range(views)] if views > 1 else [(0, draw) for draw in range(restarts)]
     small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
     for i in range(0, len(grids), batch):

@@ -17,8 +17,11 @@ def learned(
     compile: bool, callback: Callable[[Trainer, dict[str, float]], None] | None = None,
 ) -> HRM:  # fmt: skip
     """A network of `layers` blocks, run so many rounds in each of so many segments; one segment of one round: a
-    feed-forward network. callback: after each step, as of `Trainer.fit`."""
-    halting = dataclasses.replace(training.halting, halt_max_steps=segments, learned=segments > 1)
+    feed-forward network. It learns this task alone, without what a curriculum has before it. callback: after each step,
+    as of `Trainer.fit`."""
+    halting = dataclasses.replace(
+        training.halting, halt_max_steps=segments, learned=training.halting.learned and segments > 1
+    )
     # errors that go round are for modules which add what they get to z, as these do not
     training = dataclasses.replace(training, halting=halting, epsilon=0.0, control="none")
     model = controls.recurrent(config, layers, rounds, seed).to(device)

@@ -63,7 +63,7 @@ class Reasoning(DeviceOptions):
         restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least. The
             results have a single carry, a vote and a verifier beside it. Needs model.z0 = random.
         views: images under symmetries in which each test puzzle is answered, itself the first; taken is the answer with
-            fewest faults, of paths the shortest. Of mazes, up to eight.
+            fewest faults, of paths the shortest. For mazes alone: up to eight of square ones, four of others.
         compile: whether to compile the segment.
         tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
         solve: a puzzle of one's own, or a text file with one, to be answered by `weights`; nothing is trained then, and
@@ -456,10 +456,11 @@ def puzzles(
     beyond: Callable[[R, Any, HRM, int], Iterable[Beyond]] = nothing_beyond,
     before: Callable[[R, Any], Sequence[Stage]] = lambda o, task: (),
     pages: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {},
+    viewed: bool = False,
 ) -> Puzzles[R]:
-    """The benchmark of a task. before: what a model learns first. judge: adds measures of its own on the test puzzles,
-    "votes" among them: {measure: share}; it may write what it answered to a file. pages: of the result, beside the
-    figure."""
+    """The benchmark of a task. viewed: whether its puzzles have several views. before: what a model learns first.
+    judge: adds measures of its own on the test puzzles, "votes" among them: {measure: share}; it may write what it
+    answered to a file. pages: of the result, beside the figure."""
     made: dict[str, tuple[Any, Sequence[Stage]]] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
@@ -467,6 +468,8 @@ def puzzles(
 
     def checked(o: Any) -> None:
         check_options(o)
+        if o.views > 1 and not viewed:
+            raise ValueError(f"views = {o.views}, but puzzles of {name} have one: leave it out")
         check(o)
         found = task(o)
         found.check()

@@ -93,8 +93,11 @@ def path_length(maze: np.ndarray, answer: np.ndarray) -> float:
 
 def is_shortest(maze: np.ndarray, answer: np.ndarray) -> bool:
     """Whether the answer is the maze with one shortest path marked, whichever."""
+    length = path_length(maze, answer)
+    if length == math.inf:
+        return False
     start, goal = ends(maze)
-    return path_length(maze, answer) == distances(maze, goal)[start]
+    return bool(length == distances(maze, goal)[start])
 
 
 # -- generators --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@
             self.train, self.validation, self.test = (Grids(x[i::3], x[i::3]) for i in range(3))
 
 A task of one's own needs no more. It may besides change its training puzzles at random (`augment`), show them bit by
-bit (`shown`), know further measures than exactness (`scores`), and how its symbols look (`symbols`).
+bit (`shown`), be answered in several images of a puzzle (`views`, `view`, `back`, `faults`), know further measures than
+exactness (`scores`), and how its symbols look (`symbols`).
 """
 
 from __future__ import annotations

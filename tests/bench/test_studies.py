@@ -326,8 +326,11 @@ BAD = {
     "depth_width": [
         (["--depths", "[2, 5]"], "depths must rise, each a multiple of the first, got 5 after 2, of 2"),
         (["--depths", "[]"], "depths must be numbers of at least 1, got []"),
-        (["--blanks", "0"], "blanks must lie in 1 … 28, as fewer clues leave several solutions, got 0"),
-        (["--evaluate", "0"], "evaluate must be at least 1, got 0"),
+        (["--blanks", "40"], "blanks must lie in 0 … 28, as fewer clues leave several solutions, got 40"),
+        (["--evaluate", "1500"], "evaluate must be at most half of training.steps = 2000, got 1500"),
+        (["--training.gradient", "one_step"], "training.gradient must be bptt, which goes through all rounds"),
+        (["--model.modules", "gle"], "model.modules must be 'blocks', as these networks know no other, got 'gle'"),
+        (["--model.mixer", "foo"], "unknown mixer 'foo'"),
     ],
     "hrm_speed": [
         (["--sizes", "[huge]"], "sizes must be some of published, laptop, got 'huge'"),

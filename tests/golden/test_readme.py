@@ -119,6 +119,7 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "hrm rests": ("hrm_speed/result", lambda r: hrm_speed.tables(r)[1]),
     "sudoku 9x9": ("sudoku/9x9_lists", lambda r: reasoning.tables(r)[0]),
     "sudoku 9x9 restarts": ("sudoku/9x9_lists", lambda r: reasoning.tables(r)[1]),
+    "sudoku 9x9 mlp": ("sudoku/9x9_lists_mlp", lambda r: reasoning.tables(r)[0]),
     "sudoku 9x9 sets": ("sudoku/9x9_lists", lambda r: reasoning.tables(r)[2]),
     "sudoku 9x9 guesses": ("sudoku/9x9_lists", lambda r: reasoning.tables(r)[3]),
     "sudoku 4x4 gle": ("sudoku/4x4_gle", lambda r: reasoning.tables(r)[0]),

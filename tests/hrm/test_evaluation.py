@@ -141,6 +141,8 @@ def test_the_view_with_fewest_faults_is_taken():
     assert result["views"]["exact"] == pytest.approx(
         {"as it stands": each[0][-1], "fewest faults": each[1][-1], "vote": each[0][-1], "verifier": either}
     )
+    with pytest.raises(ValueError, match="views = 2 are those of a task: give task, too"):
+        next(train.answers(m, grids, 3, views=2))
     with pytest.raises(ValueError, match="views = 3, but rows has 2: lower views"):
         evaluate(m, task, grids, Halting(3), views=3)
 

@@ -291,6 +291,8 @@ def test_what_is_refused(tmp_path):
     assert not Copy().bit_by_bit
     with pytest.raises(ValueError, match="shown bit by bit, and nothing can halt before it is whole"):
         trainer(task=task)
+    with pytest.raises(ValueError, match="nothing can halt before it is whole: set until_right = false"):
+        trainer(task=task, training={"halting": Halting(2, learned=False), "until_right": True})
     t = trainer(task=task, training={"halting": Halting(2, learned=False)})
     with pytest.raises(ValueError, match="shown bit by bit, which a file of weights does not know"):
         t.save(tmp_path / "no.pt")
