@@ -194,7 +194,9 @@ def resized(model: HRM, task: Task) -> HRM:
     """The same weights for grids of the task's size, where they fit."""
     with torch.random.fork_rng(devices=[]):
         other = HRM(dataclasses.replace(model.config, length=task.length, columns=task.width))
-    other.load_state_dict(model.state_dict())
+    # neurons' time constants are those of the grid's own cells, as many as it has
+    own = {name: t for name, t in model.state_dict().items() if not name.endswith((".tau_m", ".tau_r"))}
+    other.load_state_dict(other.state_dict() | own)
     return other.to(model.output_head.weight.device)
 
 
