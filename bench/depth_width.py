@@ -28,7 +28,8 @@ from bench.kit.folder import Run
 from bench.kit.options import DeviceOptions
 from bench.kit.tables import Table, mean_std
 from bench.puzzles import controls, trained
-from hrm.controls import narrowed, recurrent, width_for
+from bench.puzzles.reasoning import configured
+from hrm.controls import ABSENT, narrowed, recurrent, width_for
 from hrm.model import HRM, Config
 from hrm.tasks.task import Task
 from hrm.train import Trainer, Training, evaluate
@@ -91,13 +92,10 @@ def check(o: Options) -> None:
         raise ValueError(f"training.gradient must be bptt, which goes through all rounds, got {o.training.gradient!r}")
     if 2 * o.evaluate > o.training.steps:
         raise ValueError(f"evaluate must be at most half of training.steps = {o.training.steps}, got {o.evaluate}")
-    kept = ("vocabulary", "length", "columns", "puzzles", "H_layers", "L_layers", "H_cycles", "L_cycles", "d", "heads",
-            "expansion", "multiple", "mixer", "positions", "rope_theta")  # fmt: skip
-    plain = Config()
-    for field_ in dataclasses.fields(Config):
-        value, only = getattr(o.model, field_.name), getattr(plain, field_.name)
-        if field_.name not in kept and value != only:
-            raise ValueError(f"model.{field_.name} must be {only!r}, as these networks know no other, got {value!r}")
+    for name in ABSENT:
+        value, only = getattr(o.model, name), getattr(Config, name)
+        if value != only:
+            raise ValueError(f"model.{name} must be {only!r}, as these networks know no other, got {value!r}")
     if o.model.mixer == "units":
         raise ValueError("model.mixer = 'units' is not for these networks: choose attention, mlp or conv")
     with torch.device("meta"):
@@ -105,7 +103,7 @@ def check(o: Options) -> None:
     sudoku = trained.puzzles("sudoku")
     sudoku.check(learner(o))
     task = sudoku.task(learner(o))
-    networks(o, configured(o, task))
+    networks(o, configured(o.model, task))
 
 
 def tiny(o: Options) -> Options:
@@ -122,10 +120,6 @@ def learner(o: Options) -> Any:
     return trained.puzzles("sudoku").Options(
         size=6, blanks=o.blanks, puzzles=o.puzzles, augmentation="all", model=o.model, training=o.training, runs=o.runs
     )
-
-
-def configured(o: Options, task: Task) -> Config:
-    return dataclasses.replace(o.model, vocabulary=task.vocabulary, length=task.length, columns=task.width)
 
 
 def networks(o: Options, config: Config) -> list[Network]:
@@ -163,7 +157,7 @@ def learn(o: Options, task: Task, config: Config, network: Network, seed: int) -
 
 def run(o: Options, run: Run) -> dict[str, Any]:
     task = trained.puzzles("sudoku").task(learner(o))
-    config = configured(o, task)
+    config = configured(o.model, task)
     rows = []
     for network in networks(o, config):
         name = f"{network.way}-{network.layers}-{network.d}-{network.rounds}"

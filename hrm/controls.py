@@ -52,11 +52,15 @@ class Mirror(nn.Module):
         return carry
 
 
+# Options of `Config` that these networks do not have
+ABSENT = ("modules", "shared", "damping", "z0", *OF_NEURONS)
+
+
 def recurrent(config: Config, layers: int, steps: int, seed: int = 0) -> HRM:
     """A network of `layers` blocks that is run `steps` times in a segment; with steps = 1 and one segment, a deep
     feed-forward network. It has neither neurons nor damping, and begins at a fixed z0. seed: of its weights."""
-    plain = {name: getattr(Config, name) for name in ("modules", "damping", "z0", *OF_NEURONS)}
-    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, shared=False, **plain)
+    plain = {name: getattr(Config, name) for name in ABSENT}
+    config = dataclasses.replace(config, H_cycles=steps, L_cycles=1, **plain)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         blocks = Blocks(config, layers)

@@ -133,14 +133,18 @@ def splits(name: str, settings: dict[str, Any], generate: Callable[..., list[Gri
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
+def configured(model: Config, task: Task) -> Config:
+    """With the sizes that are the task's."""
+    return dataclasses.replace(
+        model, vocabulary=task.vocabulary, length=task.length, columns=task.width, puzzles=task.puzzles
+    )
+
+
 def build(o: Reasoning, task: Task, seed: int) -> HRM:
     """An untrained model for the task, on the device."""
-    config = dataclasses.replace(
-        o.model, vocabulary=task.vocabulary, length=task.length, columns=task.width, puzzles=task.puzzles
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HRM(config).to(o.device)
+        return HRM(configured(o.model, task)).to(o.device)
 
 
 def weights_file(folder: Path, seed: int, when: str) -> Path:
