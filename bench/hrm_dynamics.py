@@ -188,7 +188,7 @@ def more_segments(o: Dynamics, subject: Subject) -> dict[str, Any]:
     """Answers after up to `most` segments, by difficulty; the model was trained with fewer. Besides, what is harder:
     Sudoku with as many blanks as leave one solution, larger mazes."""
     answers, task, model = (
-        dataclasses.replace(subject.options, segments=o.most, restarts=1, views=1),
+        dataclasses.replace(subject.options, segments=o.most, restarts=1, by_faults=False, views=1),
         subject.task,
         subject.model("last"),
     )

@@ -149,7 +149,7 @@ benchmark = reasoning.puzzles(
     tiny=tiny,
     beyond=beyond,
     before=smaller,
-    viewed=True,
+    faulted=True,
 )
 
 if __name__ == "__main__":

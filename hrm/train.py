@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -38,7 +38,7 @@ from hrm.tasks.task import IGNORE, Grids, Task
 LOCAL = "local"
 CONTROLS = ("none", "frozen", "shuffled", "cut", "own head")
 WAYS = ("one carry", "least residual", "vote", "verifier")  # to an answer from several restarts
-VIEWED = ("as it stands", "fewest faults", "vote", "verifier")  # … from several views
+VIEWED = ("as it stands", "fewest faults", "vote", "verifier")  # … by faults, from one or several views
 GAINS, TARGETS, PLASTICITIES = ("none", "puzzle", "token"), ("always", "end"), ("step", "segment")
 
 
@@ -496,31 +496,33 @@ class Answers(NamedTuple):
     q_halt: np.ndarray  # [segments, n], logits: how sure it is
     used: np.ndarray  # [n], segments, of all tries together
     each: np.ndarray  # symbols of each try, a restart or a view, [tries, segments, n, cells]
+    taken: np.ndarray  # try and segment of the answers that were taken, [2, segments, n]
 
 
 @torch.no_grad()
 def answers(
     model: HRM, grids: Grids, segments: int, halting: Halting | None = None, batch: int = 0, bf16: bool = False,
-    task: Task | None = None, settled: float = 0.0, restarts: int = 1, views: int = 1,
+    task: Task | None = None, settled: float = 0.0, restarts: int = 1, by_faults: bool = False, views: int = 1,
 ) -> Iterator[tuple[Grids, Answers]]:  # fmt: skip
     """All rows of grids, a batch at a time (of fewer rows where a cell has several states); 0: as many as are fast.
-    task: needed where puzzles are shown bit by bit, and for views.
+    task: needed where puzzles are shown bit by bit, and for faults.
 
     With `halting`, a row that has halted keeps its answer; so does, with `settled`, one whose residual has become less
     than that (see `hrm.act.solve`). restarts: each puzzle is answered from so many random z0; after each segment the
-    answer that still moves least is taken, which needs nobody who knows what is right. views: each puzzle is answered
-    in so many of its images (`Task.view`); after each segment the answer with fewest faults is taken, of several the
-    first view's.
+    answer that still moves least is taken, which needs nobody who knows what is right. by_faults: after each segment
+    the answer with fewest faults (`Task.faults`) of this and all segments before is taken, of equal ones the latest.
+    views: each puzzle is then answered in so many of its images (`Task.view`), and the answer is that of them all; of
+    equal ones the first view's.
 
-    Raises ValueError for grids of other sizes than the model's, for restarts of a model that begins at a fixed z0, and
-    for more views than there are.
+    Raises ValueError for grids of other sizes than the model's, for restarts of a model that begins at a fixed z0, for
+    a task that knows no faults, and for more views than there are.
     """
     fits(model, grids=grids)
-    check_evaluation(model.config.z0, settled, restarts, views, task)
+    check_evaluation(model.config.z0, settled, restarts, by_faults, views, task)
     device = model.output_head.weight.device
     vocabulary = model.config.vocabulary
-    if task is None and views > 1:
-        raise ValueError(f"views = {views} are those of a task: give task, too")
+    if by_faults and task is None:
+        raise ValueError("by_faults: faults are what a task knows: give task, too")
     batch = max(1, batch // model.config.digits) if batch else rows_at_once(model, device)
     tries = [(view, 0) for view in range(views)] if views > 1 else [(0, draw) for draw in range(restarts)]
     small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
@@ -536,21 +538,25 @@ def answers(
                 # of each segment; its logits are not held
                 found = ((out.logits.argmax(-1).to(small), out.q_halt.float(), used, res) for out, used, res in solving)
                 tried.append([torch.stack(each) for each in zip(*found, strict=True)])
-        symbols, q_halt, used, residual = (torch.stack(each) for each in zip(*tried, strict=True))
-        if task is not None and views > 1:
-            each = np.stack(
-                [
-                    [task.back(a, view) for a in found.cpu().numpy()]
-                    for (view, _), found in zip(tries, symbols, strict=True)
-                ]
-            )
-            faults = np.stack([[task.faults(part.x, a) for a in found] for found in each])
-            symbols, least = (torch.from_numpy(a).to(device) for a in (each, faults.argmin(0)[None]))
+        each, q_halt, used, residual = (torch.stack(t).cpu().numpy() for t in zip(*tried, strict=True))
+        if task is not None and by_faults:
+            found_by = zip(tries, each, strict=True)
+            each = np.stack([[task.back(a, view) if view else a for a in found] for (view, _), found in found_by])
+            taken = fewest(np.stack([[task.faults(part.x, a) for a in found] for found in each]))
         else:
-            least = residual.argmin(0, keepdim=True)  # [1, segments, n]
-        chosen = symbols.gather(0, least.unsqueeze(-1).expand(-1, -1, -1, symbols.shape[-1]))[0]
-        of_all = (chosen, q_halt.gather(0, least)[0], used[:, -1].sum(0), symbols)
-        yield part, Answers(*(t.cpu().numpy() for t in of_all))
+            taken = np.stack([residual.argmin(0), np.broadcast_to(np.arange(segments)[:, None], residual.shape[1:])])
+        chosen = (*taken, np.arange(len(part)))
+        yield part, Answers(each[chosen], q_halt[chosen], used[:, -1].sum(0), each, taken)
+
+
+def fewest(faults: np.ndarray) -> np.ndarray:
+    """After each segment, the try and the segment so far with fewest faults: [tries, segments, n] → [2, segments, n].
+    Of equal ones the first try, and its latest segment."""
+    so_far = np.minimum.accumulate(faults, 1)
+    segments = np.arange(faults.shape[1])[:, None]
+    latest = np.maximum.accumulate(np.where(faults == so_far, segments, 0), 1)
+    first = so_far.argmin(0)
+    return np.stack([first, np.take_along_axis(latest, first[None], 0)[0]])
 
 
 def rows_at_once(model: HRM, device: torch.device) -> int:
@@ -560,16 +566,23 @@ def rows_at_once(model: HRM, device: torch.device) -> int:
     return max(1, min(most, 2**19 // (c.states * c.d)) if device.type == "cpu" else most)
 
 
-def check_evaluation(z0: str, settled: float, restarts: int, views: int = 1, task: Task | None = None) -> None:
-    """Raises ValueError with the value and what it must be. task: whose views they are, where that is known."""
+def check_evaluation(
+    z0: str, settled: float, restarts: int, by_faults: bool = False, views: int = 1, task: Task | None = None
+) -> None:
+    """Raises ValueError with the value and what it must be. task: whose faults and views they are, where that is
+    known."""
     if not 0 <= settled < math.inf:
         raise ValueError(f"settled must be ≥ 0, got {settled:g}")
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
     if views < 1:
         raise ValueError(f"views must be at least 1, got {views}")
-    if views > 1 and restarts > 1:
-        raise ValueError(f"views = {views} and restarts = {restarts} are two ways to several answers: leave out one")
+    if by_faults and restarts > 1:
+        raise ValueError(f"by_faults and restarts = {restarts} are two ways to choose an answer: leave out one")
+    if by_faults and task is not None and type(task).faults is Task.faults:
+        raise ValueError(f"by_faults: {task.name} knows no faults of an answer: leave it out")
+    if views > 1 and not by_faults:
+        raise ValueError(f"views = {views}: among their answers faults decide: set by_faults, too")
     if task is not None and views > task.views:
         raise ValueError(f"views = {views}, but {task.name} has {task.views}: lower views")
     if restarts > 1 and z0 != "random":
@@ -581,9 +594,9 @@ def answer(
     settled: float = 0.0, restarts: int = 1,
 ) -> Answers:  # fmt: skip
     """The same, of all rows in one."""
-    found = answers(model, grids, segments, halting, batch, bf16, None, settled, restarts)
-    symbols, q_halt, used, each = zip(*(part for _, part in found), strict=True)
-    return Answers(*(np.concatenate(p, axis) for p, axis in ((symbols, 1), (q_halt, 1), (used, 0), (each, 2))))
+    parts = (found for _, found in answers(model, grids, segments, halting, batch, bf16, None, settled, restarts))
+    rows = (1, 1, 0, 2, 2)  # the axis that they are on
+    return Answers(*(np.concatenate(p, axis) for p, axis in zip(zip(*parts, strict=True), rows, strict=True)))
 
 
 def voted(each: np.ndarray) -> np.ndarray:
@@ -594,18 +607,20 @@ def voted(each: np.ndarray) -> np.ndarray:
 
 def evaluate(
     model: HRM, task: Task, grids: Grids, halting: Halting, segments: int | None = None, batch: int = 0,
-    bf16: bool = False, settled: float = 0.0, restarts: int = 1, views: int = 1,
+    bf16: bool = False, settled: float = 0.0, restarts: int = 1, by_faults: bool = False, views: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Which answers are right after each segment.
 
-    segments: how many (M_max of evaluation; default: that of training). settled, restarts, views: see `answers`.
+    segments: how many (M_max of evaluation; default: that of training). settled, restarts, by_faults, views: see
+    `answers`.
     Returns {"curve": {measure: [segments]}, "rows": {measure: bool [segments, n]}, "used": mean number of segments, of
     all tries together}: shares, and each row's own.
 
     Of several restarts, that is of the answers whose residual was least; "restarts" has beside them {measure: {way:
     share after the last segment}}: one carry (the mean of all), least residual, vote (the answer that most gave), and
-    verifier (any of them is right, as one would know who can tell). Of several views, "views" has: as it stands (the
-    first view alone), fewest faults, vote, verifier; and "alone" is the curve of the first view.
+    verifier (any of them is right, as one would know who can tell). By faults, "views" has: as it stands (the first
+    view's last answer), fewest faults, vote (of the views' last answers), verifier (any answer of any segment); and
+    "alone" is the curve of the first view's answers as they stand.
 
     Raises ValueError for a model of other sizes than the task's, and what `answers` refuses.
     """
@@ -616,31 +631,24 @@ def evaluate(
     alone: dict[str, list[np.ndarray]] = {}
     beside: dict[str, list[np.ndarray]] = {}
     used = 0
-    for part, found in answers(model, grids, most, how, batch, bf16, task, settled, restarts, views):
+    for part, found in answers(model, grids, most, how, batch, bf16, task, settled, restarts, by_faults, views):
         # all answers at once may not fit the memory
-        for k, right in _stacked(task.scores(part, a) for a in found.symbols).items():
-            scores.setdefault(k, []).append(right)
-        if views > 1:
-            for k, right in _stacked(task.scores(part, a) for a in found.each[0]).items():
-                alone.setdefault(k, []).append(right)
-        if len(found.each) > 1:
-            by_vote = task.scores(part, voted(found.each[:, -1]))
-            for k, right in _stacked(task.scores(part, a) for a in found.each[:, -1]).items():
-                each = right[0] if views > 1 else right.mean(0), scores[k][-1][-1], by_vote[k], right.any(0)
-                beside.setdefault(k, []).append(np.stack(each))
+        by_vote = task.scores(part, voted(found.each[:, -1]))
+        of_each = [[task.scores(part, a) for a in tried] for tried in found.each]
+        for k, vote in by_vote.items():
+            right = np.array([[each[k] for each in tried] for tried in of_each])  # [tries, segments, n]
+            taken = right[(*found.taken, np.arange(len(part)))]
+            one, any_ = (right[0, -1], right.any((0, 1))) if by_faults else (right[:, -1].mean(0), right[:, -1].any(0))
+            scores.setdefault(k, []).append(taken)
+            alone.setdefault(k, []).append(right[0])
+            beside.setdefault(k, []).append(np.stack([one, taken[-1], vote, any_]))
         used += int(found.used.sum())
     rows = {k: np.concatenate(parts, 1) for k, parts in scores.items()}
     result = {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}
     ways = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in beside.items()}
     if restarts > 1:
         result["restarts"] = {k: dict(zip(WAYS, shares, strict=True)) for k, shares in ways.items()}
-    if views > 1:
+    if by_faults:
         result["views"] = {k: dict(zip(VIEWED, shares, strict=True)) for k, shares in ways.items()}
         result["alone"] = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in alone.items()}
     return result
-
-
-def _stacked(scores: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Of several answers to the same puzzles, {measure: [answers, n]}."""
-    of_each = list(scores)
-    return {k: np.stack([s[k] for s in of_each]) for k in of_each[0]}

@@ -793,9 +793,16 @@ SABOTAGES = [
     Sabotage(
         "of several views the answer with most faults",
         "hrm/train.py",
-        "(each, faults.argmin(0)[None])",
-        "(each, faults.argmax(0)[None])",
-        f"{HRM}/test_evaluation.py::test_the_view_with_fewest_faults_is_taken",
+        "first = so_far.argmin(0)",
+        "first = so_far.argmax(0)",
+        f"{HRM}/test_evaluation.py::test_the_answer_with_fewest_faults_is_taken",
+    ),
+    Sabotage(
+        "a better answer of an earlier segment is forgotten",
+        "hrm/train.py",
+        "so_far = np.minimum.accumulate(faults, 1)",
+        "so_far = faults",
+        f"{HRM}/test_evaluation.py::test_the_answer_with_fewest_faults_is_taken",
     ),
     Sabotage(
         "a right answer makes room before it has had its segments",

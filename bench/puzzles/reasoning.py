@@ -62,8 +62,11 @@ class Reasoning(DeviceOptions):
             costs nothing from then on; 0: all run to the end.
         restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least. The
             results have a single carry, a vote and a verifier beside it. Needs model.z0 = random.
-        views: images under symmetries in which each test puzzle is answered, itself the first; taken is the answer with
-            fewest faults, of paths the shortest. For mazes alone: up to eight of square ones, four of others.
+        by_faults: whether of a test puzzle's answers in all segments so far the one with fewest faults is taken, of
+            paths through a maze the shortest, in place of the latest. The results have the latest beside it. For mazes
+            alone.
+        views: images under symmetries in which each test puzzle is then answered, itself the first: up to eight of
+            square mazes, four of others.
         compile: whether to compile the segment.
         tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
         solve: a puzzle of one's own, or a text file with one, to be answered by `weights`; nothing is trained then, and
@@ -80,6 +83,7 @@ class Reasoning(DeviceOptions):
     segments: int = 0
     settled: float = 0.0
     restarts: int = 1
+    by_faults: bool = False
     views: int = 1
     compile: bool = True
     tensorboard: bool = False
@@ -104,7 +108,7 @@ def check_options(o: Reasoning) -> None:
     if o.workers > 1 and world() > 1:
         raise ValueError("torchrun divides the batch, workers the seeds: leave out one of both")
     o.training.check()
-    check_evaluation(o.model.z0, o.settled, o.restarts, o.views)
+    check_evaluation(o.model.z0, o.settled, o.restarts, o.by_faults, o.views)
     if o.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ValueError('tensorboard is not installed: pip install "gle-toolkit[tensorboard]"')
 
@@ -297,8 +301,9 @@ def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> 
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
     found = evaluate(
-        model, task, grids, halting, most, bf16=o.training.bf16, settled=o.settled, restarts=o.restarts, views=o.views
-    )
+        model, task, grids, halting, most, bf16=o.training.bf16,
+        settled=o.settled, restarts=o.restarts, by_faults=o.by_faults, views=o.views,
+    )  # fmt: skip
     right, ends = found["rows"], np.cumsum(list(sets.values()))
     parts = {name: slice(end - sets[name], end) for name, end in zip(sets, ends, strict=True)}
     return {
@@ -462,11 +467,11 @@ def puzzles(
     beyond: Callable[[R, Any, HRM, int], Iterable[Beyond]] = nothing_beyond,
     before: Callable[[R, Any], Sequence[Stage]] = lambda o, task: (),
     pages: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {},
-    viewed: bool = False,
+    faulted: bool = False,
 ) -> Puzzles[R]:
-    """The benchmark of a task. viewed: whether its puzzles have several views. before: what a model learns first.
-    judge: adds measures of its own on the test puzzles, "votes" among them: {measure: share}; it may write what it
-    answered to a file. pages: of the result, beside the figure."""
+    """The benchmark of a task. faulted: whether it knows faults of an answer. before: what a model learns first. judge:
+    adds measures of its own on the test puzzles, "votes" among them: {measure: share}; it may write what it answered to
+    a file. pages: of the result, beside the figure."""
     made: dict[str, tuple[Any, Sequence[Stage]]] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
@@ -474,12 +479,12 @@ def puzzles(
 
     def checked(o: Any) -> None:
         check_options(o)
-        if o.views > 1 and not viewed:
-            raise ValueError(f"views = {o.views}, but puzzles of {name} have one: leave it out")
+        if o.by_faults and not faulted:
+            raise ValueError(f"by_faults: {name} knows no faults of an answer: leave it out")
         check(o)
         found = task(o)
         found.check()
-        check_evaluation(o.model.z0, o.settled, o.restarts, o.views, found)
+        check_evaluation(o.model.z0, o.settled, o.restarts, o.by_faults, o.views, found)
         build(o, found, 0)  # complains of sizes
         first = before(o, found)
         made.clear()
@@ -573,8 +578,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def draw(result: Mapping[str, Any]) -> plt.Figure:
-    """Validation over training steps, and test over segments for each range of difficulty; of several views, that of
-    one alone, too."""
+    """Validation over training steps, and test over segments for each range of difficulty; by faults, that of the
+    answers as they stand, too."""
     seeds, measure = result["seeds"], result["measure"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for s in seeds:
@@ -590,7 +595,7 @@ def draw(result: Mapping[str, Any]) -> plt.Figure:
         band(right, segments, shares.T, color=f"C{i}", marker=".", label=label)
     if alone := [s["test"]["last"].get("alone", {}).get(measure) for s in seeds if s["test"]["last"].get("alone")]:
         segments = np.arange(1, len(alone[0]) + 1)
-        band(right, segments, 100 * np.array(alone).T, color="0.4", linestyle="--", label="all, one view")
+        band(right, segments, 100 * np.array(alone).T, color="0.4", linestyle="--", label="all, as they stand")
     trained = result["options"]["training"]["halting"]["halt_max_steps"]
     right.axvline(trained, color="0.6", linewidth=0.8, linestyle=":", label="most in training")
     right.set(xlabel="segments at test", ylabel=f"test, {measure} / %", ylim=(0, 101))

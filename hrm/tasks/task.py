@@ -183,7 +183,7 @@ class Task:
 
     def faults(self, x: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """What may be said against answers to puzzles, both [n, cells], by who does not know the right ones: the less
-        the better, [n]. It decides among the answers in several views."""
+        the better, [n]. It decides among the answers of several segments and views."""
         return np.zeros(len(x))
 
     def show(self, grid: np.ndarray) -> list[str]:

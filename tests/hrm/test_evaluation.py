@@ -1,5 +1,7 @@
 """Evaluation that begins again and again, and stops where nothing moves any more."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -121,30 +123,36 @@ class Mirrored(Task):
         return answers[:, 0]
 
 
-def test_the_view_with_fewest_faults_is_taken():
-    """By hand, after each segment anew: answers to the mirrored rows, mirrored; of equals the first view's."""
+def test_the_answer_with_fewest_faults_is_taken():
+    """By hand, puzzle by puzzle, of all segments so far and both views, whose answers are mirrored back; of equal
+    answers the first view's latest."""
     m, x = model(z0="fixed"), symbols(20)
     task, grids = Mirrored("rows", 1, 6, 5), Grids(x.numpy(), x.numpy())
     first, second = by_hand(m, x, 3)[0].argmax(-1), by_hand(m, x.flip(1), 3)[0].argmax(-1).flip(-1)
-    better = second[..., 0] < first[..., 0]
-    expected = torch.where(better.unsqueeze(-1), second, first)
-    assert better.any()
-    assert (second[..., 0] > first[..., 0]).any()
-    found = [a for _, a in train.answers(m, grids, 3, batch=7, task=task, views=2)]
-    assert np.array_equal(np.concatenate([a.symbols for a in found], 1), expected.numpy())
-    assert np.array_equal(np.concatenate([a.each for a in found], 2), torch.stack([first, second]).numpy())
-    result = evaluate(m, task, grids, Halting(3), views=2)
-    each = [(a == x).all(-1).double().mean(-1).tolist() for a in (first, expected)]
-    assert result["alone"]["exact"] == pytest.approx(each[0])
-    assert result["curve"]["exact"] == pytest.approx(each[1])
-    either = ((first[-1] == x).all(-1) | (second[-1] == x).all(-1)).double().mean().item()
-    assert result["views"]["exact"] == pytest.approx(
-        {"as it stands": each[0][-1], "fewest faults": each[1][-1], "vote": each[0][-1], "verifier": either}
-    )
-    with pytest.raises(ValueError, match="views = 2 are those of a task: give task, too"):
-        next(train.answers(m, grids, 3, views=2))
+    each = torch.stack([first, second])
+    for views in (1, 2):
+        expected = first.clone()
+        for segment, row in itertools.product(range(3), range(20)):
+            tried = [(view, s) for view in range(views) for s in reversed(range(segment + 1))]
+            expected[segment, row] = each[min(tried, key=lambda t: each[t][row, 0])][row]
+        assert (expected != first).any(-1).any(-1)[2]
+        found = [a for _, a in train.answers(m, grids, 3, batch=7, task=task, by_faults=True, views=views)]
+        assert np.array_equal(np.concatenate([a.symbols for a in found], 1), expected.numpy())
+        assert np.array_equal(np.concatenate([a.each for a in found], 2), each[:views].numpy())
+        result = evaluate(m, task, grids, Halting(3), by_faults=True, views=views)
+        shares = [(a == x).all(-1).double().mean(-1).tolist() for a in (first, expected)]
+        assert result["alone"]["exact"] == pytest.approx(shares[0])
+        assert result["curve"]["exact"] == pytest.approx(shares[1])
+        either = (each[:views] == x).all(-1).any(0).any(0).double().mean().item()
+        assert result["views"]["exact"] == pytest.approx(
+            {"as it stands": shares[0][-1], "fewest faults": shares[1][-1], "vote": shares[0][-1], "verifier": either}
+        )
+    with pytest.raises(ValueError, match="by_faults: faults are what a task knows: give task, too"):
+        next(train.answers(m, grids, 3, by_faults=True))
+    with pytest.raises(ValueError, match="by_faults: rows knows no faults of an answer: leave it out"):
+        evaluate(m, Task("rows", 1, 6, 5), grids, Halting(3), by_faults=True)
     with pytest.raises(ValueError, match="views = 3, but rows has 2: lower views"):
-        evaluate(m, task, grids, Halting(3), views=3)
+        evaluate(m, task, grids, Halting(3), by_faults=True, views=3)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +177,8 @@ def test_bad_evaluation(changes, how, message):
     ("how", "message"),
     [
         ({"views": 0}, "views must be at least 1, got 0"),
-        ({"views": 2, "restarts": 2}, "views = 2 and restarts = 2 are two ways to several answers: leave out one"),
+        ({"by_faults": True, "restarts": 2}, "by_faults and restarts = 2 are two ways to choose an answer"),
+        ({"views": 2}, "views = 2: among their answers faults decide: set by_faults, too"),
     ],
 )
 def test_bad_views(how, message):
