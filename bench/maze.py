@@ -149,7 +149,6 @@ benchmark = reasoning.puzzles(
     tiny=tiny,
     beyond=beyond,
     before=smaller,
-    faulted=True,
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ process holds its share of the slots, and gradients are averaged: the loss curve
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from hrm.tasks.task import IGNORE, Grids, Task
 LOCAL = "local"
 CONTROLS = ("none", "frozen", "shuffled", "cut", "own head")
 WAYS = ("one carry", "least residual", "vote", "verifier")  # to an answer from several restarts
-VIEWED = ("as it stands", "fewest faults", "vote", "verifier")  # … by faults, from one or several views
+BY_FAULTS = ("as it stands", "fewest faults", "vote", "verifier")  # … by faults, from several segments and views
 GAINS, TARGETS, PLASTICITIES = ("none", "puzzle", "token"), ("always", "end"), ("step", "segment")
 
 
@@ -509,10 +510,9 @@ def answers(
 
     With `halting`, a row that has halted keeps its answer; so does, with `settled`, one whose residual has become less
     than that (see `hrm.act.solve`). restarts: each puzzle is answered from so many random z0; after each segment the
-    answer that still moves least is taken, which needs nobody who knows what is right. by_faults: after each segment
-    the answer with fewest faults (`Task.faults`) of this and all segments before is taken, of equal ones the latest.
-    views: each puzzle is then answered in so many of its images (`Task.view`), and the answer is that of them all; of
-    equal ones the first view's.
+    answer that still moves least is taken, which needs nobody who knows what is right. by_faults: in place of it the
+    answer with fewest faults (`Task.faults`) of this and all segments before; of equal ones the first try's latest.
+    views: each puzzle is then answered in so many of its images (`Task.view`), too, from each restart.
 
     Raises ValueError for grids of other sizes than the model's, for restarts of a model that begins at a fixed z0, for
     a task that knows no faults, and for more views than there are.
@@ -524,7 +524,7 @@ def answers(
     if by_faults and task is None:
         raise ValueError("by_faults: faults are what a task knows: give task, too")
     batch = max(1, batch // model.config.digits) if batch else rows_at_once(model, device)
-    tries = [(view, 0) for view in range(views)] if views > 1 else [(0, draw) for draw in range(restarts)]
+    tries = list(itertools.product(range(views), range(restarts)))
     small = torch.uint8 if vocabulary <= 2**8 else torch.int16 if vocabulary <= 2**15 else torch.int32
     for i in range(0, len(grids), batch):
         part = grids[i : i + batch]
@@ -577,8 +577,6 @@ def check_evaluation(
         raise ValueError(f"restarts must be at least 1, got {restarts}")
     if views < 1:
         raise ValueError(f"views must be at least 1, got {views}")
-    if by_faults and restarts > 1:
-        raise ValueError(f"by_faults and restarts = {restarts} are two ways to choose an answer: leave out one")
     if by_faults and task is not None and type(task).faults is Task.faults:
         raise ValueError(f"by_faults: {task.name} knows no faults of an answer: leave it out")
     if views > 1 and not by_faults:
@@ -618,9 +616,9 @@ def evaluate(
 
     Of several restarts, that is of the answers whose residual was least; "restarts" has beside them {measure: {way:
     share after the last segment}}: one carry (the mean of all), least residual, vote (the answer that most gave), and
-    verifier (any of them is right, as one would know who can tell). By faults, "views" has: as it stands (the first
-    view's last answer), fewest faults, vote (of the views' last answers), verifier (any answer of any segment); and
-    "alone" is the curve of the first view's answers as they stand.
+    verifier (any of them is right, as one would know who can tell). By faults, "faults" has: as it stands (the first
+    try's last answer), fewest faults, vote (of the tries' last answers), verifier (any answer of any segment); and
+    "alone" is the curve of the first try's answers as they stand.
 
     Raises ValueError for a model of other sizes than the task's, and what `answers` refuses.
     """
@@ -646,9 +644,9 @@ def evaluate(
     rows = {k: np.concatenate(parts, 1) for k, parts in scores.items()}
     result = {"curve": {k: v.mean(1).tolist() for k, v in rows.items()}, "rows": rows, "used": used / len(grids)}
     ways = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in beside.items()}
-    if restarts > 1:
-        result["restarts"] = {k: dict(zip(WAYS, shares, strict=True)) for k, shares in ways.items()}
     if by_faults:
-        result["views"] = {k: dict(zip(VIEWED, shares, strict=True)) for k, shares in ways.items()}
+        result["faults"] = {k: dict(zip(BY_FAULTS, shares, strict=True)) for k, shares in ways.items()}
         result["alone"] = {k: np.concatenate(parts, 1).mean(1).tolist() for k, parts in alone.items()}
+    elif restarts > 1:
+        result["restarts"] = {k: dict(zip(WAYS, shares, strict=True)) for k, shares in ways.items()}
     return result

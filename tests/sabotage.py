@@ -541,8 +541,8 @@ SABOTAGES = [
     Sabotage(
         "the answer that moves most",
         "hrm/train.py",
-        "residual.argmin(0, keepdim=True)",
-        "residual.argmax(0, keepdim=True)",
+        "np.stack([residual.argmin(0)",
+        "np.stack([residual.argmax(0)",
         f"{HRM}/test_evaluation.py::test_least_residual_is_taken",
     ),
     Sabotage(
@@ -856,7 +856,7 @@ SABOTAGES = [
     Sabotage(
         "any solved grid is a valid answer",
         "hrm/tasks/sudoku.py",
-        "return clues_kept & (in_units",
+        "return lost + (in_units",
         "return (in_units",
         f"{HRM}/test_sudoku.py::test_valid_answers",
     ),

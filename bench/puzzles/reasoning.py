@@ -41,7 +41,7 @@ from hrm import weights
 from hrm.checks import fits
 from hrm.model import HRM, Config
 from hrm.tasks.task import Grids, Task
-from hrm.train import VIEWED, WAYS, Trainer, Training, check_evaluation, evaluate, world
+from hrm.train import BY_FAULTS, WAYS, Trainer, Training, check_evaluation, evaluate, world
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,9 @@ class Reasoning(DeviceOptions):
             costs nothing from then on; 0: all run to the end.
         restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least. The
             results have a single carry, a vote and a verifier beside it. Needs model.z0 = random.
-        by_faults: whether of a test puzzle's answers in all segments so far the one with fewest faults is taken, of
-            paths through a maze the shortest, in place of the latest. The results have the latest beside it. For mazes
-            alone.
+        by_faults: whether of a test puzzle's answers in all segments so far the one with fewest faults is taken, in
+            place of the latest, or of the one whose z moves least: of paths through a maze the shortest, of Sudokus the
+            one that breaks fewest rules. The results have the latest beside it. Not for ARC, which has no rules.
         views: images under symmetries in which each test puzzle is then answered, itself the first: up to eight of
             square mazes, four of others.
         compile: whether to compile the segment.
@@ -297,7 +297,7 @@ def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> 
     sets = task.sets if grids is None else {}
     grids = task.test if grids is None else grids
     if not len(grids):
-        return {"curve": {}, "restarts": {}, "views": {}, "alone": {}, "by_difficulty": [], "sets": {}}
+        return {"curve": {}, "restarts": {}, "faults": {}, "alone": {}, "by_difficulty": [], "sets": {}}
     halting = o.training.halting
     most = o.segments or 2 * halting.halt_max_steps
     found = evaluate(
@@ -309,7 +309,7 @@ def answer(o: Reasoning, task: Task, model: HRM, grids: Grids | None = None) -> 
     return {
         "curve": found["curve"],
         "used": found["used"],
-        **{name: found.get(name, {}) for name in ("restarts", "views", "alone")},
+        **{name: found.get(name, {}) for name in ("restarts", "faults", "alone")},
         "by_difficulty": by_difficulty(right[task.measure], grids.difficulty),
         "sets": {
             name: {
@@ -467,11 +467,10 @@ def puzzles(
     beyond: Callable[[R, Any, HRM, int], Iterable[Beyond]] = nothing_beyond,
     before: Callable[[R, Any], Sequence[Stage]] = lambda o, task: (),
     pages: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {},
-    faulted: bool = False,
 ) -> Puzzles[R]:
-    """The benchmark of a task. faulted: whether it knows faults of an answer. before: what a model learns first. judge:
-    adds measures of its own on the test puzzles, "votes" among them: {measure: share}; it may write what it answered to
-    a file. pages: of the result, beside the figure."""
+    """The benchmark of a task. before: what a model learns first. judge: adds measures of its own on the test puzzles,
+    "votes" among them: {measure: share}; it may write what it answered to a file. pages: of the result, beside the
+    figure."""
     made: dict[str, tuple[Any, Sequence[Stage]]] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
@@ -479,8 +478,6 @@ def puzzles(
 
     def checked(o: Any) -> None:
         check_options(o)
-        if o.by_faults and not faulted:
-            raise ValueError(f"by_faults: {name} knows no faults of an answer: leave it out")
         check(o)
         found = task(o)
         found.check()
@@ -553,14 +550,15 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for when in ("best", "last"):
             shares = (percent([s["test"][when]["votes"][m] for s in seeds]) for m in voted)
             out[-1].append((when, str(seeds[0]["test"][when]["inputs"]), *shares))
-    for name, ways in (("restarts", WAYS), ("views", VIEWED)):
+    for name, ways in (("restarts", WAYS), ("faults", BY_FAULTS)):
         again = {when: [s["test"][when].get(name, {}) for s in seeds] for when in ("best", "last")}
         if again["last"][0]:
-            out.append([("weights", name, "measure", *(f"{way}, %" for way in ways))])
+            tries = result["options"]["restarts"] * result["options"].get("views", 1)
+            out.append([("weights", "tries" if name == "faults" else name, "measure", *(f"{way}, %" for way in ways))])
             for when, found in again.items():
                 for m in found[0]:
                     shares = (percent([r[m][way] for r in found]) for way in ways)
-                    out[-1].append((when, str(result["options"][name]), m, *shares))
+                    out[-1].append((when, str(tries), m, *shares))
     sets = [s["test"]["last"].get("sets", {}) for s in seeds]
     if sets[0]:
         out.append([("test set", "puzzles", "measure", *(f"%, {a}" for a in after))])

@@ -373,14 +373,24 @@ class Sudoku(Task):
         """exact: the stored answer; valid: any that keeps the clues and obeys the rules."""
         return {**super().scores(grids, answers), "valid": is_solution(grids.x - BLANK, answers - BLANK)}
 
+    def faults(self, x: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Clues that are not kept, and rules that are broken."""
+        return broken(x - BLANK, answers - BLANK)
+
 
 def is_solution(grids: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """Whether answers [m, cells] keep the clues of the grids, and have each digit once in each row, column and box:
     bool [m]."""
+    return broken(grids, answers) == 0
+
+
+def broken(grids: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Of answers [m, cells], clues of the grids that they do not keep, and rows, columns and boxes that do not have
+    each digit once: numbers [m]."""
     n = round(grids.shape[1] ** 0.5)
-    clues_kept = ((grids == 0) | (grids == answers)).all(1)
+    lost = ((grids != 0) & (grids != answers)).sum(1)
     in_units = np.sort(answers[:, np.array(units(n))], axis=-1)  # [m, units, n]
-    return clues_kept & (in_units == np.arange(1, n + 1)).all((1, 2))
+    return lost + (in_units != np.arange(1, n + 1)).any(-1).sum(1)
 
 
 def classes(solved: np.ndarray, augmentation: str) -> np.ndarray:

@@ -460,3 +460,16 @@ def test_valid_answers():
     assert scores["valid"].sum() > scores["exact"].sum() > 1
     assert scores["valid"][: len(found)].all()
     assert not (scores["exact"] & ~scores["valid"]).any()
+    faults = Sudoku(4, rows, rows, rows).faults(rows.x, answers + 1)
+    assert ((faults == 0) == scores["valid"]).all()
+
+
+def test_faults_are_clues_lost_and_rules_broken():
+    puzzle, solved = grid("1234341200000000"), grid("1234341221434321")
+    swapped, other, blank = solved.copy(), solved.copy(), solved.copy()
+    swapped[[8, 9]] = solved[[9, 8]]  # within a row and a box: two columns
+    other[0] = 2  # a clue, and its row, column and box
+    blank[15] = 0
+    answers = np.stack([solved, swapped, other, blank]) + 1
+    rows = Grids(np.stack([puzzle] * 4) + 1, answers)
+    assert Sudoku(4, rows, rows, rows).faults(rows.x, answers).tolist() == [0, 2, 4, 3]
