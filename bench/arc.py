@@ -179,6 +179,7 @@ benchmark = reasoning.puzzles(
     name="arc",
     summary="ARC by a Hierarchical Reasoning Model, from local folders of the public task files",
     Options=Arc,
+    kind=arc.Arc,
     task=tasks,
     check=check,
     tiny=tiny,

@@ -144,6 +144,7 @@ benchmark = reasoning.puzzles(
     name="maze",
     summary="shortest paths through mazes by a Hierarchical Reasoning Model",
     Options=Maze,
+    kind=maze.Maze,
     task=task,
     check=check,
     tiny=tiny,

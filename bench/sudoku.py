@@ -172,6 +172,7 @@ benchmark = reasoning.puzzles(
     name="sudoku",
     summary="Sudoku by a Hierarchical Reasoning Model",
     Options=Sudoku,
+    kind=sudoku.Sudoku,
     task=task,
     check=check,
     tiny=tiny,

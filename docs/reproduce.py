@@ -72,7 +72,8 @@ ROWS = {
         Row("the same by an MLP, a quarter of the time", f"{SUDOKU} --config configs/sudoku/9x9_lists_mlp.yaml "
             "--train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]", "sudoku/9x9_lists_mlp",
             "exact after 16 segments, three lists, test %", ("best", "test %, 16 segments")),
-        Row("the same by attention, a quarter of the time", f"{SUDOKU} --config configs/sudoku/9x9_lists_attention.yaml "
+        Row("the same by attention, a quarter of the time",
+            f"{SUDOKU} --config configs/sudoku/9x9_lists_attention.yaml "
             "--train_csv [a.txt,b.txt] --test_csv [a.txt,c.txt]", "sudoku/9x9_lists_attention",
             "exact after 16 segments, three lists, test %", ("best", "test %, 16 segments")),
         Row("mazes, 10 × 10", "python -m bench.maze", "maze/open", "exact after 8 segments, test %",

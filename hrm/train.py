@@ -496,7 +496,7 @@ class Answers(NamedTuple):
     symbols: np.ndarray  # [segments, n, cells], of the smallest integers that hold the vocabulary
     q_halt: np.ndarray  # [segments, n], logits: how sure it is
     used: np.ndarray  # [n], segments, of all tries together
-    each: np.ndarray  # symbols of each try, a restart or a view, [tries, segments, n, cells]
+    each: np.ndarray  # symbols of each try, a view from a restart, [tries, segments, n, cells]
     taken: np.ndarray  # try and segment of the answers that were taken, [2, segments, n]
 
 
@@ -577,12 +577,12 @@ def check_evaluation(
         raise ValueError(f"restarts must be at least 1, got {restarts}")
     if views < 1:
         raise ValueError(f"views must be at least 1, got {views}")
+    if task is not None and views > task.views:
+        raise ValueError(f"views = {views}, but {task.name} has {task.views}: lower views")
     if by_faults and task is not None and type(task).faults is Task.faults:
         raise ValueError(f"by_faults: {task.name} knows no faults of an answer: leave it out")
     if views > 1 and not by_faults:
         raise ValueError(f"views = {views}: among their answers faults decide: set by_faults, too")
-    if task is not None and views > task.views:
-        raise ValueError(f"views = {views}, but {task.name} has {task.views}: lower views")
     if restarts > 1 and z0 != "random":
         raise ValueError(f"restarts = {restarts} needs a model that begins elsewhere each time: set z0 = random")
 
@@ -614,11 +614,11 @@ def evaluate(
     Returns {"curve": {measure: [segments]}, "rows": {measure: bool [segments, n]}, "used": mean number of segments, of
     all tries together}: shares, and each row's own.
 
-    Of several restarts, that is of the answers whose residual was least; "restarts" has beside them {measure: {way:
-    share after the last segment}}: one carry (the mean of all), least residual, vote (the answer that most gave), and
-    verifier (any of them is right, as one would know who can tell). By faults, "faults" has: as it stands (the first
-    try's last answer), fewest faults, vote (of the tries' last answers), verifier (any answer of any segment); and
-    "alone" is the curve of the first try's answers as they stand.
+    Of several restarts, without by_faults, that is of the answers whose residual was least; "restarts" has beside them
+    {measure: {way: share after the last segment}}: one carry (the mean of all), least residual, vote (the answer that
+    most gave), and verifier (any of them is right, as one would know who can tell). By faults, "faults" has: as it
+    stands (the first try's last answer), fewest faults, vote (of the tries' last answers), verifier (any answer of any
+    segment); and "alone" is the curve of the first try's answers as they stand.
 
     Raises ValueError for a model of other sizes than the task's, and what `answers` refuses.
     """

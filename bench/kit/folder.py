@@ -136,6 +136,8 @@ def begun(folder: Path, read: Callable[[dict[str, Any]], O], plain: Callable[[O]
     if (old := kept.get("options")) is not None:
         for name, was, now in differences(old, plain(options)):
             raise ValueError(f"{file} has {name} = {now}, but the run began with {was}: {remedy}")
+        for name in added(old, values):
+            raise ValueError(f"{file} has {name}, which it had not when the run began: {remedy}")
     elif (named := re.fullmatch(r"\d{8}-\d{6}-([0-9a-f]{8})(\.\d+)?", folder.resolve().name)) and (
         _digest(text) != named[1]  # a run of an older version: its folder's name alone tells of its options
     ):
@@ -151,6 +153,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], within: str = "") -> I
             yield from differences(was, now, f"{within}{name}.")
         elif was != now:
             yield f"{within}{name}", was, now
+
+
+def added(old: dict[str, Any], new: dict[str, Any], within: str = "") -> Iterator[str]:
+    """Names that the old options do not have."""
+    for name, now in new.items():
+        if name not in old:
+            yield within + name
+        elif isinstance(was := old[name], dict) and isinstance(now, dict):
+            yield from added(was, now, f"{within}{name}.")
 
 
 def _digest(config: bytes) -> str:

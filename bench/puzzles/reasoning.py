@@ -60,13 +60,14 @@ class Reasoning(DeviceOptions):
         segments: most segments while the test puzzles are answered; 0: twice as many as in training.
         settled: a test puzzle whose z a segment moves by less than this, relative to its size, keeps its answer and
             costs nothing from then on; 0: all run to the end.
-        restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least. The
-            results have a single carry, a vote and a verifier beside it. Needs model.z0 = random.
-        by_faults: whether of a test puzzle's answers in all segments so far the one with fewest faults is taken, in
-            place of the latest, or of the one whose z moves least: of paths through a maze the shortest, of Sudokus the
-            one that breaks fewest rules. The results have the latest beside it. Not for ARC, which has no rules.
-        views: images under symmetries in which each test puzzle is then answered, itself the first: up to eight of
-            square mazes, four of others.
+        restarts: random z0 from which each test puzzle is answered; taken is the answer whose z still moves least,
+            without by_faults. The results have a single carry, a vote and a verifier beside it. Needs model.z0 =
+            random.
+        by_faults: whether of a test puzzle's answers in all segments so far, restarts and views the one with fewest
+            faults is taken, whatever its z does: of paths through a maze the shortest, of Sudokus the one that breaks
+            fewest rules. The results have the latest beside it. Not for ARC, which has no rules.
+        views: images under symmetries in which each test maze is answered, itself the first: up to eight of square
+            ones, four of others. More than one need by_faults.
         compile: whether to compile the segment.
         tensorboard: whether to write the rows of metrics.jsonl for TensorBoard, too (an optional extra).
         solve: a puzzle of one's own, or a text file with one, to be answered by `weights`; nothing is trained then, and
@@ -460,6 +461,7 @@ def puzzles(
     name: str,
     summary: str,
     Options: type[R],
+    kind: type[Task],
     task: Callable[[R], Any],
     check: Callable[[R], None],
     tiny: Callable[[R], R],
@@ -468,15 +470,19 @@ def puzzles(
     before: Callable[[R, Any], Sequence[Stage]] = lambda o, task: (),
     pages: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {},
 ) -> Puzzles[R]:
-    """The benchmark of a task. before: what a model learns first. judge: adds measures of its own on the test puzzles,
-    "votes" among them: {measure: share}; it may write what it answered to a file. pages: of the result, beside the
-    figure."""
+    """The benchmark of a task. kind: what it is an instance of, which tells of its faults and views. before: what a
+    model learns first. judge: adds measures of its own on the test puzzles, "votes" among them: {measure: share}; it
+    may write what it answered to a file. pages: of the result, beside the figure."""
     made: dict[str, tuple[Any, Sequence[Stage]]] = {}  # what `check` has read, until it is learned from
 
     def key(o: R) -> str:
         return repr(dataclasses.replace(o, device="", resume=None, runs=Path()))  # what no puzzle hangs on
 
     def checked(o: Any) -> None:
+        if o.views > kind.views:
+            raise ValueError(f"views = {o.views}, but puzzles of {name} have {kind.views}: lower views")
+        if o.by_faults and kind.faults is Task.faults:
+            raise ValueError(f"by_faults: of answers to puzzles of {name} no faults are known: leave it out")
         check_options(o)
         check(o)
         found = task(o)

@@ -330,6 +330,7 @@ class Maze(Task):
     kind = "maze"
     measure = "optimal"
     blank = FREE
+    views = 8  # of square ones, of others four
 
     def __init__(
         self, size: int | tuple[int, int], kind: str, train: Grids, validation: Grids, test: Grids,

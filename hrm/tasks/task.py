@@ -7,8 +7,8 @@
             self.train, self.validation, self.test = (Grids(x[i::3], x[i::3]) for i in range(3))
 
 A task of one's own needs no more. It may besides change its training puzzles at random (`augment`), show them bit by
-bit (`shown`), be answered in several images of a puzzle (`views`, `view`, `back`, `faults`), know further measures than
-exactness (`scores`), and how its symbols look (`symbols`).
+bit (`shown`), know what is wrong with an answer (`faults`), be answered in several images of a puzzle (`views`, `view`,
+`back`), know further measures than exactness (`scores`), and how its symbols look (`symbols`).
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ class Task:
 
     def faults(self, x: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """What may be said against answers to puzzles, both [n, cells], by who does not know the right ones: the less
-        the better, [n]. It decides among the answers of several segments and views."""
+        the better, [n]. It decides among the answers of several segments, restarts
+        and views."""
         return np.zeros(len(x))
 
     def show(self, grid: np.ndarray) -> list[str]:

@@ -260,6 +260,17 @@ def test_a_changed_configuration_is_not_gone_on_with(tmp_path):
     launch("mnist1d", "--resume", str(folder))
 
 
+def test_an_option_that_is_added_to_a_run(tmp_path):
+    """One that its version may not have had."""
+    run = files.Run.create(tmp_path, "x", yaml.safe_dump(plain(sudoku.Sudoku())), torch.device("cpu"))
+    saved(sudoku.Sudoku, run.path)
+    kept = json.loads((run.path / "env.json").read_text())
+    del kept["options"]["training"]["until_right"]
+    (run.path / "env.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=r"yaml has training\.until_right, which it had not when the run began"):
+        saved(sudoku.Sudoku, run.path)
+
+
 def test_a_run_of_an_older_version_that_was_changed(tmp_path):
     """Its environment does not hold the options; the name of its folder holds their checksum."""
     run = files.Run.create(tmp_path, "x", yaml.safe_dump(plain(Options())), torch.device("cpu"))

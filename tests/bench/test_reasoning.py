@@ -446,7 +446,7 @@ def test_larger_mazes():
 CURRICULUM = (
     "--size 6 --least 3 --puzzles [16,8,8] --curriculum [[4,4],[5,2]] --seeds 2 --training.steps 4 --evaluate 2 "
     "--training.batch 4 --training.average 0.5 --training.halting.halt_max_steps 2 --model.d 8 --model.H_layers 1 "
-    "--model.L_layers 1 --model.multiple 8 --compile false --smoke false --threads 1"
+    "--model.L_layers 1 --model.multiple 8 --compile false --smoke false --threads 1 --by_faults true --views 2"
 )
 
 
@@ -455,6 +455,19 @@ def learned_in_stages(tmp_path_factory):
     """The result of a run that nothing stopped."""
     runs = tmp_path_factory.mktemp("stages")
     return finished(runs, launch("maze", *CURRICULUM.split(), "--runs", str(runs))).result
+
+
+def test_answers_by_faults_in_the_results(learned_in_stages):
+    """Beside them the last ones as they stand; in the figure, too."""
+    table = reasoning.tables(learned_in_stages)[1].rows
+    assert table[0][:3] == ("weights", "tries", "measure")
+    for when, tries, measure, *shares in table[1:]:
+        assert tries == "2"
+        tests = [seed["test"][when] for seed in learned_in_stages["seeds"]]
+        for place, name in ((0, "alone"), (1, "curve")):
+            assert shares[place] == reasoning.percent([t[name][measure][-1] for t in tests])
+    _, right = reasoning.draw(learned_in_stages).axes
+    assert "all, as they stand" in right.get_legend_handles_labels()[1]
 
 
 def test_curriculum(learned_in_stages, tmp_path):

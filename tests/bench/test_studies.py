@@ -306,8 +306,11 @@ BAD = {
         (["--training.lr", "-1"], "lr must be ≥ 0, got -1"),
         (["--training.gradient", "two_step"], "unknown gradient 'two_step'"),
         (["--model.d", "30", *FEW], "d = 30 must divide into 4 heads"),
+        (["--views", "2", "--by_faults", "true"], "views = 2, but puzzles of sudoku have 1: lower views"),
     ],
     "maze": [
+        (["--views", "9"], "views = 9, but puzzles of maze have 8: lower views"),
+        (["--views", "4"], "views = 4: among their answers faults decide: set by_faults, too"),
         (["--kind", "round"], "unknown kind of maze 'round'"),
         (["--walls", "1"], "walls is a probability below 1, got 1"),
         (["--least", "99", "--puzzles", "[2, 1, 1]"], "with 99 moves or more"),
@@ -315,6 +318,7 @@ BAD = {
     ],
     "arc": [
         ([], "training_folder must be a folder of ARC tasks (*.json), got None"),
+        (["--by_faults", "true"], "by_faults: of answers to puzzles of arc no faults are known: leave it out"),
         (["--training_folder", "hrm", "--evaluation_folder", "hrm"], "hrm holds no ARC tasks (*.json)"),
     ],
     "hrm_dynamics": [
