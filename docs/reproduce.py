@@ -110,6 +110,8 @@ ROWS = {
             "exact after 8 segments, test %", ("best", "test %, 8 segments")),
         Row("L and H of neurons", "python -m bench.maze --config configs/maze/10x10_gle.yaml", "maze/10x10_gle",
             "exact after 8 segments, test %", ("best", "test %, 8 segments")),
+        Row("L and H of neurons", "python -m bench.maze --config configs/maze/hard_30x30_gle.yaml --folder mazes",
+            "maze/hard_30x30_gle", "30 × 30, exact, one answer, test %", ("best | 4 | exact", "as it stands, %")),
         Row("local errors beside autograd", "python -m bench.compare", "compare/4x4", "4 × 4, gle, test %",
             ("gle", "test %")),
     ],
