@@ -56,6 +56,7 @@ GLE_15K, TUNED = (
 )
 GLE_4X4 = "python -m bench.sudoku --config configs/sudoku/4x4_gle.yaml"
 MNIST1D, SUDOKU, MACKEY = "python -m bench.mnist1d", "python -m bench.sudoku", "python -m bench.mackey_glass"
+HARD_MAZES = "python -m bench.maze --config configs/maze/hard_30x30.yaml --folder mazes"
 ARC, DYNAMICS = "python -m bench.arc", "python -m bench.hrm_dynamics"
 SIX = f"{SUDOKU} --config configs/sudoku/6x6.yaml"
 PAPER, RK4 = (f"{MACKEY} --config configs/mackey_glass/{name}.yaml" for name in ("paper", "rk4"))
@@ -197,8 +198,11 @@ RUNS = {
     f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES, traced=GLE_4X4),
     f"{SUDOKU} --config configs/sudoku/6x6_gle_hard.yaml": Run(PUZZLES, traced=GLE_4X4),
     "python -m bench.maze --config configs/maze/10x10_gle.yaml": Run(PUZZLES),
-    "python -m bench.maze --config configs/maze/hard_30x30.yaml --folder mazes": Run(
+    HARD_MAZES: Run(
         f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"
+    ),
+    f"{HARD_MAZES} --curriculum [] --views 1 --seeds 1": Run(
+        PUZZLES, (("mazes", "{mazes}"),), traced="python -m bench.maze"
     ),
     "python -m bench.maze --config configs/maze/hard_30x30_gle.yaml --folder mazes": Run(
         f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"

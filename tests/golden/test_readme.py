@@ -146,6 +146,8 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "maze 30x30": ("maze/hard_30x30", lambda r: reasoning.tables(r)[0]),
     "maze 30x30 gle": ("maze/hard_30x30_gle", lambda r: reasoning.tables(r)[0]),
     "maze 30x30 gle faults": ("maze/hard_30x30_gle", lambda r: reasoning.tables(r)[1]),
+    "maze 30x30 whole": ("maze/hard_30x30_whole", lambda r: reasoning.tables(r)[0]),
+    "maze 30x30 whole faults": ("maze/hard_30x30_whole", lambda r: reasoning.tables(r)[1]),
     "maze 30x30 faults": ("maze/hard_30x30", lambda r: reasoning.tables(r)[1]),
     "maze open": ("maze/open", lambda r: reasoning.tables(r)[0]),
     "recurrent": ("recurrent/result", lambda r: recurrent.tables(r)[0]),
