@@ -198,9 +198,7 @@ RUNS = {
     f"{SUDOKU} --config configs/sudoku/6x6_gle.yaml": Run(PUZZLES, traced=GLE_4X4),
     f"{SUDOKU} --config configs/sudoku/6x6_gle_hard.yaml": Run(PUZZLES, traced=GLE_4X4),
     "python -m bench.maze --config configs/maze/10x10_gle.yaml": Run(PUZZLES),
-    HARD_MAZES: Run(
-        f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"
-    ),
+    HARD_MAZES: Run(f"{PUZZLES} --curriculum [[4,2]]", (("mazes", "{mazes}"),), traced="python -m bench.maze"),
     f"{HARD_MAZES} --curriculum [] --views 1 --seeds 1": Run(
         PUZZLES, (("mazes", "{mazes}"),), traced="python -m bench.maze"
     ),
