@@ -91,6 +91,8 @@ ROWS = {
         Row("ARC-AGI-1, grids of at most 10 × 10, too short",
             "python -m bench.arc --config configs/arc/laptop.yaml --training_folder …",
             "arc/laptop", "two tries, 88 test inputs, %", ("last | 88", "2 tries, %")),
+        Row("Fig. 2", "python -m bench.depth_width", "depth_width/result",
+            "6 × 6 Sudoku in one pass, eight blocks of their own, test %", ("deeper | 8", "test exact %")),
         Row("Fig. 4, Eqs. 1, 2", "python -m bench.gradients --run runs/sudoku/<folder>", "gradients/result",
             "one-step gradient: cosine with BPTT / implicit, trained", ("last | 2 × 2", "one_step")),
         Row("residuals, dimensions", "python -m bench.hrm_dynamics --run <the 6 × 6 run, seed 0>",

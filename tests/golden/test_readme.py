@@ -12,6 +12,7 @@ import torch
 from bench import (
     compare,
     credit,
+    depth_width,
     error_timing,
     gradients,
     gsc,
@@ -117,6 +118,7 @@ STUDIES = {  # the tables of docs/: result file, or a folder of them, and what m
     "sudoku 6x6": ("sudoku/6x6", lambda r: reasoning.tables(r)[0]),
     "hrm speed": ("hrm_speed/result", lambda r: hrm_speed.tables(r)[0]),
     "hrm rests": ("hrm_speed/result", lambda r: hrm_speed.tables(r)[1]),
+    "depth width": ("depth_width/result", lambda r: depth_width.tables(r)[0]),
     "sudoku 9x9": ("sudoku/9x9_lists", lambda r: reasoning.tables(r)[0]),
     "sudoku 9x9 restarts": ("sudoku/9x9_lists", lambda r: reasoning.tables(r)[1]),
     "sudoku 9x9 mlp": ("sudoku/9x9_lists_mlp", lambda r: reasoning.tables(r)[0]),
