@@ -228,7 +228,8 @@ def test_a_right_model_solves_arc(tmp_path, monkeypatch):
             part = grids[i : i + 7]
             symbols = np.zeros((50, *part.x.shape), dtype=np.uint8)
             symbols[-1] = np.maximum(part.y, 0)
-            yield part, train.Answers(symbols, np.zeros(symbols.shape[:2]), np.full(len(part), 50), symbols[None])
+            rows = np.zeros(symbols.shape[:2], dtype=int)
+            yield part, train.Answers(symbols, rows, np.full(len(part), 50), symbols[None], np.stack([rows, rows]))
 
     monkeypatch.setattr(arc, "answers", perfect)
     tracemalloc.start()
