@@ -631,8 +631,9 @@ def evaluate(
     used = 0
     for part, found in answers(model, grids, most, how, batch, bf16, task, settled, restarts, by_faults, views):
         # all answers at once may not fit the memory
-        by_vote = task.scores(part, voted(found.each[:, -1]))
         of_each = [[task.scores(part, a) for a in tried] for tried in found.each]
+        # one try has nobody to outvote it
+        by_vote = task.scores(part, voted(found.each[:, -1])) if len(of_each) > 1 else of_each[0][-1]
         for k, vote in by_vote.items():
             right = np.array([[each[k] for each in tried] for tried in of_each])  # [tries, segments, n]
             taken = right[(*found.taken, np.arange(len(part)))]
